@@ -127,10 +127,8 @@ impl PackLayout {
         if bytes > STREAM_BYTES_MAX {
             return Err(LayoutError::StreamTooLong { stream: original.id, bytes });
         }
-        let hashes = StreamLayout {
-            id: StreamId::PLAIN_HASHES,
-            bytes: u64::from(original.extents()) * HASH_BYTES as u64,
-        };
+        let hashes =
+            StreamLayout { id: StreamId::PLAIN_HASHES, bytes: u64::from(original.extents()) * HASH_BYTES as u64 };
         Self::new(vec![original, hashes])
     }
 
@@ -221,15 +219,9 @@ mod tests {
 
     #[test]
     fn chunk_and_extent_counts_at_their_edges() {
-        for (bytes, chunks, extents) in [
-            (0, 0, 0),
-            (1, 1, 1),
-            (1_199, 1, 1),
-            (1_200, 1, 1),
-            (1_201, 2, 1),
-            (307_200, 256, 1),
-            (307_201, 257, 2),
-        ] {
+        for (bytes, chunks, extents) in
+            [(0, 0, 0), (1, 1, 1), (1_199, 1, 1), (1_200, 1, 1), (1_201, 2, 1), (307_200, 256, 1), (307_201, 257, 2)]
+        {
             assert_eq!((file(bytes).chunks(), file(bytes).extents()), (chunks, extents), "{bytes} bytes");
         }
         assert_eq!(file(1_201).payload_bytes(ChunkNo(0)), Some(1_200));

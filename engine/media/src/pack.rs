@@ -77,8 +77,7 @@ impl PackHeader {
     /// [`HeaderError`] says what is wrong; nothing is allocated beyond the length of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
         let short = |needed| HeaderError::Length { found: bytes.len(), needed };
-        let (fixed, rest) =
-            bytes.split_at_checked(HEADER_FIXED_BYTES as usize).ok_or(short(HEADER_FIXED_BYTES))?;
+        let (fixed, rest) = bytes.split_at_checked(HEADER_FIXED_BYTES as usize).ok_or(short(HEADER_FIXED_BYTES))?;
         if &fixed[..8] != MAGIC {
             return Err(HeaderError::Magic);
         }
@@ -89,12 +88,10 @@ impl PackHeader {
             return Err(LayoutError::BadStreams.into());
         }
         let table_bytes = count * HEADER_STREAM_BYTES as usize;
-        let (table, hashes) = rest
-            .split_at_checked(table_bytes)
-            .ok_or(short(HEADER_FIXED_BYTES + table_bytes as u64))?;
+        let (table, hashes) =
+            rest.split_at_checked(table_bytes).ok_or(short(HEADER_FIXED_BYTES + table_bytes as u64))?;
         let entries = table.chunks_exact(HEADER_STREAM_BYTES as usize);
-        let streams =
-            entries.clone().map(|e| StreamLayout { id: StreamId(e[0]), bytes: be_u64(&e[8..16]) }).collect();
+        let streams = entries.clone().map(|e| StreamLayout { id: StreamId(e[0]), bytes: be_u64(&e[8..16]) }).collect();
         let layout = PackLayout::new(streams)?;
         if layout.header_bytes() != header_bytes || bytes.len() as u64 != header_bytes {
             return Err(short(layout.header_bytes()));
@@ -207,9 +204,7 @@ impl PackWriter {
         if needed == 0 || sealed.len() != needed {
             return Err(PackError::ExtentLength { extent, found: sealed.len(), needed });
         }
-        self.file
-            .write_all_at(sealed, self.layout.extent_offset(extent))
-            .map_err(|source| self.io(source))?;
+        self.file.write_all_at(sealed, self.layout.extent_offset(extent)).map_err(|source| self.io(source))?;
         self.hashes[extent as usize] = Some(hashes::hash(sealed));
         Ok(())
     }

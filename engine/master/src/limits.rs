@@ -1,0 +1,129 @@
+//! Every bound of the master. What is configurable has its bound in [`crate::MasterConfig`].
+
+use std::time::Duration;
+
+use braidcast_media::layout::{HASH_BYTES, PAGE_BYTES};
+use braidcast_media::ticket::TICKET_BYTES_MAX;
+use braidcast_proto::MESSAGE_BYTES_MAX;
+
+// Accounts.
+
+/// Longest user name, in bytes of UTF-8.
+pub(crate) const USERNAME_BYTES_MAX: usize = 64;
+/// Shortest password, in characters (NIST SP 800-63B, section 5.1.1.2).
+pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
+/// Longest password: hashing must not become a way to keep the master busy.
+pub(crate) const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Passwords hashed at a time; each takes 19 MiB.
+pub(crate) const HASHES_AT_ONCE: usize = 4;
+/// How long a login waits for its turn to be hashed.
+pub(crate) const HASH_WAIT: Duration = Duration::from_secs(10);
+/// Names whose wrong passwords are counted; the least recent goes first.
+pub(crate) const LOCKOUT_NAMES_MAX: usize = 4_096;
+/// A refresh token that comes back within this time of being spent is a program that raced itself; later it is a
+/// stolen one, and ends its login.
+pub(crate) const REFRESH_RACE: Duration = Duration::from_secs(60);
+/// Life of a media server's token; a server that it is stale for joins again.
+pub(crate) const SERVER_TOKEN_LIFETIME: Duration = Duration::from_hours(24);
+/// Shortest join token, in bytes: 128 bits in hex.
+pub(crate) const JOIN_TOKEN_BYTES_MIN: usize = 32;
+
+// Publishing.
+
+/// Longest name of a video, in bytes of UTF-8: what file systems take.
+pub(crate) const NAME_BYTES_MAX: usize = 255;
+/// Longest pack header: it travels in one message, with some room for the frame around it.
+pub(crate) const PACK_HEADER_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX - PAGE_BYTES) as u64;
+/// Publishing attempts that have begun and not been uploaded yet.
+pub(crate) const ATTEMPTS_MAX: usize = 256;
+/// How long an attempt waits for its upload.
+pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_hours(1);
+/// Uploads at a time.
+pub(crate) const UPLOADS_MAX: usize = 16;
+/// Extents of an upload that wait for the disk.
+pub(crate) const UPLOAD_QUEUE_EXTENTS: usize = 8;
+/// An upload that sends nothing for this long is broken.
+pub(crate) const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(60);
+
+// Origin.
+
+/// Longest piece of a pack in one message.
+pub(crate) const PIECE_BYTES: u64 = 1024 * 1024;
+/// Packs read at a time; each has up to [`PIECES_QUEUED`] + 2 pieces in memory.
+pub(crate) const READS_MAX: usize = 64;
+/// Pieces read ahead of a server that takes them slowly.
+pub(crate) const PIECES_QUEUED: usize = 2;
+const _: () = assert!(PIECE_BYTES as usize + PAGE_BYTES <= MESSAGE_BYTES_MAX);
+
+// Distribution.
+
+/// Extents of a range in a large window: 16 x 307,200 bytes are 4.9 MB, a second of a fast link.
+pub(crate) const RANGE_EXTENTS_MAX: u32 = 16;
+/// Ranges that a small window is cut into for each host, so that all get an equal share of it.
+pub(crate) const RANGES_PER_HOST: u32 = 4;
+/// Ranges of one answer; a longer window is answered in part.
+pub(crate) const RANGES_MAX: usize = 4_096;
+/// Hosts of one answer.
+pub(crate) const HOSTS_MAX: usize = 64;
+/// Hosts of one range: the first choice and the alternates.
+pub(crate) const HOSTS_PER_RANGE_MAX: usize = 8;
+/// Longest answer. A range takes four numbers of at most 6 bytes with their tags, its hosts a byte each, and two
+/// lengths; a host takes its ticket, its secret and two short strings.
+const ANSWER_BYTES_MAX: usize =
+    RANGES_MAX * (4 * 6 + HOSTS_PER_RANGE_MAX + 8) + HOSTS_MAX * (TICKET_BYTES_MAX + 256);
+const _: () = assert!(ANSWER_BYTES_MAX < 1024 * 1024 && ANSWER_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(HOSTS_MAX < 128, "an index into the hosts is a varint of one byte");
+
+/// How long a report of a failed server changes the reporter's lists.
+pub(crate) const PENALTY: Duration = Duration::from_secs(60);
+/// Penalties in force: reporters x servers; the one that ends first goes first.
+pub(crate) const PENALTIES_MAX: usize = 65_536;
+/// Failed hosts of one report that are looked at.
+pub(crate) const FAILED_HOSTS_MAX: usize = HOSTS_MAX;
+/// Extents that one report has a server check again.
+pub(crate) const VERIFY_EXTENTS_MAX: usize = 256;
+/// A server is told to check extents at most this often: hashing must not become a way to keep it busy.
+pub(crate) const VERIFY_PAUSE: Duration = Duration::from_secs(1);
+
+// Media servers.
+
+/// Servers known, present or not.
+pub(crate) const SERVERS_MAX: usize = 1_024;
+/// Longest id of a server.
+pub(crate) const SERVER_ID_BYTES_MAX: usize = 64;
+/// Orders that wait to be sent to a server; what does not fit is ordered again later.
+pub(crate) const ORDERS_QUEUED: usize = 1_024;
+/// Assets in one report.
+pub(crate) const HOLDINGS_MAX: usize = 65_536;
+/// Longest reason for a failed filling that is kept.
+pub(crate) const HOLDING_ERROR_BYTES_MAX: usize = 512;
+/// How often the master looks at what its servers should do.
+pub(crate) const STEER_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a probe of an address is waited for before another is ordered.
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Life of the ticket of a probe.
+pub(crate) const PROBE_TICKET_LIFETIME: Duration = Duration::from_secs(30);
+/// An order to hold an asset is repeated after this long, if the server does not report it or could not fill it.
+pub(crate) const HOLD_REPEAT: Duration = Duration::from_secs(10);
+/// A server that has been gone for this long is given up, and what it held is placed elsewhere. A restart takes
+/// seconds; filling again is dear.
+pub(crate) const REPLACE_AFTER: Duration = Duration::from_secs(60);
+/// A new ticket key is sealed under only when its server has surely received it; the one before is good until then.
+pub(crate) const KEY_SETTLE: Duration = Duration::from_secs(5);
+/// A server that has not been seen for this long is forgotten at the next start.
+pub(crate) const FORGET_AFTER: Duration = Duration::from_hours(30 * 24);
+
+// Connections.
+
+/// Calls and streams at a time on one connection.
+pub(crate) const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// A connection is pinged this often, and closed when no answer comes within the same time.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Longest TLS handshake.
+pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long calls under way may go on after [`crate::Master::shutdown`].
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+/// Longest file that a pack header within [`PACK_HEADER_BYTES_MAX`] can describe, less what the header and stream 3
+/// need themselves.
+pub(crate) const FILE_EXTENTS_MAX: u64 = PACK_HEADER_BYTES_MAX / HASH_BYTES as u64 - 256;

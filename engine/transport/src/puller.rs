@@ -1,0 +1,561 @@
+//! The client's side of one server: greets it, asks it for chunks, and finds out what will not come.
+
+mod connection;
+mod outstanding;
+mod rtt;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use braidcast_media::chunk::DataHeader;
+use braidcast_media::layout::{CHUNK_BYTES, PACKET_BYTES, PackLayout};
+use braidcast_media::ticket::SessionSecret;
+use braidcast_media::{ChunkNo, Opener, Run, StreamId};
+
+use crate::congestion::Congestion;
+use crate::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX, UNPROVEN_BYTES_MAX};
+use crate::packet::{self, End, Kind, Pull, Runs, SmallPacket, Status};
+use connection::{Connection, Greeted};
+use outstanding::{Outstanding, Phase};
+use rtt::Rtt;
+
+/// Something that the planner must know.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A session is open: chunks may be asked for.
+    Opened,
+    /// These chunks were asked for and will not come from this PULL.
+    Lost {
+        /// Of which stream.
+        stream: StreamId,
+        /// Which.
+        runs: Vec<Run>,
+        /// How that is known.
+        why: Loss,
+    },
+    /// The ticket has expired: [`Puller::greet`] with another.
+    TicketExpired,
+    /// The source cannot be used. What was asked for has been told as lost.
+    Failed(Failure),
+}
+
+/// How it is known that chunks will not come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loss {
+    /// END says they were sent, and they did not come or did not open.
+    Data,
+    /// The server has not seen the PULL.
+    Pull,
+    /// The source was silent for too long.
+    Timeout,
+    /// The server does not hold them.
+    NotHeld,
+    /// The server did not send them: busy, over its limit, or ticket expired.
+    Refused,
+}
+
+/// Why a source cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// No HELLO was answered.
+    Unanswered,
+    /// Three time-outs in a row.
+    Silent,
+    /// It speaks these versions of the protocol and not this one.
+    OtherVersions(Vec<u8>),
+    /// It does not serve this asset to this ticket.
+    UnknownAsset,
+    /// It calls a PULL malformed that is not.
+    Misbehaves,
+}
+
+/// What became of a DATA packet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// Opened into its place.
+    Accepted {
+        /// Of which stream.
+        stream: StreamId,
+        /// Which chunk.
+        chunk: ChunkNo,
+        /// Its bytes without padding.
+        payload_bytes: usize,
+    },
+    /// Does not open, or its length is wrong: damaged or forged.
+    Rejected {
+        /// Which chunk it claims to be.
+        chunk: ChunkNo,
+    },
+    /// Not asked for, or no longer missing.
+    Unwanted,
+    /// No packet that a client takes.
+    Malformed,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counters {
+    /// Bytes of chunks that were taken, without padding.
+    pub accepted_bytes: u64,
+    /// Bytes of chunks that were not needed.
+    pub unwanted_bytes: u64,
+    /// Chunks that were sent, on the word of END, or asked for in a lost PULL, and did not come.
+    pub lost_chunks: u64,
+    /// DATA that did not open.
+    pub rejected: u64,
+    /// Other packets dropped.
+    pub dropped: u64,
+}
+
+/// Settings of a [`Puller`].
+pub struct PullerConfig {
+    /// Random and secret: client randoms come from it.
+    pub seed: [u8; 32],
+    /// How much may be in flight.
+    pub congestion: Box<dyn Congestion>,
+}
+
+/// The client's side of one source, for one asset.
+pub struct Puller {
+    opener: Opener,
+    layout: PackLayout,
+    congestion: Box<dyn Congestion>,
+    connection: Connection,
+    out: VecDeque<SmallPacket>,
+    pulls: VecDeque<Outstanding>,
+    /// Given up, yet welcome while it is still missing.
+    late: VecDeque<Outstanding>,
+    /// Index into `pulls` of the one that the last chunk belonged to.
+    cursor: usize,
+    in_flight_chunks: u32,
+    rtt: Rtt,
+    timeouts: u32,
+    heard_at: Option<Instant>,
+    busy_until: Option<Instant>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+/// Time-outs in a row after which a source is given up.
+const TIMEOUTS_MAX: u32 = 3;
+/// PULLs that were given up and whose chunks are still taken.
+const LATE_MAX: usize = 64;
+/// A PULL so many sequences below one that was seen was lost, not overtaken (RFC 5681's three duplicate ACKs).
+const OVERTAKEN_MAX: u32 = 3;
+
+impl Puller {
+    /// A source of the asset that `opener` opens. [`Puller::greet`] comes next.
+    pub fn new(config: PullerConfig, opener: Opener, layout: PackLayout) -> Self {
+        Self {
+            opener,
+            layout,
+            congestion: config.congestion,
+            connection: Connection::new(config.seed),
+            out: VecDeque::new(),
+            pulls: VecDeque::new(),
+            late: VecDeque::new(),
+            cursor: 0,
+            in_flight_chunks: 0,
+            rtt: Rtt::default(),
+            timeouts: 0,
+            heard_at: None,
+            busy_until: None,
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Opens a session with a ticket from the master, or the next one while the present one goes on. Says no if the
+    /// ticket is too long to be one.
+    pub fn greet(&mut self, now: Instant, ticket: Vec<u8>, secret: SessionSecret) -> bool {
+        self.connection.greet(now, ticket, secret)
+    }
+
+    /// Whether a session is open.
+    pub fn is_open(&self) -> bool {
+        self.connection.current.is_some()
+    }
+
+    /// Chunks that may be asked for now.
+    pub fn capacity_chunks(&self, now: Instant) -> u32 {
+        let Some(open) = &self.connection.current else { return 0 };
+        let unanswered = self.pulls.len() >= usize::from(open.session.limits.pulls_unanswered);
+        if unanswered || self.busy_until.is_some_and(|until| now < until) || open.next_sequence == u32::MAX {
+            return 0;
+        }
+        let mut window = self.congestion.window_bytes().min(UNPROVEN_BYTES_MAX / 2) / PACKET_BYTES as u64;
+        if self.timeouts > 0 {
+            window = window.min(CHUNKS_PER_PULL_MAX.into());
+        }
+        u32::try_from(window).unwrap_or(u32::MAX).saturating_sub(self.in_flight_chunks)
+    }
+
+    /// Most chunks and runs that one [`Puller::pull`] takes.
+    pub fn pull_limits(&self) -> (u16, usize) {
+        let limits = self.connection.current.as_ref().map(|open| open.session.limits);
+        limits.map_or((0, 0), |l| {
+            (l.chunks_per_pull.min(CHUNKS_PER_PULL_MAX), usize::from(l.runs_per_pull).min(RUNS_PER_PULL_MAX))
+        })
+    }
+
+    /// Asks for chunks.
+    ///
+    /// # Panics
+    /// If no session is open, or `runs` are none or beyond [`Puller::pull_limits`].
+    pub fn pull(&mut self, now: Instant, stream: StreamId, runs: Runs) {
+        let (chunks_max, runs_max) = self.pull_limits();
+        let chunks: u32 = runs.iter().map(|run| u32::from(run.count)).sum();
+        assert!((1..=u32::from(chunks_max)).contains(&chunks) && runs.len() <= runs_max);
+        let open = self.connection.current.as_mut().expect("the limits of an open session were met");
+        let sequence = open.next_sequence;
+        open.next_sequence += 1;
+        let pull = Pull { asset: self.opener.asset(), stream, rate_kib_s: 0, proof: open.proof, runs: runs.clone() };
+        self.out.push_back(pull.seal(open.session.handle, sequence, &open.session.keys.client));
+        self.pulls.push_back(Outstanding::new(open.tag(), sequence, stream, runs, now));
+        self.in_flight_chunks += chunks;
+    }
+
+    /// Writes the next datagram to send into `out`; no if there is none.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        if let Some(hello) = self.connection.poll_hello(now) {
+            out.extend_from_slice(hello);
+            return true;
+        }
+        self.out.pop_front().map(|packet| out.extend_from_slice(&packet)).is_some()
+    }
+
+    /// The next thing that the planner must know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Takes a DATA packet in. `place` gives the room of a chunk that is still missing; the chunk is opened straight
+    /// into it. On [`Arrival::Rejected`] the room holds nothing of use.
+    pub fn handle_data<'a>(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        place: impl FnOnce(StreamId, ChunkNo) -> Option<&'a mut [u8; CHUNK_BYTES]>,
+    ) -> Arrival {
+        let Some(header) = DataHeader::parse(packet) else {
+            self.counters.dropped += 1;
+            return Arrival::Malformed;
+        };
+        //= PROTOCOL D1: A client MUST accept DATA only for a chunk that it has asked this source for and still lacks.
+        let found = self.find(header.stream, header.chunk);
+        let room = found.and_then(|_| place(header.stream, header.chunk));
+        let (Some((list, index, bit)), Some(room)) = (found, room) else {
+            self.counters.unwanted_bytes += u64::from(header.payload_bytes);
+            if let Some((List::Pulls, index, bit)) = found {
+                self.strike_arrived(index, bit);
+            }
+            return Arrival::Unwanted;
+        };
+        //= PROTOCOL D4: The payload length of a chunk MUST equal what the stream's length implies; other chunks are treated as damaged.
+        let expected = self.layout.stream(header.stream).and_then(|s| s.payload_bytes(header.chunk));
+        let length_fits = expected == Some(usize::from(header.payload_bytes));
+        //= PROTOCOL D2: A client MUST take a chunk's bytes only after its tag verifies.
+        if !length_fits || self.opener.open(&header, packet, room).is_err() {
+            //= PROTOCOL P3: A packet that fails to open MUST change no state beyond a counter.
+            self.counters.rejected += 1;
+            return Arrival::Rejected { chunk: header.chunk };
+        }
+        self.heard(now);
+        match list {
+            List::Pulls => {
+                self.pulls[index].first_data_at.get_or_insert(now);
+                self.strike_arrived(index, bit);
+            }
+            List::Late => self.late[index].arrived(bit),
+        }
+        self.counters.accepted_bytes += u64::from(header.payload_bytes);
+        Arrival::Accepted {
+            stream: header.stream,
+            chunk: header.chunk,
+            payload_bytes: usize::from(header.payload_bytes),
+        }
+    }
+
+    /// Takes any other packet in.
+    pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+        match Kind::of(datagram) {
+            Some(Kind::Welcome) => {
+                let greeted = self.connection.handle_welcome(datagram);
+                self.on_greeted(now, greeted);
+            }
+            Some(Kind::End) => self.handle_end(now, datagram),
+            Some(Kind::Reset) => self.handle_reset(now, datagram),
+            Some(Kind::Hello | Kind::Pull | Kind::Data) => self.counters.dropped += 1,
+            None => {
+                let greeted = self.connection.handle_versions(datagram);
+                self.on_greeted(now, greeted);
+            }
+        }
+    }
+
+    /// When to call [`Puller::handle_timeout`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let silence = self.silence_deadline();
+        let closing = self.pulls.iter().filter_map(|pull| match pull.phase {
+            Phase::Closing(at, _) => Some(at),
+            Phase::Waiting => None,
+        });
+        [silence, self.connection.poll_timeout(), self.busy_until].into_iter().flatten().chain(closing).min()
+    }
+
+    /// Gives up what is overdue.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.busy_until.is_some_and(|until| until <= now) {
+            self.busy_until = None;
+        }
+        if self.connection.has_failed(now) && !self.is_open() {
+            self.events.push_back(Event::Failed(Failure::Unanswered));
+        }
+        let silent = self.silence_deadline().is_some_and(|deadline| deadline <= now);
+        let mut index = 0;
+        while index < self.pulls.len() {
+            let why = match self.pulls[index].phase {
+                Phase::Closing(at, why) if at <= now => Some(why),
+                Phase::Waiting if silent => Some(Loss::Timeout),
+                Phase::Closing(..) | Phase::Waiting => None,
+            };
+            match why {
+                Some(why) => self.give_up(now, index, why),
+                None => index += 1,
+            }
+        }
+        if silent {
+            self.timeouts += 1;
+            self.heard_at = Some(now);
+            if self.timeouts >= TIMEOUTS_MAX {
+                self.fail(now, Failure::Silent);
+            }
+        }
+    }
+
+    /// Gives up everything that was asked for; the chunks are told as lost.
+    pub fn abandon(&mut self, now: Instant) {
+        while !self.pulls.is_empty() {
+            self.give_up(now, 0, Loss::Pull);
+        }
+        self.out.clear();
+    }
+
+    /// Smoothed round trip; nothing before the first answer.
+    pub fn rtt(&self) -> Option<Duration> {
+        self.rtt.smoothed()
+    }
+
+    /// Chunks asked for and neither arrived nor given up.
+    pub fn in_flight_chunks(&self) -> u32 {
+        self.in_flight_chunks
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn handle_end(&mut self, now: Instant, datagram: &[u8]) {
+        let Some(end) = self.open_end(datagram) else {
+            self.counters.dropped += 1;
+            return;
+        };
+        let tag = End::clear(datagram).map_or(0, |(tag, _)| tag);
+        self.heard(now);
+        self.close_older(now, tag, &end);
+        let Some(index) = self.position(tag, end.sequence) else { return };
+        let pull = &mut self.pulls[index];
+        let answered = pull.first_data_at.unwrap_or(now);
+        let held = Duration::from_micros(end.held_us.into());
+        let sample = answered.duration_since(pull.sent_at).checked_sub(held);
+        match end.status {
+            Status::Ok | Status::NotHeld => self.on_answered(now, index, &end, sample),
+            Status::Busy | Status::OverLimit => {
+                if end.status == Status::Busy {
+                    self.busy_until = Some(now + Duration::from_millis(end.retry_after_ms.max(1).into()));
+                }
+                self.give_up(now, index, Loss::Refused);
+            }
+            Status::Expired => {
+                self.give_up(now, index, Loss::Refused);
+                if !self.connection.is_greeting() {
+                    self.events.push_back(Event::TicketExpired);
+                }
+            }
+            Status::UnknownAsset => self.fail(now, Failure::UnknownAsset),
+            Status::Malformed => self.fail(now, Failure::Misbehaves),
+        }
+    }
+
+    fn open_end(&mut self, datagram: &[u8]) -> Option<End> {
+        let (tag, counter) = End::clear(datagram)?;
+        let open = self.connection.by_tag(tag)?;
+        let end = End::open(datagram, counter, &open.session.keys.server)?;
+        let newest = counter > open.ends.highest();
+        //= PROTOCOL E4: A client MUST drop an END whose counter it has seen or whose sequence it does not wait for.
+        if !open.ends.accept(counter) {
+            return None;
+        }
+        if newest {
+            open.proof = end.proof;
+        }
+        Some(end)
+    }
+
+    fn on_answered(&mut self, now: Instant, index: usize, end: &End, sample: Option<Duration>) {
+        let pull = &mut self.pulls[index];
+        let not_held: Vec<Run> = match end.status {
+            Status::NotHeld => pull.missing_runs(),
+            _ => end.not_held.to_vec(),
+        };
+        let stream = pull.stream;
+        let struck: u32 = not_held.iter().map(|run| pull.strike(*run)).sum();
+        self.in_flight_chunks -= struck;
+        if struck > 0 {
+            self.events.push_back(Event::Lost { stream, runs: not_held, why: Loss::NotHeld });
+        }
+        if let Some(rtt) = sample {
+            self.rtt.sample(rtt);
+        }
+        let pull = &mut self.pulls[index];
+        self.congestion.on_delivered(now, u64::from(end.sent_chunks) * PACKET_BYTES as u64, sample);
+        if pull.is_complete() {
+            self.remove(index);
+        } else {
+            //= PROTOCOL E2: A client MUST charge a source with loss or damage only on the word of an END of that source or on a time-out of its own.
+            pull.phase = Phase::Closing(now + self.rtt.reordering(), Loss::Data);
+        }
+    }
+
+    /// Draws conclusions for older PULLs from what a later END says of them.
+    fn close_older(&mut self, now: Instant, tag: u32, end: &End) {
+        let (reordering, timeout) = (self.rtt.reordering(), self.rtt.timeout(0));
+        let mut index = 0;
+        while index < self.pulls.len() {
+            let pull = &mut self.pulls[index];
+            let below = end.highest.checked_sub(pull.sequence).filter(|below| (1..=64).contains(below));
+            let waits = pull.session == tag && pull.phase == Phase::Waiting;
+            let Some(below) = below.filter(|_| waits) else {
+                index += 1;
+                continue;
+            };
+            let seen = end.seen >> (below - 1) & 1 == 1;
+            if seen && pull.sequence < end.sequence {
+                // Its own END was lost, or its chunks were cold and come later.
+                if pull.is_complete() {
+                    self.remove(index);
+                    continue;
+                }
+                pull.phase = Phase::Closing(now + timeout, Loss::Data);
+            } else if !seen && below < OVERTAKEN_MAX {
+                pull.phase = Phase::Closing(now + reordering, Loss::Pull);
+            } else if !seen {
+                //= PROTOCOL E3: A client MUST treat an unseen sequence below `highest`, within the bitmap, as a lost PULL and pull its chunks again.
+                self.give_up(now, index, Loss::Pull);
+                continue;
+            }
+            index += 1;
+        }
+    }
+
+    fn handle_reset(&mut self, now: Instant, datagram: &[u8]) {
+        let Some((handle, sequence)) = packet::handle_and_sequence(datagram) else { return };
+        let current = self.connection.current.as_ref().filter(|open| open.session.handle == handle);
+        if current.is_none_or(|open| self.position(open.tag(), sequence).is_none()) {
+            self.counters.dropped += 1;
+            return;
+        }
+        self.connection.handle_reset(now);
+    }
+
+    fn on_greeted(&mut self, now: Instant, greeted: Greeted) {
+        match greeted {
+            Greeted::Opened { lost } => {
+                self.heard(now);
+                if lost {
+                    self.abandon(now);
+                }
+                self.events.push_back(Event::Opened);
+            }
+            Greeted::OtherVersions(versions) => self.fail(now, Failure::OtherVersions(versions)),
+            Greeted::Nothing => self.counters.dropped += 1,
+        }
+    }
+
+    fn fail(&mut self, now: Instant, failure: Failure) {
+        self.abandon(now);
+        self.events.push_back(Event::Failed(failure));
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+        self.timeouts = 0;
+    }
+
+    /// When a source that answers nothing is given up: counted from the last packet, or from the first PULL after it.
+    fn silence_deadline(&self) -> Option<Instant> {
+        let oldest = self.pulls.iter().filter(|pull| pull.phase == Phase::Waiting).map(|pull| pull.sent_at).min()?;
+        let since = self.heard_at.map_or(oldest, |heard| heard.max(oldest));
+        Some(since + self.rtt.timeout(self.timeouts))
+    }
+
+    fn find(&mut self, stream: StreamId, chunk: ChunkNo) -> Option<(List, usize, u32)> {
+        let count = self.pulls.len();
+        for step in 0..count {
+            let index = (self.cursor + step) % count;
+            if let Some(bit) = self.pulls[index].find(stream, chunk) {
+                self.cursor = index;
+                return Some((List::Pulls, index, bit));
+            }
+        }
+        let late = self.late.iter().enumerate();
+        late.filter_map(|(index, pull)| Some((List::Late, index, pull.find(stream, chunk)?))).next()
+    }
+
+    fn strike_arrived(&mut self, index: usize, bit: u32) {
+        let pull = &mut self.pulls[index];
+        pull.arrived(bit);
+        self.in_flight_chunks -= 1;
+        if pull.is_complete() && pull.phase != Phase::Waiting {
+            self.remove(index);
+        }
+    }
+
+    fn position(&self, session: u32, sequence: u32) -> Option<usize> {
+        self.pulls.iter().position(|pull| pull.session == session && pull.sequence == sequence)
+    }
+
+    fn give_up(&mut self, now: Instant, index: usize, why: Loss) {
+        let Some(pull) = self.remove(index) else { return };
+        let chunks = pull.missing_chunks();
+        if chunks == 0 {
+            return;
+        }
+        self.in_flight_chunks -= chunks;
+        if why != Loss::Refused {
+            self.counters.lost_chunks += u64::from(chunks);
+            self.congestion.on_lost(now, u64::from(chunks) * PACKET_BYTES as u64);
+        }
+        self.events.push_back(Event::Lost { stream: pull.stream, runs: pull.missing_runs(), why });
+        self.late.push_back(pull);
+        if self.late.len() > LATE_MAX {
+            self.late.pop_front();
+        }
+    }
+
+    fn remove(&mut self, index: usize) -> Option<Outstanding> {
+        if self.cursor > index {
+            self.cursor -= 1;
+        }
+        self.pulls.remove(index)
+    }
+}
+
+/// Where a chunk was found.
+#[derive(Clone, Copy)]
+enum List {
+    Pulls,
+    Late,
+}

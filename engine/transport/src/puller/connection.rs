@@ -1,0 +1,148 @@
+//! The client's session with one server: greeting, the session in use, and the one that it replaced.
+
+use std::time::{Duration, Instant};
+
+use braidcast_media::ticket::SessionSecret;
+
+use crate::handshake::{ClientSession, Greeting};
+use crate::limits::{HELLO_RETRY, HELLO_TRIES, RESET_PAUSE};
+use crate::packet::{Proof, session_tag};
+use crate::replay::ReplayWindow;
+use crate::seeded::Seeded;
+
+/// A session, and what its ENDs have told.
+pub(super) struct Open {
+    pub(super) session: ClientSession,
+    pub(super) next_sequence: u32,
+    /// Counters of ENDs.
+    pub(super) ends: ReplayWindow,
+    pub(super) proof: Proof,
+}
+
+impl Open {
+    pub(super) fn tag(&self) -> u32 {
+        session_tag(self.session.handle)
+    }
+}
+
+struct Attempt {
+    greeting: Greeting,
+    sent: u32,
+    next_at: Instant,
+    pause: Duration,
+    /// The server has forgotten the session in use.
+    after_reset: bool,
+}
+
+/// How to greet a server.
+struct Credentials {
+    ticket: Vec<u8>,
+    secret: SessionSecret,
+}
+
+/// What became of a datagram of the handshake.
+pub(super) enum Greeted {
+    /// A session is open. `lost`: what was asked for under the old one will not be answered.
+    Opened { lost: bool },
+    /// The server speaks these versions, and not this one.
+    OtherVersions(Vec<u8>),
+    /// Not for us.
+    Nothing,
+}
+
+pub(super) struct Connection {
+    random: Seeded,
+    credentials: Option<Credentials>,
+    attempt: Option<Attempt>,
+    pub(super) current: Option<Open>,
+    pub(super) previous: Option<Open>,
+    reset_at: Option<Instant>,
+}
+
+impl Connection {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        Self {
+            random: Seeded::new(seed),
+            credentials: None,
+            attempt: None,
+            current: None,
+            previous: None,
+            reset_at: None,
+        }
+    }
+
+    /// Greets with a ticket. A session in use goes on until the new one is open.
+    pub(super) fn greet(&mut self, now: Instant, ticket: Vec<u8>, secret: SessionSecret) -> bool {
+        self.credentials = Some(Credentials { ticket, secret });
+        self.start(now, false)
+    }
+
+    /// A RESET came for a PULL that is unanswered: greets again, unless that was done a moment ago.
+    pub(super) fn handle_reset(&mut self, now: Instant) {
+        //= PROTOCOL R2: A client MUST act on a RESET only if it echoes the handle and the sequence of an unanswered PULL, at most once a second.
+        let paused = self.reset_at.is_some_and(|at| now.duration_since(at) < RESET_PAUSE);
+        if !paused && self.attempt.is_none() {
+            self.reset_at = Some(now);
+            self.start(now, true);
+        }
+    }
+
+    fn start(&mut self, now: Instant, after_reset: bool) -> bool {
+        let Some(with) = &self.credentials else { return false };
+        //= PROTOCOL H6: A client MUST draw a fresh client random for every session, and repeat the same HELLO while it waits.
+        let Ok(greeting) = Greeting::new(&with.ticket, with.secret.clone(), self.random.draw()) else { return false };
+        self.attempt = Some(Attempt { greeting, sent: 0, next_at: now, pause: HELLO_RETRY, after_reset });
+        true
+    }
+
+    /// The HELLO that is due.
+    pub(super) fn poll_hello(&mut self, now: Instant) -> Option<&[u8]> {
+        let attempt = self.attempt.as_mut().filter(|a| a.next_at <= now && a.sent < HELLO_TRIES)?;
+        attempt.sent += 1;
+        attempt.next_at = now + attempt.pause;
+        attempt.pause *= 2;
+        Some(attempt.greeting.hello())
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.attempt.as_ref().map(|attempt| attempt.next_at)
+    }
+
+    /// Whether the last HELLO was given its time in vain; the attempt is over then.
+    pub(super) fn has_failed(&mut self, now: Instant) -> bool {
+        let failed = self.attempt.as_ref().is_some_and(|a| a.sent >= HELLO_TRIES && a.next_at <= now);
+        if failed {
+            self.attempt = None;
+        }
+        failed
+    }
+
+    pub(super) fn is_greeting(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    pub(super) fn handle_welcome(&mut self, datagram: &[u8]) -> Greeted {
+        let Some(attempt) = &self.attempt else { return Greeted::Nothing };
+        let Some(session) = attempt.greeting.handle_welcome(datagram) else { return Greeted::Nothing };
+        let lost = attempt.after_reset;
+        self.attempt = None;
+        //= PROTOCOL R3: A client MUST keep its session until the WELCOME of the next one has opened.
+        self.previous = self.current.replace(Open {
+            session,
+            next_sequence: 1,
+            ends: ReplayWindow::new(),
+            proof: Proof::default(),
+        });
+        Greeted::Opened { lost }
+    }
+
+    pub(super) fn handle_versions(&mut self, datagram: &[u8]) -> Greeted {
+        let listed = self.attempt.as_ref().and_then(|a| a.greeting.handle_versions(datagram));
+        listed.map_or(Greeted::Nothing, |versions| Greeted::OtherVersions(versions.to_vec()))
+    }
+
+    /// The session that an END names.
+    pub(super) fn by_tag(&mut self, tag: u32) -> Option<&mut Open> {
+        [&mut self.current, &mut self.previous].into_iter().flatten().find(|open| open.tag() == tag)
+    }
+}
