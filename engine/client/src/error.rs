@@ -52,7 +52,9 @@ pub enum ControlError {
         reason: String,
     },
     /// The master's certificate is not valid at this time of day.
-    #[error("the certificate of the master at {address} is not valid now: {reason}; is the clock of this machine right?")]
+    #[error(
+        "the certificate of the master at {address} is not valid now: {reason}; is the clock of this machine right?"
+    )]
     CertificateTime {
         /// The address.
         address: String,
@@ -60,7 +62,9 @@ pub enum ControlError {
         reason: String,
     },
     /// Wrong name or password.
-    #[error("the master refused the login of {username:?}: {reason}; correct the password in {profile}, or run `braidcast login`")]
+    #[error(
+        "the master refused the login of {username:?}: {reason}; correct the password in {profile}, or run `braidcast login`"
+    )]
     WrongPassword {
         /// Who.
         username: String,

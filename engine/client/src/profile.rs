@@ -187,8 +187,13 @@ impl Profile {
             Credential::Password(password) => (Some(password.expose()), None),
             Credential::RefreshToken(token) => (None, Some(token.expose())),
         };
-        let text =
-            ProfileText { master: &self.master, username: &self.username, password, refresh_token, ca_pem: &self.ca_pem };
+        let text = ProfileText {
+            master: &self.master,
+            username: &self.username,
+            password,
+            refresh_token,
+            ca_pem: &self.ca_pem,
+        };
         let text = toml::to_string_pretty(&text).expect("a table of texts is TOML");
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         folder

@@ -1,6 +1,78 @@
-//! Every bound and interval of a server, in one place.
+//! Every bound and interval of a server, in one place. Those of the wire are in [`braidcast_transport::limits`].
 
 use std::time::Duration;
 
+use braidcast_media::layout::SEALED_EXTENT_BYTES;
+use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
+
+/// Shards of one server: a shard's number is one byte of its session handles.
+pub const SHARDS_MAX: u8 = 64;
+
+/// PULLs that wait for another shard to take them. Beyond it they are dropped, and the client pulls again.
+pub(crate) const FORWARDED_MAX: usize = 1_024;
+
+/// Requests of one shard that wait for cold extents. Beyond it the answer is BUSY.
+pub(crate) const PARKED_MAX: usize = 1_024;
+/// Requests of one session among them: one client that jumps about in a cold film does not shut others out.
+pub(crate) const PARKED_PER_SESSION_MAX: usize = 64;
+/// Extents that one shard awaits at a time.
+pub(crate) const AWAITED_MAX: usize = 512;
+/// A request that waited for so long is answered BUSY.
+pub(crate) const PARKED_FOR_MAX: Duration = Duration::from_secs(2);
+/// What BUSY asks the client to wait when the disk is behind.
+pub(crate) const BUSY_RETRY: Duration = Duration::from_millis(50);
+/// Extents that one request can touch: each run lies in two at most.
+pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
+
+/// Threads that make extents hot. They wait for the disk, so they are not bound to cores.
+pub(crate) const WARM_THREADS: usize = 4;
+/// Extents that wait for such a thread, of all shards.
+pub(crate) const WARM_QUEUE_MAX: usize = 2_048;
+/// How long an extent counts as hot. After that it is populated again, which costs microseconds while its pages are
+/// still in memory, and keeps a shard from meeting pages that the kernel took back.
+pub(crate) const HOT_FOR: Duration = Duration::from_secs(30);
+
+/// Packs that are filled at a time; the others wait.
+pub(crate) const FILLS_MAX: usize = 2;
+/// Extents that one request to the origin asks for: 79 MiB, so that a stream that breaks costs little.
+pub(crate) const FILL_EXTENTS_MAX: u32 = 256;
+/// Longest header that a server reads: that of a pack of 157 GiB. It is held in memory during a fill.
+pub(crate) const HEADER_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of an HTTP/2 stream that may be under way: bounds what a fill holds in memory beside its extent.
+pub(crate) const FILL_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// An origin that sends nothing for so long is given up, and asked again.
+pub(crate) const ORIGIN_SILENT: Duration = Duration::from_secs(15);
+/// First and longest pause before a fill is tried again.
+pub(crate) const FILL_RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// Time for a connection to the master.
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// Time for an answer to Join.
+pub(crate) const JOIN_WITHIN: Duration = Duration::from_secs(5);
+/// First and longest pause before the master is asked again.
+pub(crate) const JOIN_RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// A connection to the master that stays silent after a ping is given up; both the interval and the wait.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Between two reports to the master when nothing changes.
+pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// After a change of what is held a report goes out no sooner, so that a fill does not cause one per extent.
+pub(crate) const REPORT_AFTER_CHANGE: Duration = Duration::from_millis(50);
+/// Reports that wait for the connection; a newer one makes them worthless.
+pub(crate) const REPORTS_QUEUED_MAX: usize = 2;
+
+/// Probes under way; what comes beyond is reported as not answered, and the master orders it again.
+pub(crate) const PROBES_MAX: usize = 16;
+/// How long a probe waits for WELCOME.
+pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(1);
+/// Between two HELLOs of a probe: one lost datagram does not make an address unproven.
+pub(crate) const PROBE_REPEAT: Duration = Duration::from_millis(300);
+
 /// How far the clocks of master, server and client may differ (PROTOCOL.md, section 7).
-pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
+
+const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
+const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX);
+const _: () = assert!(SHARDS_MAX as usize * AWAITED_MAX >= WARM_QUEUE_MAX, "one bound of the two would be idle");
+const _: () = assert!(CHUNKS_PER_PULL_MAX as u32 <= braidcast_media::layout::CHUNKS_PER_EXTENT);
+const _: () = assert!(FILL_EXTENTS_MAX as usize * SEALED_EXTENT_BYTES <= 80 * 1024 * 1024);

@@ -83,6 +83,8 @@ pub enum Arrival {
     },
     /// Does not open, or its length is wrong: damaged or forged.
     Rejected {
+        /// Of which stream it claims to be.
+        stream: StreamId,
         /// Which chunk it claims to be.
         chunk: ChunkNo,
     },
@@ -259,7 +261,7 @@ impl Puller {
         if !length_fits || self.opener.open(&header, packet, room).is_err() {
             //= PROTOCOL P3: A packet that fails to open MUST change no state beyond a counter.
             self.counters.rejected += 1;
-            return Arrival::Rejected { chunk: header.chunk };
+            return Arrival::Rejected { stream: header.stream, chunk: header.chunk };
         }
         self.heard(now);
         match list {

@@ -1,0 +1,71 @@
+//! What the command line may say.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::exit;
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "braidcast",
+    version,
+    about = "Stream one video from several servers at once, verified piece by piece",
+    after_help = exit::HELP,
+    propagate_version = true,
+    max_term_width = 110,
+)]
+pub(crate) struct Arguments {
+    /// What to log to standard error, as in `info` or `warn,braidcast_server=debug` [default: warn; info for master,
+    /// serve and dev]
+    #[arg(long, global = true, env = "BRAIDCAST_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a master and media servers on loopback and publish a folder
+    Dev(commands::dev::DevArgs),
+    /// Run a master
+    Master(commands::master::MasterArgs),
+    /// Run a media server
+    Serve(commands::serve::ServeArgs),
+    /// Publish files
+    Publish(commands::publish::PublishArgs),
+    /// List the videos
+    Ls(commands::ls::LsArgs),
+    /// Show one video
+    Info(commands::info::InfoArgs),
+    /// List the media servers
+    Servers(commands::servers::ServersArgs),
+    /// Remove a video
+    Rm(commands::rm::RmArgs),
+    /// Manage accounts
+    User(commands::user::UserArgs),
+    /// Log in at a master and keep the login in a profile
+    Login(commands::login::LoginArgs),
+}
+
+impl Command {
+    /// What is logged where nobody says.
+    pub(crate) fn default_log(&self) -> &'static str {
+        match self {
+            Self::Dev(_) | Self::Master(_) | Self::Serve(_) => "info",
+            _ => "warn",
+        }
+    }
+}
+
+/// Which profile a command uses.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArg {
+    /// Profile to use [default: $BRAIDCAST_PROFILE, ./.braidcast/profile.toml, ~/.config/braidcast/profile.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) profile: Option<PathBuf>,
+}

@@ -1,0 +1,255 @@
+//! A whole file, byte for byte what was published, from all servers that hold it.
+
+mod error;
+mod output;
+mod progress;
+mod reports;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use braidcast_media::hashes::{self, Hash};
+use braidcast_media::layout::HASH_BYTES;
+use braidcast_media::{ExtentNo, PackLayout, StreamId, StreamLayout};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::MissedTickBehavior;
+
+use crate::control::{Control, VideoRef, Window};
+use crate::engine::{Command, Engine, EngineConfig, EngineError, JobList, Notice};
+use crate::error::ControlError;
+pub use error::DownloadError;
+use output::Output;
+pub use progress::{Progress, Report, SourceProgress, SourceReport};
+use reports::{Answered, Reports, Request};
+
+/// Where a download goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A file. While it is fetched it is named with [`PARTIAL_SUFFIX`] at the end, and what such a file already holds
+    /// is kept if its hashes are right. What exists and is no regular file (`/dev/null`, a pipe) is written as it is.
+    Path(PathBuf),
+    /// Standard output, in order.
+    Stdout,
+}
+
+/// Suffix of a file that is not complete.
+pub const PARTIAL_SUFFIX: &str = ".part";
+
+/// Settings of a download.
+#[derive(Clone, Debug)]
+pub struct DownloadOptions {
+    /// Most bytes in flight to one server. Default 1 MiB; never more than half of the receive buffer that the kernel
+    /// grants. More helps where rate x round trip is larger, and costs loss where a router's queue is short.
+    pub in_flight_bytes: u64,
+    /// Extents (307,200 bytes) in memory at a time. Default 160, 47 MiB.
+    pub extents_max: usize,
+    /// How long nothing may come from anyone before it is given up. Default 10 s.
+    pub stall: Duration,
+}
+
+impl Default for DownloadOptions {
+    fn default() -> Self {
+        Self { in_flight_bytes: 1024 * 1024, extents_max: 160, stall: Duration::from_secs(10) }
+    }
+}
+
+/// Extents that one list of servers is asked for: 157 MB.
+const LIST_EXTENTS: u32 = 512;
+/// How often progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Hash list that is held in memory: enough for 2.5 TB of film.
+const HASH_LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How long a master that does not answer is asked again while servers go on.
+const MASTER_RETRY: Duration = Duration::from_millis(500);
+
+/// Fetches the current version of a video.
+///
+/// Dropped before it is done it stops, and what was fetched stays in the partial file for the next attempt.
+///
+/// # Errors
+/// [`DownloadError`] names the culprit and what to do; the partial file is kept.
+pub async fn download(
+    control: Control,
+    name: &str,
+    target: Target,
+    options: DownloadOptions,
+    mut on_progress: impl FnMut(&Progress),
+) -> Result<Report, DownloadError> {
+    let started = Instant::now();
+    let last = ExtentNo(LIST_EXTENTS - 1);
+    let first_list =
+        control.distribution(VideoRef::Name(name), Window { first: ExtentNo(0), last: Some(last) }).await?;
+    let original = *first_list.layout.stream(StreamId::ORIGINAL).ok_or(DownloadError::NoFile)?;
+    let mut output = tokio::task::spawn_blocking(move || Output::open(&target, original.bytes))
+        .await
+        .map_err(|_| DownloadError::Interrupted)??;
+    let resumable = output.is_resumable();
+    let config = EngineConfig {
+        asset: first_list.asset,
+        content_key: first_list.content_key.clone(),
+        layout: first_list.layout.clone(),
+        window_bytes: options.in_flight_bytes,
+        extents_max: options.extents_max,
+        checkers: if resumable { checker_threads() } else { 1 },
+        stall: options.stall,
+    };
+    let sink = output.sink().map_err(|error| output.error(error))?;
+    let (engine, notices) = Engine::start(config, sink).map_err(DownloadError::System)?;
+    let mut run = Run {
+        reports: Reports::new(control, first_list.asset),
+        name: first_list.name.clone(),
+        bytes: original.bytes,
+        resumed_bytes: 0,
+        layout: first_list.layout.clone(),
+        engine,
+        notices,
+        wanted_from: 0,
+        master_error: None,
+    };
+    let roots = first_list.plain_roots.clone();
+    run.engine.send(Command::List(Box::new(first_list)));
+    let fetched = run.fetch_all(&mut output, original, roots, &mut on_progress).await;
+    run.engine.stop();
+    on_progress(&run.progress());
+    fetched.map_err(|error| error.at(&output))?;
+    let path = tokio::task::spawn_blocking(move || output.finish()).await.map_err(|_| DownloadError::Interrupted)??;
+    Ok(run.report(started, path))
+}
+
+fn checker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(2)
+}
+
+/// One download under way.
+struct Run {
+    reports: Reports,
+    name: String,
+    bytes: u64,
+    resumed_bytes: u64,
+    layout: PackLayout,
+    engine: Engine,
+    notices: UnboundedReceiver<Notice>,
+    /// The first extent that lists are still needed for.
+    wanted_from: u32,
+    /// Why the last list was not given.
+    master_error: Option<ControlError>,
+}
+
+impl Run {
+    /// First the hash list, then what the file lacks.
+    async fn fetch_all(
+        &mut self,
+        output: &mut Output,
+        original: StreamLayout,
+        roots: Vec<Hash>,
+        on_progress: &mut impl FnMut(&Progress),
+    ) -> Result<(), DownloadError> {
+        let list = *self.layout.stream(StreamId::PLAIN_HASHES).ok_or(DownloadError::NoHashes)?;
+        if list.bytes > HASH_LIST_BYTES_MAX {
+            return Err(DownloadError::TooLong { bytes: original.bytes });
+        }
+        let mut plain = vec![0; list.bytes as usize];
+        if !plain.is_empty() {
+            self.fetch(JobList::new(list, roots.into(), Arc::new([])), Some(&mut plain), on_progress).await?;
+        }
+        let all = hashes::parse_list(&plain).ok_or(DownloadError::NoHashes)?;
+        let first = hashes::index_in_list(&self.layout, StreamId::ORIGINAL, ExtentNo(0)).unwrap_or(0) as usize;
+        let hashes: Arc<[Hash]> =
+            all.get(first..first + original.extents() as usize).ok_or(DownloadError::NoHashes)?.into();
+        let have = output.verified_extents(original, Arc::clone(&hashes)).await?;
+        let resumed = have.iter().enumerate().filter(|(_, have)| **have);
+        self.resumed_bytes = resumed.map(|(extent, _)| original.extent_bytes(ExtentNo(extent as u32)) as u64).sum();
+        self.fetch(JobList::new(original, hashes, have.into()), None, on_progress).await
+    }
+
+    /// Fetches `jobs`; extents of a hash list are put into `plain`.
+    async fn fetch(
+        &mut self,
+        jobs: JobList,
+        mut plain: Option<&mut Vec<u8>>,
+        on_progress: &mut impl FnMut(&Progress),
+    ) -> Result<(), DownloadError> {
+        self.engine.send(Command::Fetch(jobs));
+        let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                notice = self.notices.recv() => match notice {
+                    Some(Notice::Fetched) => return Ok(()),
+                    Some(Notice::Extent { extent, bytes }) => {
+                        let at = extent.0 as usize * braidcast_media::layout::EXTENT_BYTES;
+                        if let Some(room) = plain.as_mut().and_then(|plain| plain.get_mut(at..at + bytes.len())) {
+                            room.copy_from_slice(&bytes);
+                        }
+                    }
+                    Some(Notice::WantList { first }) => {
+                        self.wanted_from = first.0;
+                        self.reports.want_list(self.window());
+                    }
+                    Some(Notice::WantTickets) => self.reports.want_tickets(self.window()),
+                    Some(Notice::SourceFailed(failure)) => self.reports.failed(failure, self.window()),
+                    Some(Notice::Stopped(EngineError::NoList)) => return Err(self.no_list()),
+                    Some(Notice::Stopped(error)) => return Err(error.into()),
+                    None => return Err(DownloadError::Interrupted),
+                },
+                answered = self.reports.answered() => self.take_answer(answered)?,
+                _ = tick.tick() => on_progress(&self.progress()),
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answered: Answered) -> Result<(), DownloadError> {
+        let error = match answered.outcome {
+            Ok(list) => {
+                self.engine.send(Command::List(Box::new(list)));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // The version is gone or the account is: nobody will serve this download any more.
+        if matches!(error, ControlError::NotFound { .. } | ControlError::NotPermitted { .. }) {
+            return Err(error.into());
+        }
+        // Servers may well go on without the master; the engine's stall limit ends what does not.
+        tracing::info!(%error, "the master gives no list");
+        if matches!(answered.request, Request::List(_)) {
+            self.reports.retry_after(MASTER_RETRY, answered.request);
+            self.master_error = Some(error);
+        }
+        Ok(())
+    }
+
+    /// Why there is no list of servers: what the master said last, if it said anything.
+    fn no_list(&mut self) -> DownloadError {
+        self.master_error.take().map_or(DownloadError::NoSources { sources: Vec::new() }, DownloadError::Control)
+    }
+
+    fn window(&self) -> Window {
+        let last = self.wanted_from.saturating_add(LIST_EXTENTS - 1);
+        Window { first: ExtentNo(self.wanted_from), last: Some(ExtentNo(last)) }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress::new(&self.engine.snapshot(), self.bytes, self.resumed_bytes)
+    }
+
+    fn report(&self, started: Instant, path: Option<PathBuf>) -> Report {
+        let snapshot = self.engine.snapshot();
+        let list_bytes = self.layout.stream(StreamId::PLAIN_HASHES).map_or(0, |stream| stream.bytes);
+        let useful = self.bytes - self.resumed_bytes + list_bytes;
+        debug_assert_eq!(list_bytes % HASH_BYTES as u64, 0);
+        Report {
+            name: self.name.clone(),
+            path,
+            bytes: self.bytes,
+            resumed_bytes: self.resumed_bytes,
+            elapsed: started.elapsed(),
+            // Every byte passed the checker, or the resume's, before it was counted as written.
+            verified: snapshot.written_bytes + self.resumed_bytes == self.bytes,
+            redundant_bytes: (snapshot.accepted_bytes + snapshot.unwanted_bytes).saturating_sub(useful),
+            redistributions: self.reports.redistributions(),
+            sources: snapshot.sources.iter().map(SourceReport::from).collect(),
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! One media server as a download sees it: socket, session, and whether it can be used at the moment.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use braidcast_io::ClientSocket;
+use braidcast_media::layout::PackLayout;
+use braidcast_media::{AssetId, ContentKey, Opener};
+use braidcast_transport::congestion::FixedWindow;
+use braidcast_transport::puller::{Puller, PullerConfig};
+
+use crate::control::Host;
+use crate::planner::SourceNo;
+
+/// Whether a source can be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// A HELLO is under way.
+    Greeting,
+    /// A session is open.
+    Up,
+    /// It failed and is left alone until then.
+    Down {
+        /// When it is greeted again.
+        until: Instant,
+    },
+    /// It has forged chunks: never again.
+    Banned,
+}
+
+/// One media server.
+pub(super) struct Source {
+    pub(super) number: SourceNo,
+    pub(super) server_id: String,
+    pub(super) address: SocketAddr,
+    pub(super) puller: Puller,
+    pub(super) socket: Arc<ClientSocket>,
+    pub(super) state: State,
+    /// Failures since it was last of use; sets how long it is left alone.
+    failures: u32,
+    pub(super) ever_failed: bool,
+    /// Why it failed last, for people.
+    pub(super) reason: Option<String>,
+    host: Host,
+    ticket_from: Instant,
+    /// The ticket in `host` is newer than the session.
+    ticket_is_spare: bool,
+    pub(super) last_good_at: Option<Instant>,
+    rated_bytes: u64,
+    pub(super) bytes_per_s: f64,
+}
+
+/// First pause of a source that failed; it doubles with each failure.
+const PENALTY_MIN: Duration = Duration::from_millis(500);
+/// Longest pause.
+const PENALTY_MAX: Duration = Duration::from_secs(8);
+/// Weight of the newest sample in the delivery rate.
+const RATE_GAIN: f64 = 0.3;
+
+impl Source {
+    /// Connects to a host and greets it.
+    pub(super) fn connect(
+        now: Instant,
+        number: SourceNo,
+        host: Host,
+        asset: (AssetId, &ContentKey, &PackLayout),
+        window_bytes: u64,
+        seed: [u8; 32],
+    ) -> io::Result<Self> {
+        let socket = Arc::new(ClientSocket::connect(host.address)?);
+        let (asset, key, layout) = asset;
+        // Never more in flight than half of what the kernel holds for us: the other half is for what it adds to each.
+        let bytes = window_bytes.min(socket.granted_receive_bytes() as u64 / 2);
+        let config = PullerConfig { seed, congestion: Box::new(FixedWindow { bytes }) };
+        let puller = Puller::new(config, Opener::new(key, asset), layout.clone());
+        let mut source = Self {
+            number,
+            server_id: host.server_id.clone(),
+            address: host.address,
+            puller,
+            socket,
+            state: State::Greeting,
+            failures: 0,
+            ever_failed: false,
+            reason: None,
+            host,
+            ticket_from: now,
+            ticket_is_spare: false,
+            last_good_at: None,
+            rated_bytes: 0,
+            bytes_per_s: 0.0,
+        };
+        source.greet(now);
+        Ok(source)
+    }
+
+    /// Greets with the newest ticket.
+    pub(super) fn greet(&mut self, now: Instant) {
+        self.ticket_is_spare = false;
+        self.puller.greet(now, self.host.ticket.clone(), self.host.session_secret.clone());
+        if self.state != State::Up {
+            self.state = State::Greeting;
+        }
+    }
+
+    /// The master has given another ticket.
+    pub(super) fn take_ticket(&mut self, now: Instant, host: Host) {
+        if self.renewal_is_due(now) || self.state != State::Up {
+            self.host = host;
+            self.ticket_from = now;
+            self.ticket_is_spare = true;
+        }
+    }
+
+    /// Whether the session's ticket is past half of its life. Sources differ by a few percent, so that not all
+    /// clients and servers renew at once.
+    pub(super) fn renewal_is_due(&self, now: Instant) -> bool {
+        let jitter = 1.0 - f64::from(self.number.0 % 8) / 80.0;
+        let half = self.host.ticket_lifetime.mul_f64(0.5 * jitter);
+        now.duration_since(self.ticket_from) >= half
+    }
+
+    /// Whether a newer ticket than the session's is at hand.
+    pub(super) fn has_spare_ticket(&self) -> bool {
+        self.ticket_is_spare
+    }
+
+    /// A session is open.
+    pub(super) fn on_opened(&mut self) {
+        self.state = State::Up;
+    }
+
+    /// A chunk has come: the source is of use.
+    pub(super) fn on_good(&mut self, now: Instant) {
+        self.failures = 0;
+        self.last_good_at = Some(now);
+    }
+
+    /// The source failed. It is left alone for a while that grows with each failure.
+    pub(super) fn on_failed(&mut self, now: Instant, reason: String) {
+        self.failures += 1;
+        self.ever_failed = true;
+        self.reason = Some(reason);
+        let penalty = (PENALTY_MIN * 2_u32.pow(self.failures.min(6) - 1)).min(PENALTY_MAX);
+        self.state = State::Down { until: now + penalty };
+        self.puller.abandon(now);
+    }
+
+    /// The source lies.
+    pub(super) fn ban(&mut self, now: Instant, reason: String) {
+        self.ever_failed = true;
+        self.reason = Some(reason);
+        self.state = State::Banned;
+        self.puller.abandon(now);
+    }
+
+    /// Measures the delivery rate over the last `elapsed`.
+    pub(super) fn measure(&mut self, elapsed: Duration) {
+        let bytes = self.puller.counters().accepted_bytes;
+        let sample = (bytes - self.rated_bytes) as f64 / elapsed.as_secs_f64().max(1e-3);
+        self.rated_bytes = bytes;
+        self.bytes_per_s += RATE_GAIN * (sample - self.bytes_per_s);
+    }
+}

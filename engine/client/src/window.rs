@@ -1,0 +1,254 @@
+//! The extents that are being fetched: a bounded number of buffers, each filled chunk by chunk, in place.
+
+use std::collections::HashMap;
+
+use braidcast_media::hashes::Hash;
+use braidcast_media::layout::{CHUNK_BYTES, CHUNKS_PER_EXTENT, EXTENT_BYTES};
+use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
+
+use crate::planner::{SourceNo, SourceSet};
+
+/// Plain bytes of one extent; always [`EXTENT_BYTES`] long.
+pub type Buffer = Box<[u8]>;
+
+/// An extent of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ExtentKey {
+    /// Which stream.
+    pub stream: StreamId,
+    /// Which extent of it.
+    pub extent: ExtentNo,
+}
+
+/// Something to fetch, and what it must hash to.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    /// Which extent.
+    pub key: ExtentKey,
+    /// How many chunks it has: 1 to 256.
+    pub chunks: u32,
+    /// Plain bytes of it.
+    pub bytes: usize,
+    /// BLAKE3 of those bytes, vouched for by the master.
+    pub hash: Hash,
+}
+
+/// An extent whose chunks are all there. Nothing is known yet of whether it is what was published.
+#[derive(Debug)]
+pub struct Filled {
+    /// What was to be fetched.
+    pub job: Job,
+    /// The plain bytes.
+    pub buffer: Buffer,
+    /// Which source each chunk came from.
+    pub origins: Origins,
+    /// An earlier copy whose hash was wrong: whoever gave a chunk of it that differs has lied.
+    pub suspect: Option<Box<Suspect>>,
+}
+
+/// Which source gave each chunk of an extent.
+pub type Origins = [SourceNo; CHUNKS_PER_EXTENT as usize];
+
+/// A copy of an extent whose hash was wrong, made of chunks of several sources.
+#[derive(Debug)]
+pub struct Suspect {
+    /// The plain bytes.
+    pub buffer: Buffer,
+    /// Who gave them.
+    pub origins: Origins,
+}
+
+struct Slot {
+    job: Job,
+    buffer: Buffer,
+    origins: Origins,
+    /// Bit i: chunk i is missing.
+    missing: [u64; 4],
+    barred: SourceSet,
+    /// The one source that is asked.
+    pin: Option<SourceNo>,
+    suspect: Option<Box<Suspect>>,
+    /// Chunks that came and did not open, by place and source.
+    damage: HashMap<(usize, SourceNo), Damage>,
+}
+
+impl Slot {
+    fn barred(&self) -> SourceSet {
+        self.pin.map_or(self.barred, SourceSet::all_but)
+    }
+}
+
+/// A chunk that does not open as one source sends it.
+#[derive(Default)]
+struct Damage {
+    /// Such a packet came since the last END that spoke of the chunk.
+    suspected: bool,
+    /// How often an END said that the chunk was sent when one had come.
+    confirmed: u32,
+}
+
+/// The extents under way, at most as many as there are buffers.
+pub struct Window {
+    slots: Vec<Option<Slot>>,
+    by_key: HashMap<ExtentKey, usize>,
+    spare: Vec<Buffer>,
+    /// Where the last chunk went; the next one mostly goes there too.
+    last: Option<(ExtentKey, usize)>,
+}
+
+impl Window {
+    /// A window of at most `extents` extents; their memory is taken as it is needed.
+    pub fn new(extents: usize) -> Self {
+        Self {
+            slots: (0..extents).map(|_| None).collect(),
+            by_key: HashMap::with_capacity(extents),
+            spare: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Whether another extent can be started. `out`: buffers that are elsewhere, being checked.
+    pub fn has_room(&self, out: usize) -> bool {
+        self.by_key.len() + out < self.slots.len()
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Starts an extent. It must not be under way, and [`Window::has_room`] must have said yes. `pin`: the one source
+    /// that is to give all of it; `suspect`: an earlier copy, to be compared.
+    pub fn start(&mut self, job: Job, barred: SourceSet, pin: Option<SourceNo>, suspect: Option<Box<Suspect>>) {
+        let index = self.slots.iter().position(Option::is_none).expect("has_room said that a slot is free");
+        let buffer = self.spare.pop().unwrap_or_else(|| vec![0; EXTENT_BYTES].into_boxed_slice());
+        let mut missing = [0; 4];
+        for chunk in 0..job.chunks as usize {
+            missing[chunk / 64] |= 1 << (chunk % 64);
+        }
+        let origins = [SourceNo(0); CHUNKS_PER_EXTENT as usize];
+        self.slots[index] = Some(Slot { job, buffer, origins, missing, barred, pin, suspect, damage: HashMap::new() });
+        self.by_key.insert(job.key, index);
+    }
+
+    /// The room of a chunk that is still missing.
+    pub fn place(&mut self, stream: StreamId, chunk: ChunkNo) -> Option<&mut [u8; CHUNK_BYTES]> {
+        let slot = self.slot(stream, chunk)?;
+        let index = chunk.index_in_extent();
+        if slot.missing[index / 64] >> (index % 64) & 1 == 0 {
+            return None;
+        }
+        slot.buffer.as_chunks_mut::<CHUNK_BYTES>().0.get_mut(index)
+    }
+
+    /// A chunk has been opened into its place. Gives the extent if that was its last one.
+    pub fn arrived(&mut self, stream: StreamId, chunk: ChunkNo, from: SourceNo) -> Option<Filled> {
+        let slot = self.slot(stream, chunk)?;
+        let index = chunk.index_in_extent();
+        slot.missing[index / 64] &= !(1 << (index % 64));
+        slot.origins[index] = from;
+        if slot.missing != [0; 4] {
+            return None;
+        }
+        let key = slot.job.key;
+        let taken = self.by_key.remove(&key).and_then(|index| self.slots[index].take())?;
+        self.last = None;
+        Some(Filled { job: taken.job, buffer: taken.buffer, origins: taken.origins, suspect: taken.suspect })
+    }
+
+    /// Takes a buffer back.
+    pub fn recycle(&mut self, buffer: Buffer) {
+        if self.spare.len() < self.slots.len() {
+            self.spare.push(buffer);
+        }
+    }
+
+    /// The parts of `run` that are still missing, each with the sources that are barred from it.
+    pub fn still_missing(&mut self, stream: StreamId, run: Run) -> Vec<(Run, SourceSet)> {
+        let mut out: Vec<(Run, SourceSet)> = Vec::new();
+        for chunk in run.chunks() {
+            let Some(slot) = self.slot(stream, chunk) else { continue };
+            let index = chunk.index_in_extent();
+            if slot.missing[index / 64] >> (index % 64) & 1 == 0 {
+                continue;
+            }
+            match out.last_mut() {
+                Some((last, _)) if last.end() == u64::from(chunk.0) && index != 0 => last.count += 1,
+                _ => out.push((Run { first: chunk, count: 1 }, slot.barred())),
+            }
+        }
+        out
+    }
+
+    /// Never ask `source` for this extent again. Says whether it was pinned to that source.
+    pub fn bar(&mut self, key: ExtentKey, source: SourceNo) -> bool {
+        let Some(slot) = self.slot(key.stream, key.extent.first_chunk()) else { return false };
+        slot.barred.insert(source);
+        slot.pin == Some(source)
+    }
+
+    /// Never ask `source` for anything again.
+    pub fn ban(&mut self, source: SourceNo) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.barred.insert(source);
+        }
+    }
+
+    /// Lets an extent be asked for everywhere but at `barred`.
+    pub fn forgive(&mut self, key: ExtentKey, barred: SourceSet) {
+        if let Some(slot) = self.slot(key.stream, key.extent.first_chunk()) {
+            slot.barred = barred;
+            slot.damage.clear();
+        }
+    }
+
+    /// The extents that `source` alone is asked for.
+    pub fn pinned_to(&self, source: SourceNo) -> Vec<ExtentKey> {
+        self.slots.iter().flatten().filter(|slot| slot.pin == Some(source)).map(|slot| slot.job.key).collect()
+    }
+
+    /// Lets any source be asked for an extent, and gives all that is missing of it.
+    pub fn unpin(&mut self, key: ExtentKey) -> Vec<(Run, SourceSet)> {
+        let first = key.extent.first_chunk();
+        let Some(slot) = self.slot(key.stream, first) else { return Vec::new() };
+        slot.pin = None;
+        let count = slot.job.chunks as u16;
+        self.still_missing(key.stream, Run { first, count })
+    }
+
+    /// A packet that claims to be this chunk has come from `source` and does not open. Anyone can send such a packet:
+    /// nothing follows from it until the source's own END says that it has sent the chunk.
+    pub fn note_rejected(&mut self, stream: StreamId, chunk: ChunkNo, source: SourceNo) {
+        if let Some(slot) = self.slot(stream, chunk) {
+            slot.damage.entry((chunk.index_in_extent(), source)).or_default().suspected = true;
+        }
+    }
+
+    /// `source` says that it has sent the chunks of `run`, and they are missing. Gives the one that most often came
+    /// damaged in such a case, and how often.
+    pub fn confirm_damage(&mut self, stream: StreamId, run: Run, source: SourceNo) -> Option<(ChunkNo, u32)> {
+        let mut worst = None;
+        for chunk in run.chunks() {
+            let Some(slot) = self.slot(stream, chunk) else { continue };
+            let Some(damage) = slot.damage.get_mut(&(chunk.index_in_extent(), source)) else { continue };
+            if std::mem::take(&mut damage.suspected) {
+                damage.confirmed += 1;
+                worst = worst.max(Some((damage.confirmed, chunk)));
+            }
+        }
+        worst.map(|(count, chunk)| (chunk, count))
+    }
+
+    fn slot(&mut self, stream: StreamId, chunk: ChunkNo) -> Option<&mut Slot> {
+        let key = ExtentKey { stream, extent: chunk.extent() };
+        let index = match self.last {
+            Some((last, index)) if last == key => index,
+            _ => {
+                let index = *self.by_key.get(&key)?;
+                self.last = Some((key, index));
+                index
+            }
+        };
+        self.slots[index].as_mut()
+    }
+}

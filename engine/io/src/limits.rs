@@ -1,0 +1,45 @@
+//! Every bound of this crate.
+
+use std::time::Duration;
+
+/// Most file regions in one train.
+pub const REGIONS_PER_TRAIN_MAX: usize = 8;
+/// Longest inline end of a train, and longest plain datagram, in bytes.
+pub const TAIL_BYTES_MAX: usize = 136;
+/// Longest train in bytes: what one UDP send over IPv4 can carry (65,535 less the headers of IP and UDP).
+pub const TRAIN_BYTES_MAX: usize = 65_507;
+/// Trains that a shard holds at a time, waiting or under way: with full trains one pass hands the kernel 1 MB, about
+/// 150 us of work, and pins [`REGIONS_PER_TRAIN_MAX`] times as many file regions at most.
+pub const TRAINS_MAX: usize = 16;
+
+/// Messages taken by one `recvmmsg`.
+pub const RECEIVE_BATCH: usize = quinn_udp::BATCH_SIZE;
+/// Room for one message: GRO coalesces datagrams up to the longest IP packet.
+pub const MESSAGE_BYTES_MAX: usize = 65_536;
+
+/// Destinations remembered as unable to take trains; the one that is due first makes room.
+pub const PLAIN_DESTINATIONS_MAX: usize = 1_024;
+/// How long a destination gets single packets before a train is tried again.
+pub const PLAIN_FOR: Duration = Duration::from_secs(10);
+
+/// Pause after an error that has no event to wait for: `ENOBUFS` from a device queue, a failed receive.
+pub const RETRY_AFTER: Duration = Duration::from_millis(1);
+/// How long a stopped shard goes on sending what stands in its outbox.
+pub const DRAIN_MAX: Duration = Duration::from_millis(500);
+/// How long the probe waits for an operation through a new ring.
+pub const URING_PROBE_MAX: Duration = Duration::from_secs(2);
+/// Entries of a shard's submission queue.
+pub const URING_ENTRIES: u32 = 64;
+
+/// Receive buffer that a client asks for. The kernel may grant less: [`crate::ClientSocket::granted_receive_bytes`].
+pub const CLIENT_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+/// Receive buffer that a server asks for: 16,000 waiting requests.
+pub const SERVER_RECEIVE_BUFFER_BYTES: usize = 4 << 20;
+/// Send buffer that a server asks for: 6 ms of a 10 Gbit/s card.
+pub const SERVER_SEND_BUFFER_BYTES: usize = 8 << 20;
+
+const _: () = assert!(TAIL_BYTES_MAX < TRAIN_BYTES_MAX && TRAIN_BYTES_MAX < MESSAGE_BYTES_MAX);
+// A whole outbox goes to the kernel in one submission.
+const _: () = assert!(TRAINS_MAX <= URING_ENTRIES as usize);
+// A whole outbox fits into an empty send buffer.
+const _: () = assert!(SERVER_SEND_BUFFER_BYTES >= TRAINS_MAX * TRAIN_BYTES_MAX);

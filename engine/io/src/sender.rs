@@ -1,0 +1,88 @@
+//! Sending one train by system call, and what is to be done about a send that failed, however it was made.
+
+use std::io;
+use std::net::UdpSocket;
+use std::rc::Rc;
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use crate::plain::PlainDestinations;
+use crate::sys::{self, Segmentation};
+use crate::train::Train;
+
+/// The sending half of a shard's socket.
+pub(crate) struct Sender {
+    socket: Rc<UdpSocket>,
+    segment_bytes: usize,
+    has_segmentation: bool,
+    plain: PlainDestinations,
+}
+
+/// What to do with a train whose send failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Remedy {
+    /// Send it again: at once, and packet by packet if it is marked so now.
+    Again,
+    /// Send it again when the socket is writable.
+    AwaitWritable,
+    /// Send it again a little later: a device's queue is full, and no event tells of room.
+    Pause,
+    /// Tell the service, and forget it.
+    GiveUp,
+}
+
+impl Sender {
+    pub(crate) fn new(socket: Rc<UdpSocket>, segment_bytes: u16, has_segmentation: bool) -> Self {
+        let plain = PlainDestinations::default();
+        Self { socket, segment_bytes: segment_bytes.into(), has_segmentation, plain }
+    }
+
+    /// The socket, for waiting until it is writable.
+    pub(crate) fn socket(&self) -> &Rc<UdpSocket> {
+        &self.socket
+    }
+
+    /// Whether `train` must be sent packet by packet.
+    pub(crate) fn is_plain(&self, now: Instant, train: &Train) -> bool {
+        train.plain || !self.has_segmentation || self.plain.contains(now, train.to().ip())
+    }
+
+    /// Sends `train`, or what is left of it.
+    pub(crate) fn send(&self, now: Instant, train: &mut Train) -> io::Result<()> {
+        if !self.is_plain(now, train) {
+            let all = 0..train.bytes();
+            return sys::send(&*self.socket, train.to(), train.parts(), all, Segmentation::OfSocket);
+        }
+        // A train that went halfway packet by packet stays so, even if its destination's time is over meanwhile.
+        train.plain = true;
+        let segmentation = if self.has_segmentation { Segmentation::Off } else { Segmentation::OfSocket };
+        while train.sent_bytes < train.bytes() {
+            let end = train.bytes().min(train.sent_bytes + self.segment_bytes);
+            sys::send(&*self.socket, train.to(), train.parts(), train.sent_bytes..end, segmentation)?;
+            train.sent_bytes = end;
+        }
+        Ok(())
+    }
+
+    /// Judges why `train` could not be sent, and remembers a destination that takes no trains.
+    pub(crate) fn judge(&mut self, now: Instant, train: &mut Train, error: &io::Error) -> Remedy {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EAGAIN) => Remedy::AwaitWritable,
+            Some(Errno::ENOBUFS | Errno::ENOMEM) => Remedy::Pause,
+            Some(Errno::EINTR) => Remedy::Again,
+            // EIO: no checksum offload, or IPsec; EINVAL and EMSGSIZE: segments longer than the path's packets, or more
+            // than the kernel cuts (net/ipv4/udp.c, udp_send_skb).
+            Some(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if !train.plain && self.has_segmentation => {
+                train.plain = true;
+                // A lone datagram to a forged address can fail likewise (port 0): that says nothing of the route.
+                if train.bytes() > self.segment_bytes {
+                    tracing::debug!(to = %train.to(), %error, "segmentation offload failed, sending single packets");
+                    self.plain.insert(now, train.to().ip());
+                }
+                Remedy::Again
+            }
+            _ => Remedy::GiveUp,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The loop that drives a service, with io_uring or without.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use quinn_udp::UdpSocketState;
+use tokio::io::Interest;
+
+use crate::capabilities::Backend;
+use crate::limits::{DRAIN_MAX, RETRY_AFTER, TRAINS_MAX, URING_ENTRIES};
+use crate::outbox::Outbox;
+use crate::receive::ReceiveBuffer;
+use crate::sender::{Remedy, Sender};
+use crate::server::ServerSocket;
+use crate::service::Service;
+use crate::sys::Registered;
+use crate::train::Train;
+use crate::uring::{Ring, Sent};
+use crate::wake::WakeReceiver;
+
+/// Drives `service` on this thread until [`crate::Waker::stop`], as the crate's documentation describes.
+///
+/// # Errors
+/// The runtime cannot be made: no descriptor is left, or io_uring is not permitted (ask [`crate::choose`] first).
+/// Errors of the network never end the loop.
+///
+/// # Panics
+/// Within another tokio runtime.
+pub fn run<S: Service>(backend: Backend, socket: ServerSocket, service: &mut S, wake: WakeReceiver) -> io::Result<()> {
+    match backend {
+        Backend::Uring => {
+            let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(URING_ENTRIES))?;
+            runtime.block_on(async {
+                let ring = Ring::new(socket.udp.try_clone()?);
+                Shard::new(socket, service, wake, Some(ring))?.drive().await
+            })
+        }
+        Backend::Portable => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { Shard::new(socket, service, wake, None)?.drive().await })
+        }
+    }
+}
+
+struct Shard<'a, S> {
+    service: &'a mut S,
+    wake: WakeReceiver,
+    outbox: Outbox,
+    /// The last wake may have left work behind, for want of room.
+    wake_again: bool,
+    /// Set once the shard is to end.
+    stop_by: Option<Instant>,
+
+    inbound: Registered,
+    inbound_state: UdpSocketState,
+    inbox: ReceiveBuffer,
+    input: Input,
+
+    sender: Sender,
+    hold: Option<Hold>,
+    ring: Option<Ring>,
+    sent: Vec<Sent>,
+}
+
+/// What is known of the socket's input.
+enum Input {
+    /// There may be some.
+    Ready,
+    /// There was none.
+    Awaited,
+    /// Receiving failed.
+    PausedUntil(Instant),
+}
+
+/// Why nothing is sent at present.
+enum Hold {
+    /// The socket's buffer is full. Registered only while it is: the kernel would report every packet that leaves.
+    Writable(Registered),
+    /// A device's queue is full.
+    Until(Instant),
+}
+
+impl<'a, S: Service> Shard<'a, S> {
+    fn new(socket: ServerSocket, service: &'a mut S, wake: WakeReceiver, ring: Option<Ring>) -> io::Result<Self> {
+        // A descriptor of its own, because epoll tells registrations apart by it.
+        let outbound = Rc::new(socket.udp.try_clone()?);
+        Ok(Self {
+            service,
+            wake,
+            outbox: Outbox::new(),
+            wake_again: false,
+            stop_by: None,
+            sender: Sender::new(outbound, socket.segment_bytes.get(), socket.has_segmentation()),
+            inbound: Registered::new(Rc::new(socket.udp), Interest::READABLE)?,
+            inbound_state: socket.state,
+            inbox: ReceiveBuffer::new(),
+            input: Input::Ready,
+            hold: None,
+            ring,
+            sent: Vec::with_capacity(TRAINS_MAX),
+        })
+    }
+
+    async fn drive(mut self) -> io::Result<()> {
+        loop {
+            let now = Instant::now();
+            if self.stop_by.is_none() && self.wake.is_stopped() {
+                self.stop_by = Some(now + DRAIN_MAX);
+            }
+            match self.stop_by {
+                Some(stop_by) if self.outbox.is_empty() || stop_by <= now => return Ok(()),
+                Some(_) => {}
+                None => self.take_in(now),
+            }
+            self.hand_over(now).await;
+            if self.is_idle() {
+                self.wait().await?;
+            }
+        }
+    }
+
+    fn take_in(&mut self, now: Instant) {
+        if self.has_room() && self.service.poll_timeout().is_some_and(|due| due <= now) {
+            self.service.handle_timeout(now, &mut self.outbox);
+        }
+        if self.has_room() && (self.wake.take() || self.wake_again) {
+            self.service.handle_wake(now, &mut self.outbox);
+            self.wake_again = !self.has_room();
+        }
+        if self.has_room() && !self.inbox.has_next() {
+            self.receive(now);
+        }
+        while self.has_room()
+            && let Some((from, datagram)) = self.inbox.next_datagram()
+        {
+            self.service.handle_datagram(now, from, datagram, &mut self.outbox);
+        }
+    }
+
+    fn receive(&mut self, now: Instant) {
+        match self.input {
+            Input::Ready => {}
+            Input::PausedUntil(end) if end <= now => {}
+            Input::Awaited | Input::PausedUntil(_) => return,
+        }
+        let (inbox, state) = (&mut self.inbox, &self.inbound_state);
+        self.input = match self.inbound.try_read(|udp| inbox.fill(udp, state)) {
+            Ok(_) => Input::Ready,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Input::Awaited,
+            Err(error) => {
+                // An ICMP message about some earlier packet, or memory is short: neither ends a server.
+                tracing::debug!(%error, "receiving failed");
+                Input::PausedUntil(now + RETRY_AFTER)
+            }
+        };
+    }
+
+    async fn hand_over(&mut self, now: Instant) {
+        if let Some(Hold::Until(end)) = self.hold
+            && end <= now
+        {
+            self.hold = None;
+        }
+        while self.hold.is_none()
+            && let Some(mut train) = self.outbox.pop()
+        {
+            match &mut self.ring {
+                _ if train.bytes() == 0 => {}
+                Some(ring) if !self.sender.is_plain(now, &train) => ring.begin(train),
+                _ => {
+                    let result = self.sender.send(now, &mut train);
+                    self.settle(now, train, result);
+                }
+            }
+        }
+        if let Some(ring) = &mut self.ring {
+            ring.finish(&mut self.sent).await;
+            // Those to be sent again go back in front, so the last comes first.
+            while let Some((train, result)) = self.sent.pop() {
+                self.settle(now, train, result);
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Instant, mut train: Train, result: io::Result<()>) {
+        let Err(error) = result else {
+            return;
+        };
+        match self.sender.judge(now, &mut train, &error) {
+            Remedy::GiveUp => {
+                self.service.on_send_error(train.to(), &error);
+                return;
+            }
+            Remedy::Again => {}
+            Remedy::Pause => self.hold = Some(Hold::Until(now + RETRY_AFTER)),
+            Remedy::AwaitWritable if matches!(self.hold, Some(Hold::Writable(_))) => {}
+            Remedy::AwaitWritable => {
+                // Registering reports a socket that has become writable meanwhile, so no event is lost.
+                let registered = Registered::new(Rc::clone(self.sender.socket()), Interest::WRITABLE);
+                self.hold = Some(registered.map_or(Hold::Until(now + RETRY_AFTER), Hold::Writable));
+            }
+        }
+        self.outbox.put_back(train);
+    }
+
+    /// Whether only an event from outside can bring work.
+    fn is_idle(&self) -> bool {
+        let can_send = self.hold.is_none() && !self.outbox.is_empty();
+        let input =
+            self.inbox.has_next() || matches!(self.input, Input::Ready) || self.wake_again || self.wake.is_woken();
+        let can_take = self.stop_by.is_none() && self.has_room() && input;
+        !can_send && !can_take
+    }
+
+    /// Sleeps until there may be work.
+    async fn wait(&mut self) -> io::Result<()> {
+        let deadline = self.next_deadline();
+        let wants_input = self.stop_by.is_none() && self.has_room() && matches!(self.input, Input::Awaited);
+        let mut notified = pin!(self.wake.notified());
+        let mut timer = pin!(deadline.map(|at| tokio::time::sleep_until(at.into())));
+        let (inbound, input, hold) = (&self.inbound, &mut self.input, &mut self.hold);
+        poll_fn(|cx| {
+            let mut ready = notified.as_mut().poll(cx).is_ready();
+            if let Some(timer) = timer.as_mut().as_pin_mut() {
+                ready |= timer.poll(cx).is_ready();
+            }
+            if wants_input && inbound.poll_readable(cx)? {
+                *input = Input::Ready;
+                ready = true;
+            }
+            if let Some(Hold::Writable(socket)) = hold
+                && socket.poll_writable(cx)?
+            {
+                *hold = None;
+                ready = true;
+            }
+            if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let hold = match self.hold {
+            Some(Hold::Until(end)) => Some(end),
+            _ => None,
+        };
+        let input = match self.input {
+            Input::PausedUntil(end) => Some(end),
+            _ => None,
+        };
+        let takes = self.stop_by.is_none() && self.has_room();
+        let service = if takes { self.service.poll_timeout().into_iter().chain(input).min() } else { None };
+        [hold, service, self.stop_by].into_iter().flatten().min()
+    }
+
+    fn has_room(&self) -> bool {
+        self.outbox.room() > 0
+    }
+}

@@ -1,0 +1,204 @@
+//! All unsafe code of the crate: addresses handed to the kernel.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::{mem, ptr};
+
+use nix::libc;
+use polling::{Event, PollMode, Poller};
+use socket2::SockAddr;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::client::ClientSocket;
+use crate::limits::REGIONS_PER_TRAIN_MAX;
+use crate::train::Part;
+
+/// Regions and the tail.
+const PARTS_MAX: usize = REGIONS_PER_TRAIN_MAX + 1;
+
+// SAFETY: the ring reads `bytes_init` bytes at `stable_ptr` while it owns the value.
+// - The address is fixed and the memory allocated as long as the value lives, wherever it is moved: a region holds its
+//   map by an `Arc`, and the map is unmapped only by the last drop; the bytes are boxed.
+// - All bytes are initialised: a map is file contents or zeros, a boxed slice is initialised by its type.
+// - Nothing in this process writes to either. Where a file was cut short the pages are gone, not the mapping: the
+//   kernel then ends the operation with `EFAULT`, and nobody else reads through the pointer.
+unsafe impl tokio_uring::buf::IoBuf for Part {
+    fn stable_ptr(&self) -> *const u8 {
+        self.raw().0
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.raw().1
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.raw().1
+    }
+}
+
+/// How a send is cut into datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Segmentation {
+    /// By what is set on the socket.
+    OfSocket,
+    /// Not at all, and without any of the checks that a segment size on the socket brings about.
+    Off,
+}
+
+/// A control message `UDP_SEGMENT` of 0, which overrides the socket's segment size for one send.
+#[repr(C)]
+struct SegmentationOff {
+    header: libc::cmsghdr,
+    segment_bytes: u16,
+}
+
+// Where CMSG_DATA and CMSG_LEN of the kernel put it.
+const _: () = assert!(mem::offset_of!(SegmentationOff, segment_bytes) == mem::size_of::<libc::cmsghdr>());
+
+/// Sends the bytes `range` of `parts`, laid end to end, in one call that does not block.
+pub(crate) fn send(
+    socket: &impl AsFd,
+    to: SocketAddr,
+    parts: &[Part],
+    range: Range<usize>,
+    segmentation: Segmentation,
+) -> io::Result<()> {
+    let mut iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
+    let used = gather(parts, range, &mut iovecs);
+    let name = SockAddr::from(to);
+    let mut off = SegmentationOff {
+        header: libc::cmsghdr {
+            cmsg_len: mem::size_of::<libc::cmsghdr>() + mem::size_of::<u16>(),
+            cmsg_level: libc::SOL_UDP,
+            cmsg_type: libc::UDP_SEGMENT,
+        },
+        segment_bytes: 0,
+    };
+    // SAFETY: `msghdr` holds integers and pointers alone, for which zeros are a value.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_name = name.as_ptr().cast_mut().cast();
+    message.msg_namelen = name.len();
+    message.msg_iov = iovecs.as_mut_ptr();
+    message.msg_iovlen = used;
+    if segmentation == Segmentation::Off {
+        message.msg_control = (&raw mut off).cast();
+        message.msg_controllen = mem::size_of::<SegmentationOff>();
+    }
+    // SAFETY: `sendmsg` reads the header, and the memory that its pointers and lengths name; all of it outlives the call.
+    // - The name, the control message and the first `used` entries of the vector are locals of this function.
+    // - Each entry names a piece of a part's own memory (`gather`), and `parts` is borrowed for the call. The kernel
+    //   checks these addresses itself: a page that is gone makes it return `EFAULT`.
+    // - It writes through none of them, though their types would allow it.
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Writes the pieces that make up `range` into `iovecs`; returns how many they are.
+fn gather(parts: &[Part], range: Range<usize>, iovecs: &mut [libc::iovec; PARTS_MAX]) -> usize {
+    let mut used = 0;
+    let mut part_start = 0;
+    for part in parts {
+        let (address, len) = part.raw();
+        let from = range.start.max(part_start) - part_start;
+        let to = range.end.min(part_start + len).saturating_sub(part_start);
+        if from < to {
+            iovecs[used] = libc::iovec { iov_base: address.wrapping_add(from).cast_mut().cast(), iov_len: to - from };
+            used += 1;
+        }
+        part_start += len;
+    }
+    used
+}
+
+/// Messages that the kernel dropped because the socket's receive buffer was full.
+pub(crate) fn receive_drops(socket: &impl AsFd) -> io::Result<u32> {
+    /// `asm-generic/socket.h`; libc does not have it.
+    const SO_MEMINFO: libc::c_int = 55;
+    /// `SK_MEMINFO_VARS` of `linux/sock_diag.h`; a newer kernel with more of them fills what there is room for.
+    const VARS: usize = 9;
+    /// `SK_MEMINFO_DROPS`.
+    const DROPS: usize = 8;
+    let mut info = [0_u32; VARS];
+    let mut bytes = mem::size_of_val(&info) as libc::socklen_t;
+    // SAFETY: `getsockopt` writes at most `bytes` bytes to `info`, which is that long and takes any bit pattern, and the
+    // length to `bytes`; both are locals that outlive the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info[DROPS]) }
+}
+
+/// A client socket that a poller watches for input, as long as this value lives.
+pub(crate) struct Watch {
+    poller: Arc<Poller>,
+    socket: Arc<ClientSocket>,
+}
+
+impl Watch {
+    pub(crate) fn new(poller: &Arc<Poller>, socket: Arc<ClientSocket>, key: usize) -> io::Result<Self> {
+        // SAFETY: the socket must be deleted from the poller before it is dropped. It cannot be dropped before the `Arc`
+        // below, which leaves this value only after `drop` below has deleted it; a forgotten value keeps its `Arc`.
+        unsafe { poller.add_with_mode(socket.udp(), Event::readable(key), PollMode::Level)? };
+        Ok(Self { poller: Arc::clone(poller), socket })
+    }
+
+    pub(crate) fn socket(&self) -> &Arc<ClientSocket> {
+        &self.socket
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It could fail only for a socket that is not watched, which is as well.
+        let _ = self.poller.delete(self.socket.udp());
+    }
+}
+
+/// A socket that the runtime of this thread watches, as long as this value lives.
+pub(crate) struct Registered(AsyncFd<Rc<UdpSocket>>);
+
+impl Registered {
+    /// Registers `socket`, which must not be registered already: epoll tells registrations apart by descriptor.
+    pub(crate) fn new(socket: Rc<UdpSocket>, interest: Interest) -> io::Result<Self> {
+        // SAFETY: the descriptor must be open and stay the same until the `AsyncFd` is dropped. It is that of a
+        // `UdpSocket`, which never changes it and closes it only when dropped; the `AsyncFd` owns a reference to the
+        // socket, and this type lends out no `&mut` by which it could be exchanged.
+        let registered = unsafe { AsyncFd::register_with_interest(socket, interest)? };
+        Ok(Self(registered))
+    }
+
+    /// Runs a non-blocking `read` if there may be input; `WouldBlock` if it says so, or if there is none.
+    pub(crate) fn try_read<R>(&self, read: impl FnOnce(&UdpSocket) -> io::Result<R>) -> io::Result<R> {
+        self.0.try_io(Interest::READABLE, |socket| read(socket))
+    }
+
+    /// Whether there may be input; if not, the task is woken when there is.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        match self.0.poll_read_ready(cx) {
+            Poll::Ready(guard) => guard.map(|_| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Whether there may be room to send; if not, the task is woken when there is.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        match self.0.poll_write_ready(cx) {
+            Poll::Ready(guard) => guard.map(|_| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The database: one SQLite file. Each noun keeps its own queries; this opens the file and brings it up to date.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::SqlitePool;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::state_dir::{StateError, at, private};
+
+const CONNECTIONS: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// The file cannot be made.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// SQLite does not take it.
+    #[error("{path}: {source}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// It was written by a later version, or a migration fails.
+    #[error("{path} cannot be brought up to date: {source}; was it written by a later version of the master?")]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MigrateError,
+    },
+}
+
+/// Opens the database at `path`, making it if it is absent.
+pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
+    // Made here for its mode, which SQLite copies to the files that it keeps beside it.
+    private().append(true).create(true).open(path).map_err(at(path))?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A publisher that was told "done" finds its video after a power cut too; NORMAL would not promise that.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .connect_with(options)
+        .await
+        .map_err(|source| DbError::Open { path: path.to_owned(), source })?;
+    sqlx::migrate!()
+        .run(&pool)
+        .await
+        .map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
+    Ok(pool)
+}
+
+/// The value of a setting, which becomes `fresh` if it has none yet.
+pub(crate) async fn setting_or(pool: &SqlitePool, name: &str, fresh: &[u8]) -> Result<Vec<u8>, sqlx::Error> {
+    sqlx::query("INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
+        .bind(name)
+        .bind(fresh)
+        .execute(pool)
+        .await?;
+    sqlx::query_scalar("SELECT value FROM settings WHERE name = ?").bind(name).fetch_one(pool).await
+}

@@ -1,0 +1,160 @@
+//! What the services refuse, and the one place where a refusal becomes a gRPC status.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use braidcast_media::AssetId;
+use braidcast_media::pack::PackError;
+use tonic::{Code, Status};
+
+use crate::accounts::{AccountNameError, PasswordError, Role};
+use crate::distribution::WindowError;
+use crate::names::NameError;
+
+/// Why a call was refused. The text names the culprit and what to do about it, and holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServiceError {
+    #[error("no access token: log in, and send it as metadata `authorization: Bearer TOKEN`")]
+    TokenMissing,
+    #[error("the access token has expired: refresh it and call again")]
+    TokenStale,
+    #[error("the access token is not one of this master: log in again")]
+    TokenInvalid,
+    #[error("the join token is wrong: give the server the one in the master's join-token file")]
+    WrongJoinToken,
+    #[error("server {server} has not joined, or another process has joined as it since: join again")]
+    NotJoined { server: String },
+
+    #[error("this needs the role {needed}, and {username} has the role {found}")]
+    Role { username: String, needed: Role, found: Role },
+
+    #[error("there is no video named {name:?}")]
+    NoVideo { name: String },
+    #[error("there is no asset {0} any more: open the video again by its name")]
+    NoAsset(AssetId),
+    #[error("there is no user named {username:?}")]
+    NoUser { username: String },
+
+    #[error("a video named {name:?} is there already: publish with `replace` to put this one in its place, \
+             or under another name")]
+    NameTaken { name: String },
+    #[error("a user named {username:?} is there already")]
+    UserTaken { username: String },
+
+    #[error(transparent)]
+    VideoName(#[from] NameError),
+    #[error(transparent)]
+    AccountName(#[from] AccountNameError),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error("a user needs a role: VIEWER, PUBLISHER or ADMIN")]
+    NoRole,
+    #[error("the file has {bytes} bytes, and a video can have at most {bytes_max}: cut it into parts")]
+    FileTooLong { bytes: u64, bytes_max: u64 },
+    #[error("a window that asks for {0}")]
+    Window(#[from] WindowError),
+    #[error("the request has no `{0}`")]
+    FieldMissing(&'static str),
+    #[error("server address {address:?}: {problem}; it must be the IP address and UDP port where clients reach it")]
+    ServerAddress { address: String, problem: &'static str },
+    #[error("a server id is 1 to {bytes_max} letters, digits, `-` and `_`; {found:?} is not one")]
+    ServerId { found: String, bytes_max: usize },
+    #[error("`plain_roots` has {found} bytes, and a file of this length has {needed}")]
+    PlainRoots { found: usize, needed: usize },
+
+    #[error("this asset has no time line: ask for frames or extents")]
+    NoTimeLine,
+    #[error("the publishing attempt {0} is unknown, stale, of another user, or used already: begin again")]
+    AttemptUnknown(AssetId),
+    #[error("the upload is out of order: {0}")]
+    UploadOrder(&'static str),
+    #[error("the server's clock is {seconds} s {direction} of the master's, and at most {seconds_max} s are tolerated: \
+             set both by NTP (`chronyc makestep`)")]
+    ClockOff { seconds: u64, direction: &'static str, seconds_max: u64 },
+    #[error("{username:?} is the last administrator: make another one first")]
+    LastAdmin { username: String },
+
+    #[error("{path} is full: the video needs {needed} bytes there, and {free} are free; remove some or enlarge the disk")]
+    DiskFull { path: PathBuf, needed: u64, free: u64 },
+    #[error("{limit} {what} are under way: try again later")]
+    TooMany { what: &'static str, limit: usize },
+
+    #[error("the video arrived damaged and was dropped: {0}; publish it again")]
+    Damaged(PackError),
+    #[error("the pack was not taken: {0}; publisher and master must be of one version")]
+    Pack(PackError),
+
+    #[error("bytes {offset} to {end} are past the end of pack {asset}, which has {pack_bytes}")]
+    PastEnd { asset: AssetId, offset: u64, end: u128, pack_bytes: u64 },
+
+    #[error("no listed media server holds all of {name:?} yet ({listed} of {known} servers are listed): \
+             see `braidcast servers`, or try again in a few seconds")]
+    NoHolder { name: String, listed: usize, known: usize },
+    #[error("too many logins at once: try again in a few seconds")]
+    LoginsBusy,
+    #[error("the master is shutting down")]
+    ShuttingDown,
+
+    #[error("the upload sent nothing for {0:?} and was dropped: publish again")]
+    UploadIdle(Duration),
+    #[error("the upload broke off: publish again")]
+    UploadBroken,
+
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("the master's database failed: see the master's log")]
+    Database(#[from] sqlx::Error),
+    #[error("a password could not be hashed: see the master's log")]
+    Hashing(argon2::password_hash::Error),
+    #[error("a token could not be signed: see the master's log")]
+    Signing(jsonwebtoken::errors::Error),
+    #[error("a task of the master's failed: see the master's log")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl ServiceError {
+    fn code(&self) -> Code {
+        use ServiceError as E;
+        match self {
+            E::TokenMissing | E::TokenStale | E::TokenInvalid | E::WrongJoinToken | E::NotJoined { .. } => {
+                Code::Unauthenticated
+            }
+            E::Role { .. } => Code::PermissionDenied,
+            E::NoVideo { .. } | E::NoAsset(_) | E::NoUser { .. } => Code::NotFound,
+            E::NameTaken { .. } | E::UserTaken { .. } => Code::AlreadyExists,
+            E::VideoName(_)
+            | E::AccountName(_)
+            | E::Password(_)
+            | E::NoRole
+            | E::FileTooLong { .. }
+            | E::Window(_)
+            | E::FieldMissing(_)
+            | E::ServerAddress { .. }
+            | E::ServerId { .. }
+            | E::PlainRoots { .. } => Code::InvalidArgument,
+            E::NoTimeLine
+            | E::AttemptUnknown(_)
+            | E::UploadOrder(_)
+            | E::ClockOff { .. }
+            | E::LastAdmin { .. }
+            | E::Pack(_) => Code::FailedPrecondition,
+            E::DiskFull { .. } | E::TooMany { .. } => Code::ResourceExhausted,
+            E::Damaged(_) => Code::DataLoss,
+            E::PastEnd { .. } => Code::OutOfRange,
+            E::NoHolder { .. } | E::LoginsBusy | E::ShuttingDown => Code::Unavailable,
+            E::UploadIdle(_) => Code::DeadlineExceeded,
+            E::UploadBroken => Code::Aborted,
+            E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,
+        }
+    }
+}
+
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        let code = error.code();
+        if code == Code::Internal {
+            tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
+        }
+        Self::new(code, error.to_string())
+    }
+}

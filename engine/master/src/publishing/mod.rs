@@ -1,0 +1,229 @@
+//! Publishing: a pack arrives whole and a name points to it, or nothing has happened.
+//!
+//! ```text
+//! BeginPublish   draws id and key                       nothing on the disk
+//! Upload         ID.pack.partial, its length reserved   a start-up sweeps it
+//!   header       every hash checked, fsync, rename      ID.pack without a row: a start-up sweeps it
+//!   commit       one transaction moves the name         published
+//! ```
+
+mod attempts;
+mod upload;
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use braidcast_media::hashes::Hash;
+use braidcast_media::layout::{EXTENT_BYTES, HASH_BYTES};
+use braidcast_media::{AssetId, ContentKey, PackLayout, StreamId};
+use braidcast_proto::v1;
+use tokio::sync::{Notify, Semaphore};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::accounts::Role;
+use crate::auth::gate;
+use crate::clock;
+use crate::errors::ServiceError;
+use crate::library::{Asset, Library};
+use crate::limits::{FILE_EXTENTS_MAX, PACK_HEADER_BYTES_MAX, UPLOADS_MAX};
+use crate::names::VideoName;
+use crate::origin::Origin;
+use crate::publishing::attempts::{Attempt, Attempts};
+use crate::publishing::upload::{Parts, Writer};
+use crate::random;
+use crate::sync::lock;
+
+/// The Publishing service.
+pub(crate) struct PublishingService {
+    library: Arc<Library>,
+    origin: Origin,
+    /// Told when there is something new for the servers to hold or drop.
+    steer: Arc<Notify>,
+    attempts: Mutex<Attempts>,
+    uploads: Semaphore,
+}
+
+impl PublishingService {
+    pub(crate) fn new(library: Arc<Library>, origin: Origin, steer: Arc<Notify>) -> Self {
+        let attempts = Mutex::new(Attempts::default());
+        Self { library, origin, steer, attempts, uploads: Semaphore::new(UPLOADS_MAX) }
+    }
+
+    async fn begin(&self, caller: gate::Caller, request: v1::BeginPublishRequest) -> Result<AssetKey, ServiceError> {
+        let v1::BeginPublishRequest { name, bytes, replace, replicas } = request;
+        let name = VideoName::parse(&name)?;
+        let layout = layout_of(bytes)?;
+        if !replace {
+            self.library.check_free(&name)?;
+        }
+        let (origin, needed) = (self.origin.clone(), layout.pack_bytes());
+        tokio::task::spawn_blocking(move || origin.check_room(needed)).await??;
+        let asset = self.draw_id();
+        let content_key = ContentKey::new(random::draw());
+        let began = Instant::now();
+        let attempt = Attempt {
+            user: caller.user,
+            name,
+            bytes,
+            layout,
+            content_key: content_key.clone(),
+            replace,
+            replicas,
+            began,
+        };
+        lock(&self.attempts).begin(began, asset, attempt)?;
+        Ok(AssetKey { asset, content_key })
+    }
+
+    /// 64 bits: drawing one that was ever used is no more likely than a broken disk; one in use is not drawn. Zero is
+    /// what an unset field looks like.
+    fn draw_id(&self) -> AssetId {
+        loop {
+            let id = AssetId(u64::from_be_bytes(random::draw()));
+            if id != AssetId(0) && self.library.by_id(id).is_err() {
+                return id;
+            }
+        }
+    }
+
+    async fn receive(&self, caller: gate::Caller, mut parts: Parts) -> Result<(), ServiceError> {
+        let _permit = self
+            .uploads
+            .try_acquire()
+            .map_err(|_| ServiceError::TooMany { what: "uploads", limit: UPLOADS_MAX })?;
+        let v1::UploadStart { asset, plain_roots } = parts.start().await?;
+        let asset = AssetId(asset);
+        let attempt = lock(&self.attempts).take(Instant::now(), asset, caller.user)?;
+        check_roots(&attempt.layout, &plain_roots)?;
+        if !attempt.replace {
+            self.library.check_free(&attempt.name)?;
+        }
+        let (origin, layout) = (self.origin.clone(), attempt.layout.clone());
+        let needed = layout.pack_bytes();
+        let pack = tokio::task::spawn_blocking(move || origin.create(asset, layout)).await??;
+        let mut writer = Writer::new(pack);
+        let header = parts.receive(&mut writer).await;
+        // What the disk or the pack's layout said explains why the upload could not go on.
+        let pack = writer.join().await?.map_err(|error| self.origin.refusal(error, needed))?;
+        let upload = Upload { asset, attempt, plain_roots, pack, header: header? };
+        // In a task of its own: a publisher that hangs up now must not leave a pack that no row names.
+        let (library, origin) = (Arc::clone(&self.library), self.origin.clone());
+        tokio::spawn(async move { upload.commit(&library, &origin).await }).await??;
+        self.steer.notify_one();
+        Ok(())
+    }
+}
+
+struct AssetKey {
+    asset: AssetId,
+    content_key: ContentKey,
+}
+
+/// An upload whose stream has ended as it should.
+struct Upload {
+    asset: AssetId,
+    attempt: Attempt,
+    plain_roots: Vec<u8>,
+    pack: braidcast_media::pack::PackWriter,
+    header: Vec<u8>,
+}
+
+impl Upload {
+    async fn commit(self, library: &Library, origin: &Origin) -> Result<(), ServiceError> {
+        let Self { asset: id, attempt, plain_roots, pack, header } = self;
+        let needed = attempt.layout.pack_bytes();
+        let header_hash: Hash = tokio::task::spawn_blocking(move || upload::finish(pack, &header))
+            .await?
+            .map_err(|error| origin.refusal(error, needed))?;
+        let Attempt { name, bytes, layout, content_key, replace, replicas, .. } = attempt;
+        let asset = Asset {
+            id,
+            name: name.clone(),
+            content_key,
+            bytes,
+            layout,
+            header_hash,
+            plain_roots,
+            replicas,
+            published_at: clock::unix_s(),
+        };
+        let committed = library.commit(asset, replace).await;
+        let obsolete = match &committed {
+            Ok(old) => old.as_ref().map(|old| old.id),
+            Err(_) => Some(id),
+        };
+        if let Some(obsolete) = obsolete {
+            let origin = origin.clone();
+            tokio::task::spawn_blocking(move || origin.remove(obsolete)).await?;
+        }
+        committed?;
+        tracing::info!(%name, asset = %id, bytes, "published");
+        Ok(())
+    }
+}
+
+fn layout_of(bytes: u64) -> Result<PackLayout, ServiceError> {
+    let bytes_max = FILE_EXTENTS_MAX * EXTENT_BYTES as u64;
+    let too_long = || ServiceError::FileTooLong { bytes, bytes_max };
+    if bytes > bytes_max {
+        return Err(too_long());
+    }
+    let layout = PackLayout::of_file(bytes).map_err(|_| too_long())?;
+    debug_assert!(layout.header_bytes() <= PACK_HEADER_BYTES_MAX);
+    Ok(layout)
+}
+
+fn check_roots(layout: &PackLayout, plain_roots: &[u8]) -> Result<(), ServiceError> {
+    let extents = layout.stream(StreamId::PLAIN_HASHES).map_or(0, |stream| stream.extents());
+    let needed = extents as usize * HASH_BYTES;
+    if plain_roots.len() == needed {
+        Ok(())
+    } else {
+        Err(ServiceError::PlainRoots { found: plain_roots.len(), needed })
+    }
+}
+
+#[tonic::async_trait]
+impl v1::publishing_server::Publishing for PublishingService {
+    async fn begin_publish(
+        &self,
+        request: Request<v1::BeginPublishRequest>,
+    ) -> Result<Response<v1::BeginPublishResponse>, Status> {
+        let caller = gate::caller(&request, Role::Publisher)?;
+        let AssetKey { asset, content_key } = self.begin(caller, request.into_inner()).await?;
+        let content_key = content_key.expose().to_vec();
+        Ok(Response::new(v1::BeginPublishResponse { asset: asset.0, content_key }))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<v1::UploadRequest>>,
+    ) -> Result<Response<v1::UploadResponse>, Status> {
+        let caller = gate::caller(&request, Role::Publisher)?;
+        self.receive(caller, Parts::new(request.into_inner())).await?;
+        Ok(Response::new(v1::UploadResponse {}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_file_has_a_header_of_one_message_and_one_byte_more_is_refused() {
+        let bytes_max = FILE_EXTENTS_MAX * EXTENT_BYTES as u64;
+        let layout = layout_of(bytes_max).expect("just fits");
+        assert!(layout.header_bytes() <= PACK_HEADER_BYTES_MAX);
+        assert!(matches!(layout_of(bytes_max + 1), Err(ServiceError::FileTooLong { .. })));
+        assert!(layout_of(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn roots_must_be_as_many_as_the_hash_list_has_extents() {
+        let one = layout_of(1).expect("short");
+        assert!(check_roots(&one, &[0; 32]).is_ok());
+        assert!(check_roots(&one, &[]).is_err() && check_roots(&one, &[0; 33]).is_err());
+        let none = layout_of(0).expect("empty");
+        assert!(check_roots(&none, &[]).is_ok() && check_roots(&none, &[0; 32]).is_err());
+    }
+}

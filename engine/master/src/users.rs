@@ -1,0 +1,90 @@
+//! Managing accounts: the Users service.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use braidcast_proto::v1;
+use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
+
+use crate::accounts::{self, Accounts, Role};
+use crate::auth::gate;
+use crate::auth::lockout::Lockout;
+use crate::auth::passwords::Passwords;
+use crate::errors::ServiceError;
+use crate::sync::lock;
+
+/// The Users service.
+pub(crate) struct UsersService {
+    pub(crate) accounts: Accounts,
+    pub(crate) passwords: Arc<Passwords>,
+    pub(crate) lockout: Arc<Mutex<Lockout>>,
+}
+
+#[tonic::async_trait]
+impl v1::users_server::Users for UsersService {
+    async fn add_user(
+        &self,
+        request: Request<v1::AddUserRequest>,
+    ) -> Result<Response<v1::AddUserResponse>, Status> {
+        let caller = gate::caller(&request, Role::Admin)?;
+        let v1::AddUserRequest { username, password, role } = request.into_inner();
+        let password = Zeroizing::new(password);
+        let role = Role::from_number(role.into()).ok_or(ServiceError::NoRole)?;
+        accounts::check_username(&username).map_err(ServiceError::from)?;
+        accounts::check_password(&password).map_err(ServiceError::from)?;
+        let hash = self.passwords.hash(password).await?;
+        self.accounts.add(&username, role, &hash).await?;
+        tracing::info!(username, %role, by = caller.username, "added a user");
+        Ok(Response::new(v1::AddUserResponse {}))
+    }
+
+    async fn set_password(
+        &self,
+        request: Request<v1::SetPasswordRequest>,
+    ) -> Result<Response<v1::SetPasswordResponse>, Status> {
+        let caller = gate::caller(&request, Role::Viewer)?;
+        // By number: another account may have the name since the token was signed.
+        let account = self.accounts.by_id(caller.user).await.map_err(ServiceError::from)?;
+        if account.is_none_or(|account| account.username != request.get_ref().username) {
+            gate::caller(&request, Role::Admin)?;
+        }
+        let v1::SetPasswordRequest { username, password } = request.into_inner();
+        let password = Zeroizing::new(password);
+        accounts::check_password(&password).map_err(ServiceError::from)?;
+        let hash = self.passwords.hash(password).await?;
+        self.accounts.set_password(&username, &hash).await?;
+        lock(&self.lockout).on_right(&username);
+        tracing::info!(username, by = caller.username, "set a password");
+        Ok(Response::new(v1::SetPasswordResponse {}))
+    }
+
+    async fn remove_user(
+        &self,
+        request: Request<v1::RemoveUserRequest>,
+    ) -> Result<Response<v1::RemoveUserResponse>, Status> {
+        let caller = gate::caller(&request, Role::Admin)?;
+        let username = request.into_inner().username;
+        self.accounts.remove(&username).await?;
+        tracing::info!(username, by = caller.username, "removed a user");
+        Ok(Response::new(v1::RemoveUserResponse {}))
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<v1::ListUsersRequest>,
+    ) -> Result<Response<v1::ListUsersResponse>, Status> {
+        gate::caller(&request, Role::Admin)?;
+        let listed = self.accounts.list().await.map_err(ServiceError::from)?;
+        let (lockout, now) = (lock(&self.lockout), Instant::now());
+        let users = listed
+            .into_iter()
+            .map(|account| v1::User {
+                role: account.role.to_proto().into(),
+                locked: lockout.locked_for(now, &account.username).is_some(),
+                username: account.username,
+            })
+            .collect();
+        Ok(Response::new(v1::ListUsersResponse { users }))
+    }
+}

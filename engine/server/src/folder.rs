@@ -1,0 +1,195 @@
+//! The state folder: packs, the server's id, and the lock that keeps a second server out.
+//!
+//! ```text
+//! STATE/server-id          the id that the master gave
+//! STATE/lock               locked while a server runs
+//! STATE/ASSET.pack         a pack, whole and checked
+//! STATE/ASSET.filling      a pack on its way; every extent in it is hashed again before it counts
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use braidcast_media::AssetId;
+use braidcast_media::pack::sync_parent;
+
+use crate::error::ServerError;
+
+/// The state folder of a running server.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    dir: PathBuf,
+    /// Held for its lock, which the system releases however the process ends.
+    _lock: File,
+}
+
+/// Whether a pack is whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// `ASSET.pack`
+    Whole,
+    /// `ASSET.filling`
+    Filling,
+}
+
+impl Stage {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Whole => "pack",
+            Self::Filling => "filling",
+        }
+    }
+}
+
+impl Folder {
+    /// Opens the folder, makes it if it is missing, and locks it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, ServerError> {
+        let at = |path: &Path, source| ServerError::State { path: path.to_owned(), source };
+        fs::create_dir_all(dir).map_err(|source| at(dir, source))?;
+        let path = dir.join(LOCK_FILE);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|source| at(&path, source))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(ServerError::StateInUse { path: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(at(&path, source)),
+        }
+    }
+
+    /// The folder's path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the pack of `asset` stands in this stage.
+    pub(crate) fn pack_path(&self, asset: AssetId, stage: Stage) -> PathBuf {
+        self.dir.join(format!("{asset}.{}", stage.suffix()))
+    }
+
+    /// Every pack in the folder. A pack that is both whole and being filled counts as whole; the other file goes.
+    pub(crate) fn packs(&self) -> io::Result<Vec<(AssetId, Stage)>> {
+        let mut found = BTreeMap::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let Some((asset, stage)) = entry?.file_name().to_str().and_then(parse_name) else {
+                continue;
+            };
+            match found.get(&asset) {
+                None => drop(found.insert(asset, stage)),
+                Some(_) => {
+                    found.insert(asset, Stage::Whole);
+                    fs::remove_file(self.pack_path(asset, Stage::Filling))?;
+                }
+            }
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Gives a pack the name of another stage, durably.
+    pub(crate) fn move_pack(&self, asset: AssetId, from: Stage, to: Stage) -> io::Result<()> {
+        let path = self.pack_path(asset, to);
+        fs::rename(self.pack_path(asset, from), &path)?;
+        sync_parent(&path)
+    }
+
+    /// Removes the files of `asset`, in whatever stage.
+    pub(crate) fn remove_pack(&self, asset: AssetId) -> io::Result<()> {
+        for stage in [Stage::Whole, Stage::Filling] {
+            match fs::remove_file(self.pack_path(asset, stage)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The id that the master gave; nothing before the first Join.
+    pub(crate) fn server_id(&self) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.dir.join(ID_FILE)) {
+            Ok(id) => Ok(Some(id.trim().to_owned()).filter(|id| !id.is_empty())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps the id for the next start.
+    pub(crate) fn keep_server_id(&self, id: &str) -> io::Result<()> {
+        let path = self.dir.join(ID_FILE);
+        let partial = self.dir.join(ID_FILE_PARTIAL);
+        let mut file = File::create(&partial)?;
+        file.write_all(id.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        sync_parent(&path)
+    }
+
+    /// Bytes that the file system has left for this process.
+    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(&self.dir)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+}
+
+/// Reads `ASSET.STAGE` in exactly the form that [`Folder::pack_path`] writes.
+fn parse_name(name: &str) -> Option<(AssetId, Stage)> {
+    let (id, suffix) = name.split_once('.')?;
+    let asset = id.parse::<AssetId>().ok().filter(|asset| asset.to_string() == id)?;
+    let stage = [Stage::Whole, Stage::Filling].into_iter().find(|stage| stage.suffix() == suffix)?;
+    Some((asset, stage))
+}
+
+const LOCK_FILE: &str = "lock";
+const ID_FILE: &str = "server-id";
+const ID_FILE_PARTIAL: &str = "server-id.partial";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_server_is_kept_out_until_the_first_is_gone() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let first = Folder::open(dir.path()).expect("free folder");
+        assert!(matches!(Folder::open(dir.path()), Err(ServerError::StateInUse { .. })));
+        drop(first);
+        assert!(Folder::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn packs_are_found_by_name_and_strangers_left_alone() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = Folder::open(dir.path()).expect("free folder");
+        for name in [
+            "00000000000000aa.pack",
+            "00000000000000bb.filling",
+            "00000000000000cc.pack",
+            "00000000000000cc.filling",
+            "dd.pack",
+            "notes.txt",
+        ] {
+            File::create(dir.path().join(name)).expect("new file");
+        }
+        assert_eq!(
+            folder.packs().expect("readable folder"),
+            [(AssetId(0xaa), Stage::Whole), (AssetId(0xbb), Stage::Filling), (AssetId(0xcc), Stage::Whole)]
+        );
+        assert!(!dir.path().join("00000000000000cc.filling").exists());
+        assert!(dir.path().join("dd.pack").exists() && dir.path().join("notes.txt").exists());
+    }
+
+    #[test]
+    fn the_server_id_is_kept() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = Folder::open(dir.path()).expect("free folder");
+        assert_eq!(folder.server_id().expect("readable folder"), None);
+        folder.keep_server_id("s-1").expect("writable folder");
+        folder.keep_server_id("s-2").expect("writable folder");
+        assert_eq!(folder.server_id().expect("readable folder").as_deref(), Some("s-2"));
+    }
+}

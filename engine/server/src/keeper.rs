@@ -1,0 +1,381 @@
+//! What this server keeps: the packs in its folder, the master's orders for them, and the fills under way.
+//!
+//! All changes of names and entries happen under one lock; hashing and copying happen outside of it. A fill ends
+//! under the same lock that finds an extent rotten, so none is lost between the two.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use braidcast_media::AssetId;
+use braidcast_proto::v1::Holding;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::AbortHandle;
+use tracing::{error, info, warn};
+
+use crate::catalogue::Shelf;
+use crate::error::ServerError;
+use crate::fill::{self, FillError};
+use crate::folder::{Folder, Stage};
+use crate::limits;
+use crate::master::Master;
+use crate::order::Order;
+use crate::pack::{Pack, PackFault};
+
+/// The packs of one server.
+pub(crate) struct Keeper {
+    folder: Folder,
+    capacity_bytes: Option<u64>,
+    shelf: Arc<Shelf>,
+    master: Master,
+    runtime: Handle,
+    entries: Mutex<HashMap<AssetId, Entry>>,
+    fills: Semaphore,
+    changed: Notify,
+}
+
+/// One asset.
+struct Entry {
+    /// Why it is kept; nothing for what stood in the folder at the start until the master orders it again.
+    order: Option<Arc<Order>>,
+    pack: Option<Arc<Pack>>,
+    stage: Stage,
+    /// Its extents were hashed since the file was opened, or it was whole then.
+    checked: bool,
+    /// Why filling does not go on.
+    error: String,
+    fill: Option<AbortHandle>,
+}
+
+/// How a fill ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Finish {
+    /// The pack stands under its name.
+    Whole,
+    /// Extents were found rotten meanwhile.
+    MoreToFill,
+    /// The pack was dropped or replaced.
+    Superseded,
+}
+
+impl Keeper {
+    /// Takes in what stands in `folder`. Packs that were whole are served at once: each of their extents was checked
+    /// against a header that the master vouched for before the pack got its name.
+    pub(crate) fn open(
+        folder: Folder,
+        capacity_bytes: u64,
+        shelf: Arc<Shelf>,
+        master: Master,
+    ) -> Result<Self, ServerError> {
+        let at = |source| ServerError::State { path: folder.path().to_owned(), source };
+        let mut entries = HashMap::new();
+        for (asset, stage) in folder.packs().map_err(at)? {
+            match open_pack(&folder, asset, stage) {
+                Ok(pack) => drop(entries.insert(asset, Entry::found(pack, stage))),
+                Err(PackFault::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                    warn!(%asset, %error, "cannot open a pack in the state folder; it is left there");
+                }
+                Err(fault) => {
+                    warn!(%asset, %fault, "removing a damaged pack; it is filled again when the master wants it");
+                    folder.remove_pack(asset).map_err(at)?;
+                }
+            }
+        }
+        let packs = entries.iter().filter_map(|(asset, entry)| Some((*asset, Arc::clone(entry.pack.as_ref()?))));
+        let packs = packs.collect();
+        shelf.update(|catalogue| catalogue.packs = packs);
+        Ok(Self {
+            folder,
+            capacity_bytes: (capacity_bytes > 0).then_some(capacity_bytes),
+            shelf,
+            master,
+            runtime: Handle::current(),
+            entries: Mutex::new(entries),
+            fills: Semaphore::new(limits::FILLS_MAX),
+            changed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    pub(crate) fn master(&self) -> &Master {
+        &self.master
+    }
+
+    /// Bounds the fills under way.
+    pub(crate) fn fills(&self) -> &Semaphore {
+        &self.fills
+    }
+
+    /// Waits until what is held changes.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// What is held changed, or why it is not.
+    pub(crate) fn on_change(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Holds what the master wants held; fills what is missing of it.
+    pub(crate) fn hold(self: &Arc<Self>, order: Order) {
+        let mut entries = self.lock();
+        let entry = entries.entry(order.asset).or_insert_with(Entry::wanted);
+        if entry.pack.as_ref().is_some_and(|pack| *pack.header_hash() != order.header_hash) {
+            warn!(asset = %order.asset, "the pack here is not the one that the master vouches for; filling it anew");
+            self.discard(order.asset, entry);
+        }
+        if entry.order.as_deref() != Some(&order) {
+            entry.stop_fill();
+            entry.error.clear();
+            entry.order = Some(Arc::new(order));
+        }
+        self.go_on_filling(entry);
+        self.on_change();
+    }
+
+    /// Keeps `asset` no longer.
+    pub(crate) fn drop_asset(&self, asset: AssetId) {
+        let mut entries = self.lock();
+        if let Some(mut entry) = entries.remove(&asset) {
+            entry.stop_fill();
+            self.discard(asset, &mut entry);
+            info!(%asset, "dropped");
+            self.on_change();
+        }
+    }
+
+    /// The pack of `asset`.
+    pub(crate) fn pack(&self, asset: AssetId) -> Option<Arc<Pack>> {
+        self.lock().get(&asset)?.pack.clone()
+    }
+
+    /// The pack that `order` asks for, and whether its extents were checked since it was opened.
+    pub(crate) fn pack_to_fill(&self, order: &Order) -> Option<(Arc<Pack>, bool)> {
+        let entries = self.lock();
+        let entry = entries.get(&order.asset)?;
+        Some((Arc::clone(entry.pack.as_ref()?), entry.checked))
+    }
+
+    /// Makes the file for a pack whose header was checked; nothing if the order does not stand any more.
+    pub(crate) fn begin(&self, order: &Arc<Order>, header: &[u8]) -> Result<Option<Arc<Pack>>, FillError> {
+        let mut entries = self.lock();
+        self.make_room(&entries, order)?;
+        let Some(entry) = entries.get_mut(&order.asset).filter(|entry| entry.stands(order)) else {
+            return Ok(None);
+        };
+        let path = self.folder.pack_path(order.asset, Stage::Filling);
+        let pack = Pack::create(&path, header).map(Arc::new).map_err(|fault| FillError::disk(&path, fault))?;
+        entry.pack = Some(Arc::clone(&pack));
+        entry.stage = Stage::Filling;
+        entry.checked = true;
+        self.shelf.update(|catalogue| drop(catalogue.packs.insert(order.asset, Arc::clone(&pack))));
+        Ok(Some(pack))
+    }
+
+    /// The extents in the pack's file were hashed.
+    pub(crate) fn on_checked(&self, pack: &Arc<Pack>) {
+        if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
+            entry.checked = true;
+        }
+        self.on_change();
+    }
+
+    /// Gives a pack whose every extent is there its name.
+    pub(crate) fn finish(&self, pack: &Arc<Pack>) -> Result<Finish, FillError> {
+        let path = self.folder.pack_path(pack.asset(), Stage::Whole);
+        pack.sync().map_err(|error| FillError::disk(&path, error.into()))?;
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) else {
+            return Ok(Finish::Superseded);
+        };
+        if !pack.is_whole() {
+            return Ok(Finish::MoreToFill);
+        }
+        //= PROTOCOL K1: A pack MUST appear under its name complete or not at all.
+        self.folder
+            .move_pack(pack.asset(), Stage::Filling, Stage::Whole)
+            .map_err(|error| FillError::disk(&path, error.into()))?;
+        entry.stage = Stage::Whole;
+        entry.error.clear();
+        entry.fill = None;
+        info!(asset = %pack.asset(), extents = pack.layout().extents(), "held in full");
+        self.on_change();
+        Ok(Finish::Whole)
+    }
+
+    /// Tells the master, with the next report, why a fill does not go on.
+    pub(crate) fn on_fill_error(&self, order: &Arc<Order>, fault: &FillError) {
+        if let Some(entry) = self.lock().get_mut(&order.asset).filter(|entry| entry.stands(order)) {
+            entry.error = fault.to_string();
+        }
+        self.on_change();
+    }
+
+    /// These extents of `pack` are not what they should be: they are served no longer, and filled again.
+    pub(crate) fn on_rotten(self: &Arc<Self>, pack: &Arc<Pack>, extents: &[u32]) {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) else {
+            return;
+        };
+        let forsaken = extents.iter().filter(|extent| pack.forsake(**extent)).count();
+        if forsaken == 0 {
+            return;
+        }
+        warn!(asset = %pack.asset(), extents = forsaken, "extents are rotten; filling them again");
+        if entry.stage == Stage::Whole {
+            entry.stage = Stage::Filling;
+            if let Err(error) = self.folder.move_pack(pack.asset(), Stage::Whole, Stage::Filling) {
+                error!(asset = %pack.asset(), %error, "a damaged pack keeps the name of a whole one");
+            }
+        }
+        self.go_on_filling(entry);
+        self.on_change();
+    }
+
+    /// The file of `pack` is of no use any more: it was cut short, or its header changed.
+    pub(crate) fn on_ruined(self: &Arc<Self>, pack: &Arc<Pack>) {
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
+            warn!(asset = %pack.asset(), "the pack's file was damaged from outside; filling it anew");
+            entry.stop_fill();
+            self.discard(pack.asset(), entry);
+            self.go_on_filling(entry);
+            self.on_change();
+        }
+    }
+
+    /// Bytes of packs, as long as they are when they are whole.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        used_bytes(&self.lock())
+    }
+
+    /// Bytes of packs that may still come.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        let on_disk = self.folder.free_bytes().unwrap_or(0);
+        match self.capacity_bytes {
+            Some(capacity) => capacity.saturating_sub(self.used_bytes()).min(on_disk),
+            None => on_disk,
+        }
+    }
+
+    /// Bytes of packs that this server was given room for.
+    pub(crate) fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes.unwrap_or_else(|| self.used_bytes() + self.free_bytes())
+    }
+
+    /// Everything held, as the master wants to hear it.
+    pub(crate) fn holdings(&self) -> Vec<Holding> {
+        let entries = self.lock();
+        let mut holdings: Vec<_> = entries.iter().map(|(asset, entry)| entry.holding(*asset)).collect();
+        holdings.sort_by_key(|holding| holding.asset);
+        holdings
+    }
+
+    /// Stops every fill.
+    pub(crate) fn stop(&self) {
+        self.fills.close();
+        for entry in self.lock().values_mut() {
+            entry.stop_fill();
+        }
+    }
+
+    fn go_on_filling(self: &Arc<Self>, entry: &mut Entry) {
+        let running = entry.fill.as_ref().is_some_and(|fill| !fill.is_finished());
+        let whole = entry.stage == Stage::Whole && entry.pack.as_ref().is_some_and(|pack| pack.is_whole());
+        if running || whole || self.fills.is_closed() {
+            return;
+        }
+        if let Some(order) = &entry.order {
+            let task = self.runtime.spawn(fill::run(Arc::clone(self), Arc::clone(order)));
+            entry.fill = Some(task.abort_handle());
+        }
+    }
+
+    /// Takes a pack off the shelf and its files off the disk. Sends under way keep the pages that they refer to.
+    fn discard(&self, asset: AssetId, entry: &mut Entry) {
+        entry.pack = None;
+        entry.stage = Stage::Filling;
+        entry.checked = false;
+        self.shelf.update(|catalogue| drop(catalogue.packs.remove(&asset)));
+        if let Err(error) = self.folder.remove_pack(asset) {
+            error!(%asset, %error, "cannot remove a pack from the state folder");
+        }
+    }
+
+    fn make_room(&self, entries: &HashMap<AssetId, Entry>, order: &Order) -> Result<(), FillError> {
+        let needed = order.pack_bytes;
+        if let Some(capacity) = self.capacity_bytes {
+            let used = used_bytes(entries);
+            if needed > capacity.saturating_sub(used) {
+                return Err(FillError::Capacity { needed, used, capacity });
+            }
+        }
+        let path = self.folder.path();
+        let free = self.folder.free_bytes().map_err(|error| FillError::disk(path, error.into()))?;
+        if needed > free {
+            return Err(FillError::DiskFull { path: path.to_owned(), needed, free });
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AssetId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn wanted() -> Self {
+        Self {
+            order: None,
+            pack: None,
+            stage: Stage::Filling,
+            checked: false,
+            error: String::new(),
+            fill: None,
+        }
+    }
+
+    fn found(pack: Pack, stage: Stage) -> Self {
+        Self { pack: Some(Arc::new(pack)), stage, checked: stage == Stage::Whole, ..Self::wanted() }
+    }
+
+    fn has(&self, pack: &Arc<Pack>) -> bool {
+        self.pack.as_ref().is_some_and(|own| Arc::ptr_eq(own, pack))
+    }
+
+    fn stands(&self, order: &Arc<Order>) -> bool {
+        self.order.as_ref().is_some_and(|own| Arc::ptr_eq(own, order))
+    }
+
+    fn stop_fill(&mut self) {
+        if let Some(fill) = self.fill.take() {
+            fill.abort();
+        }
+    }
+
+    fn holding(&self, asset: AssetId) -> Holding {
+        let (held, total) = match (&self.pack, &self.order) {
+            (Some(pack), _) => (pack.held().count().into(), pack.layout().extents().into()),
+            (None, Some(order)) => (0, order.extents()),
+            (None, None) => (0, 0),
+        };
+        Holding { asset: asset.0, extents_held: held, extents_total: total, error: self.error.clone() }
+    }
+}
+
+fn open_pack(folder: &Folder, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
+    let path = folder.pack_path(asset, stage);
+    let pack = match stage {
+        Stage::Whole => Pack::open_whole(&path),
+        Stage::Filling => Pack::open_filling(&path),
+    }?;
+    if pack.asset() == asset { Ok(pack) } else { Err(PackFault::OtherAsset { found: pack.asset() }) }
+}
+
+fn used_bytes(entries: &HashMap<AssetId, Entry>) -> u64 {
+    entries.values().filter_map(|entry| Some(entry.pack.as_ref()?.layout().pack_bytes())).sum()
+}

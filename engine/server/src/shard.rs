@@ -1,0 +1,223 @@
+//! One shard: a thread that serves a share of the clients, and never waits for anything but its socket.
+//!
+//! A PULL goes to the responder, which checks it; its runs are looked up in the pack; if all of their extents are hot
+//! the answer leaves in one train: the regions of the pack as they stand in the file, then END. Otherwise the request
+//! is parked until helpers have read the cold extents in.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use braidcast_io::{Outbox, Service, Train};
+use braidcast_media::layout::CHUNK_BYTES;
+use braidcast_transport::packet::Status;
+use braidcast_transport::responder::{Action, Now, Outcome, Request, Responder};
+
+use crate::answer::{self, Plan};
+use crate::catalogue::Reader;
+use crate::counters::ShardCounters;
+use crate::limits::{BUSY_RETRY, COUNTERS_EVERY};
+use crate::mailbox::{Forwarded, Mailbox};
+use crate::pack::Pack;
+use crate::parking::Parking;
+use crate::warm::Warmer;
+
+/// What one shard's thread runs.
+pub(crate) struct Shard {
+    number: u8,
+    responder: Responder,
+    reader: Reader,
+    parking: Parking,
+    mailboxes: Arc<[Mailbox]>,
+    warmer: Warmer,
+    counters: Arc<ShardCounters>,
+    /// When to publish the responder's counters; nothing while they do not change.
+    publish_at: Option<Instant>,
+}
+
+impl Shard {
+    /// Shard `number` of those that have a mailbox.
+    pub(crate) fn new(
+        number: u8,
+        responder: Responder,
+        reader: Reader,
+        mailboxes: Arc<[Mailbox]>,
+        warmer: Warmer,
+        counters: Arc<ShardCounters>,
+    ) -> Self {
+        Self { number, responder, reader, parking: Parking::default(), mailboxes, warmer, counters, publish_at: None }
+    }
+
+    fn refresh(&mut self) {
+        if self.reader.refresh() {
+            self.responder.set_ticket_keys(self.reader.catalogue().ticket_keys.clone());
+        }
+    }
+
+    /// Leaves a PULL to the shard that made its handle, if that is another one of this server.
+    fn is_forwarded(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let owner = Responder::shard_of(datagram).filter(|owner| *owner != self.number);
+        let Some(mailbox) = owner.and_then(|owner| self.mailboxes.get(usize::from(owner))) else {
+            return false;
+        };
+        let Ok(pull) = datagram.try_into() else {
+            return false;
+        };
+        if !mailbox.forward(Forwarded { from, pull }) {
+            self.counters.on_forward_dropped();
+        }
+        true
+    }
+
+    fn take(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], out: &mut Outbox) {
+        self.publish_at.get_or_insert(now + COUNTERS_EVERY);
+        match self.responder.handle_datagram(both_clocks(now), from, datagram) {
+            Some(Action::Send(packet)) => {
+                push(out, Train::datagram(from, &packet).expect("a small packet is no longer than a tail"));
+            }
+            Some(Action::Pull(request)) => self.serve(now, request, out),
+            None => {}
+        }
+    }
+
+    fn serve(&mut self, now: Instant, request: Request, out: &mut Outbox) {
+        let Some(pack) = self.reader.catalogue().packs.get(&request.asset) else {
+            return self.refuse(now, &request, Status::UnknownAsset, out);
+        };
+        let plan = answer::plan(pack, request.stream, &request.runs);
+        if plan.cold.is_empty() {
+            return send(&mut self.responder, &self.counters, now, &request, pack, &plan, out);
+        }
+        if self.ask_for(&request, &plan) {
+            self.parking.park(now, request, plan.cold);
+        } else {
+            self.refuse(now, &request, Status::Busy, out);
+        }
+    }
+
+    /// Asks helpers for the cold extents of a plan; says whether the request may wait for them.
+    fn ask_for(&mut self, request: &Request, plan: &Plan) -> bool {
+        if !self.parking.has_room(request.handle, &plan.cold) {
+            return false;
+        }
+        let Some(pack) = self.reader.catalogue().packs.get(&request.asset) else {
+            return false;
+        };
+        plan.cold.iter().all(|&extent| {
+            if self.parking.awaits(request.asset, extent) {
+                return true;
+            }
+            let asked = self.warmer.ask(pack, extent, self.number);
+            if asked {
+                self.parking.on_asked(request.asset, extent);
+            }
+            asked
+        })
+    }
+
+    fn refuse(&mut self, now: Instant, request: &Request, status: Status, out: &mut Outbox) {
+        let busy = status == Status::Busy;
+        if busy {
+            self.counters.on_busy();
+        }
+        let retry_after = if busy { BUSY_RETRY } else { Duration::ZERO };
+        let outcome = Outcome { status, sent_chunks: 0, not_held: &[], retry_after, server_limited: busy };
+        if let Some(end) = self.responder.answer(both_clocks(now), request, &outcome) {
+            push(out, Train::datagram(request.to, &end).expect("END is no longer than a tail"));
+        }
+    }
+}
+
+impl Service for Shard {
+    fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], out: &mut Outbox) {
+        self.refresh();
+        if !self.is_forwarded(from, datagram) {
+            self.take(now, from, datagram, out);
+        }
+    }
+
+    fn handle_wake(&mut self, now: Instant, out: &mut Outbox) {
+        self.refresh();
+        let mailboxes = Arc::clone(&self.mailboxes);
+        let mailbox = &mailboxes[usize::from(self.number)];
+        while let Some(warmed) = mailbox.poll_warmed() {
+            self.parking.on_warmed(warmed.asset, warmed.extent);
+        }
+        while out.room() > 0
+            && let Some(request) = self.parking.poll_ready()
+        {
+            self.serve(now, request, out);
+        }
+        while out.room() > 0
+            && let Some(Forwarded { from, pull }) = mailbox.poll_forwarded()
+        {
+            self.take(now, from, &pull, out);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) {
+        if self.responder.poll_timeout().is_some_and(|due| due <= now) {
+            self.responder.handle_timeout(both_clocks(now));
+        }
+        if self.publish_at.is_some_and(|due| due <= now) {
+            self.publish_at = None;
+            self.counters.publish(self.responder.sessions(), *self.responder.counters());
+        }
+        while out.room() > 0
+            && let Some(request) = self.parking.poll_overdue(now)
+        {
+            self.refuse(now, &request, Status::Busy, out);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.responder.poll_timeout(), self.publish_at, self.parking.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn on_send_error(&mut self, to: SocketAddr, error: &io::Error) {
+        self.counters.on_send_error();
+        if error.raw_os_error() == Some(nix::libc::EFAULT) {
+            self.warmer.ask_inspection();
+        }
+        tracing::debug!(%to, %error, "an answer could not be sent");
+    }
+}
+
+fn send(
+    responder: &mut Responder,
+    counters: &ShardCounters,
+    now: Instant,
+    request: &Request,
+    pack: &Pack,
+    plan: &Plan,
+    out: &mut Outbox,
+) {
+    let outcome = Outcome {
+        status: if plan.chunks == 0 { Status::NotHeld } else { Status::Ok },
+        sent_chunks: plan.chunks,
+        not_held: &plan.not_held,
+        retry_after: Duration::ZERO,
+        server_limited: false,
+    };
+    let Some(end) = responder.answer(both_clocks(now), request, &outcome) else {
+        return;
+    };
+    let mut train = Train::new(request.to);
+    for piece in &plan.pieces {
+        let region = pack.region(piece.offset, piece.bytes).expect("pieces lie within the pack");
+        train.push_region(region).expect("a request has no more runs than a train takes regions");
+    }
+    train.push_tail(&end).expect("END is no longer than a tail, and a request no longer than a train");
+    push(out, train);
+    counters.on_sent(u64::from(plan.chunks) * CHUNK_BYTES as u64);
+}
+
+fn push(out: &mut Outbox, train: Train) {
+    out.push(train).expect("the outbox has room at every call, and each loop asks for it");
+}
+
+fn both_clocks(instant: Instant) -> Now {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Now { instant, unix_s: since_epoch.map_or(0, |since| since.as_secs()) }
+}
