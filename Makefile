@@ -1,0 +1,33 @@
+# The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench build install
+
+BUILD_PACKAGES := build-essential pkg-config
+TEST_PACKAGES := faketime iproute2
+DEMO_PACKAGES := ffmpeg
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## publish a film (VIDEO=path, or a made clip), fetch it from three servers, kill one in the middle
+	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
+	@cargo build --release --quiet --package braidcast-cli
+	@.ci/demo
+
+test: install lint ## all checks and tests, then their counts
+	@.ci/test
+
+lint: install ## formatting, clippy and documentation, with warnings as errors
+	@cargo fmt --all --check
+	@cargo clippy --release --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" cargo doc --release --quiet --workspace --no-deps --document-private-items
+
+bench: install ## criterion benches: bytes per second end to end, sealing, opening, answering
+	@cargo build --release --quiet --package braidcast-cli
+	@cargo bench --package braidcast-benches
+
+build: install ## the `braidcast` command, in target/release
+	@cargo build --release --package braidcast-cli
+
+install:
+	@.ci/install $(BUILD_PACKAGES) $(TEST_PACKAGES)
