@@ -255,3 +255,113 @@ impl Planner {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STREAM: StreamId = StreamId::ORIGINAL;
+
+    fn planner(sources: usize) -> (Planner, Vec<SourceNo>) {
+        let mut planner = Planner::default();
+        let numbers: Vec<SourceNo> = (0..sources).map(|_| planner.add_source().unwrap()).collect();
+        for &number in &numbers {
+            planner.set_usable(number, true);
+        }
+        (planner, numbers)
+    }
+
+    fn add_extent(planner: &mut Planner, extent: u32, preferred: &[SourceNo]) {
+        let run = Run { first: ChunkNo(extent * 256), count: 256 };
+        planner.add_run(STREAM, run, preferred, SourceSet::default());
+    }
+
+    /// All chunks that `source` is told to pull, in order.
+    fn drain(planner: &mut Planner, source: SourceNo) -> Vec<u32> {
+        let mut chunks = Vec::new();
+        while let Some((_, runs)) = planner.next_pull(source, 52) {
+            chunks.extend(runs.iter().flat_map(|run| run.chunks()).map(|chunk| chunk.0));
+        }
+        chunks
+    }
+
+    #[test]
+    fn every_chunk_is_pulled_once_and_whole_extents_go_to_their_first_choice() {
+        let (mut planner, s) = planner(2);
+        add_extent(&mut planner, 0, &[s[0], s[1]]);
+        add_extent(&mut planner, 1, &[s[1], s[0]]);
+        let (stream, runs) = planner.next_pull(s[0], 52).unwrap();
+        assert_eq!((stream, &runs[..]), (STREAM, &[Run::new(0, 52)][..]));
+        let mut all: Vec<u32> = (0..52).collect();
+        all.extend(drain(&mut planner, s[1]));
+        all.extend(drain(&mut planner, s[0]));
+        all.sort_unstable();
+        assert_eq!(all, (0..512).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_idle_source_steals_from_the_longest_backlog_and_takes_its_last_piece() {
+        let (mut planner, s) = planner(3);
+        for &source in &s {
+            planner.set_rate(source, 1e6);
+        }
+        add_extent(&mut planner, 0, &[s[0]]);
+        add_extent(&mut planner, 1, &[s[1]]);
+        add_extent(&mut planner, 2, &[s[1]]);
+        let (_, runs) = planner.next_pull(s[2], 52).unwrap();
+        assert_eq!(runs[0].first, ChunkNo(2 * 256 + 208), "the last piece of the busiest source");
+    }
+
+    #[test]
+    fn what_an_unusable_source_had_goes_to_the_others_and_waits_when_there_are_none() {
+        let (mut planner, s) = planner(2);
+        add_extent(&mut planner, 0, &[s[0]]);
+        planner.set_usable(s[0], false);
+        planner.set_usable(s[1], false);
+        assert!(planner.next_pull(s[0], 52).is_none() && planner.next_pull(s[1], 52).is_none());
+        assert!(planner.impossible().is_none(), "a source that is only down may come back");
+        planner.set_usable(s[0], true);
+        assert_eq!(drain(&mut planner, s[0]).len(), 256);
+    }
+
+    #[test]
+    fn a_lost_piece_goes_to_another_source_and_back_to_the_same_only_if_it_is_alone() {
+        let (mut two, s) = planner(2);
+        let lost = Piece { stream: STREAM, run: Run::new(7, 3), barred: SourceSet::default() };
+        two.retry(s[0], lost);
+        assert!(two.next_pull(s[1], 52).is_some());
+        let (mut one, s) = planner(1);
+        one.retry(s[0], lost);
+        assert!(one.next_pull(s[0], 52).is_some());
+    }
+
+    #[test]
+    fn a_piece_that_all_are_barred_from_is_impossible_and_never_pulled() {
+        let (mut planner, s) = planner(2);
+        let mut barred = SourceSet::default();
+        barred.insert(s[0]);
+        let piece = Piece { stream: STREAM, run: Run::new(7, 3), barred };
+        planner.retry(s[0], piece);
+        assert!(planner.impossible().is_none());
+        planner.ban(s[1]);
+        assert_eq!(planner.impossible().map(|piece| piece.run), Some(Run::new(7, 3)));
+        assert!(planner.next_pull(s[0], 52).is_none() && planner.next_pull(s[1], 52).is_none());
+    }
+
+    #[test]
+    fn pieces_are_pulled_whole_and_lost_ones_together() {
+        let (mut planner, s) = planner(1);
+        for first in [10, 20, 30] {
+            planner.retry(s[0], Piece { stream: STREAM, run: Run::new(first, 2), barred: SourceSet::default() });
+        }
+        let (_, runs) = planner.next_pull(s[0], 5).unwrap();
+        assert_eq!(runs.iter().map(|run| run.count).sum::<u16>(), 4, "a third piece does not fit into 5 chunks");
+        assert!(planner.next_pull(s[0], 1).is_none());
+    }
+
+    #[test]
+    fn the_sixty_fifth_source_is_refused() {
+        let (mut planner, _) = planner(SOURCES_MAX);
+        assert_eq!(planner.add_source(), None);
+    }
+}

@@ -252,3 +252,92 @@ impl Window {
         self.slots[index].as_mut()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: SourceNo = SourceNo(0);
+    const B: SourceNo = SourceNo(1);
+
+    fn job(extent: u32, chunks: u32) -> Job {
+        let key = ExtentKey { stream: StreamId::ORIGINAL, extent: ExtentNo(extent) };
+        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: [0; 32] }
+    }
+
+    fn window(extent: u32, chunks: u32) -> Window {
+        let mut window = Window::new(2);
+        window.start(job(extent, chunks), SourceSet::default(), None, None);
+        window
+    }
+
+    fn fill(window: &mut Window, chunk: u32, from: SourceNo) -> Option<Filled> {
+        window.place(StreamId::ORIGINAL, ChunkNo(chunk)).expect("still missing").fill(from.0 + 1);
+        window.arrived(StreamId::ORIGINAL, ChunkNo(chunk), from)
+    }
+
+    #[test]
+    fn an_extent_is_given_with_its_last_chunk_and_tells_who_gave_each() {
+        let mut window = window(1, 3);
+        assert!(fill(&mut window, 258, B).is_none());
+        assert!(fill(&mut window, 256, A).is_none());
+        let filled = fill(&mut window, 257, A).expect("that was the last one");
+        assert_eq!(filled.origins[..3], [A, A, B]);
+        assert_eq!([filled.buffer[0], filled.buffer[1_200], filled.buffer[2_400]], [1, 1, 2]);
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn a_chunk_that_is_there_or_not_wanted_has_no_place() {
+        let mut window = window(0, 3);
+        fill(&mut window, 1, A);
+        for chunk in [1, 3, 256] {
+            assert!(window.place(StreamId::ORIGINAL, ChunkNo(chunk)).is_none(), "chunk {chunk}");
+        }
+        assert!(window.place(StreamId::PLAIN_HASHES, ChunkNo(0)).is_none());
+    }
+
+    #[test]
+    fn buffers_being_checked_count_against_the_room() {
+        let mut window = window(0, 1);
+        assert!(window.has_room(0) && !window.has_room(1));
+        let filled = fill(&mut window, 0, A).expect("one chunk fills it");
+        assert!(window.has_room(1) && !window.has_room(2));
+        window.recycle(filled.buffer);
+    }
+
+    #[test]
+    fn still_missing_skips_what_arrived_and_splits_at_extents() {
+        let mut window = window(0, 256);
+        window.start(job(1, 256), SourceSet::default(), None, None);
+        fill(&mut window, 251, A);
+        let missing = window.still_missing(StreamId::ORIGINAL, Run::new(250, 10));
+        let runs: Vec<Run> = missing.into_iter().map(|(run, _)| run).collect();
+        assert_eq!(runs, [Run::new(250, 1), Run::new(252, 4), Run::new(256, 4)]);
+    }
+
+    #[test]
+    fn forged_packets_count_as_damage_only_when_the_source_itself_says_that_it_sent_the_chunk() {
+        let mut window = window(0, 4);
+        let (stream, chunk, run) = (StreamId::ORIGINAL, ChunkNo(2), Run::new(0, 4));
+        for _ in 0..10 {
+            window.note_rejected(stream, chunk, A);
+        }
+        assert_eq!(window.confirm_damage(stream, run, A), Some((chunk, 1)), "ten packets, one word of the source");
+        assert_eq!(window.confirm_damage(stream, run, A), None, "lost this time, not damaged");
+        assert_eq!(window.confirm_damage(stream, run, B), None);
+    }
+
+    #[test]
+    fn a_pinned_extent_is_asked_of_one_source_until_it_is_barred_or_unpinned() {
+        let mut window = Window::new(1);
+        let key = job(0, 2).key;
+        window.start(job(0, 2), SourceSet::default(), Some(B), None);
+        let barred = |window: &mut Window| window.still_missing(StreamId::ORIGINAL, Run::new(0, 2))[0].1;
+        assert!(barred(&mut window).contains(A) && !barred(&mut window).contains(B));
+        assert_eq!(window.pinned_to(B), [key]);
+        assert!(window.bar(key, B), "the pin is broken");
+        let replanned = window.unpin(key);
+        assert!(replanned[0].1.contains(B) && !replanned[0].1.contains(A));
+    }
+}

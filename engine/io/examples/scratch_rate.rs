@@ -56,7 +56,7 @@ fn main() {
             batches += 1;
             ends += done as u64;
             if done > 0 { client.send_many(&vec![1; 112 * done], 112).unwrap(); }
-            if r.would_block && done == 0 { waits += 1; let mut any = false; sel.wait(Some(Duration::from_millis(20)), |_| any = true).unwrap(); if !any { print!("!"); client.send_many(&vec![1; 112 * inflight], 112).unwrap(); } }
+            if r.would_block && done == 0 { waits += 1; let mut any = false; sel.wait(Some(Duration::from_millis(1000)), |_| any = true).unwrap(); if !any { print!("!"); client.send_many(&vec![1; 112 * inflight], 112).unwrap(); } }
         }
         let s = start.elapsed().as_secs_f64();
         waker.stop();

@@ -1,0 +1,97 @@
+//! Packs for media servers that fill: the Origin service.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use braidcast_media::AssetId;
+use braidcast_proto::v1;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::errors::ServiceError;
+use crate::library::Library;
+use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READS_MAX};
+use crate::origin::Origin;
+
+/// The Origin service. A gate in front of it lets media servers in and nobody else.
+pub(crate) struct OriginService {
+    library: Arc<Library>,
+    origin: Origin,
+    reads: Arc<Semaphore>,
+}
+
+impl OriginService {
+    pub(crate) fn new(library: Arc<Library>, origin: Origin) -> Self {
+        Self { library, origin, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    }
+
+    async fn open(&self, request: v1::ReadPackRequest) -> Result<Reading, ServiceError> {
+        let v1::ReadPackRequest { asset, offset, length } = request;
+        let asset = self.library.by_id(AssetId(asset))?;
+        let pack_bytes = asset.layout.pack_bytes();
+        let end = u128::from(offset) + u128::from(length);
+        if end > u128::from(pack_bytes) {
+            return Err(ServiceError::PastEnd { asset: asset.id, offset, end, pack_bytes });
+        }
+        let permit = Arc::clone(&self.reads)
+            .try_acquire_owned()
+            .map_err(|_| ServiceError::TooMany { what: "reads of packs", limit: READS_MAX })?;
+        let (origin, id) = (self.origin.clone(), asset.id);
+        let file = tokio::task::spawn_blocking(move || origin.open(id)).await??;
+        Ok(Reading { file: Arc::new(file), origin: self.origin.clone(), asset: id, offset, left: length, _permit: permit })
+    }
+}
+
+/// A range of a pack on its way to a server.
+struct Reading {
+    file: Arc<File>,
+    origin: Origin,
+    asset: AssetId,
+    offset: u64,
+    left: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reading {
+    /// Reads piece after piece until the server has all, or has gone. No thread waits for a slow server.
+    async fn run(mut self, pieces: mpsc::Sender<Result<v1::PackBytes, Status>>) {
+        while self.left > 0 {
+            let piece = self.next().await.map(|data| v1::PackBytes { data }).map_err(Status::from);
+            let failed = piece.is_err();
+            if pieces.send(piece).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Vec<u8>, ServiceError> {
+        let (file, offset, bytes) = (Arc::clone(&self.file), self.offset, self.left.min(PIECE_BYTES));
+        let read = move || {
+            let mut data = vec![0; bytes as usize];
+            file.read_exact_at(&mut data, offset).map(|()| data)
+        };
+        let data = tokio::task::spawn_blocking(read)
+            .await?
+            .map_err(|source| ServiceError::Io { path: self.origin.path(self.asset), source })?;
+        self.offset += bytes;
+        self.left -= bytes;
+        Ok(data)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::origin_server::Origin for OriginService {
+    type ReadPackStream = ReceiverStream<Result<v1::PackBytes, Status>>;
+
+    async fn read_pack(
+        &self,
+        request: Request<v1::ReadPackRequest>,
+    ) -> Result<Response<Self::ReadPackStream>, Status> {
+        let reading = self.open(request.into_inner()).await?;
+        let (sender, pieces) = mpsc::channel(PIECES_QUEUED);
+        tokio::spawn(reading.run(sender));
+        Ok(Response::new(ReceiverStream::new(pieces)))
+    }
+}
