@@ -44,8 +44,12 @@ pub(crate) enum Command {
     Info(commands::info::InfoArgs),
     /// List the media servers
     Servers(commands::servers::ServersArgs),
+    /// Fetch a video
+    Get(commands::get::GetArgs),
     /// Remove a video
     Rm(commands::rm::RmArgs),
+    /// Check master, TLS, clock, servers and kernel
+    Doctor(commands::doctor::DoctorArgs),
     /// Manage accounts
     User(commands::user::UserArgs),
     /// Log in at a master and keep the login in a profile

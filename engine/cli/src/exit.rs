@@ -1,9 +1,13 @@
 //! Exit codes: what a script may rely on.
 
+use std::io;
 use std::process::ExitCode;
 
-use braidcast_client::control::ControlError;
+use braidcast_client::ControlError;
+use braidcast_client::download::DownloadError;
+use braidcast_client::profile::ProfileError;
 use braidcast_client::publish::PublishError;
+use braidcast_master::MasterError;
 
 use crate::error::CliError;
 
@@ -48,7 +52,120 @@ impl From<Code> for ExitCode {
     }
 }
 
+impl From<Code> for i32 {
+    fn from(code: Code) -> Self {
+        code.0.into()
+    }
+}
+
 /// The code for what clap reports: asking for help is no error.
 pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { USAGE.into() } else { SUCCESS.into() }
+}
+
+/// The code for an error; the one place where that is decided.
+pub(crate) fn of(error: &CliError) -> Code {
+    match error {
+        CliError::Usage(_) | CliError::Settings(_) => USAGE,
+        CliError::Profile(error) => of_profile(error),
+        CliError::Control(error) => of_control(error),
+        CliError::Publish(error) | CliError::PublishSome { last: error, .. } => of_publish(error),
+        CliError::Download(error) => of_download(error),
+        CliError::Master(MasterError::Config(_)) => USAGE,
+        CliError::Master(_) | CliError::Server(_) | CliError::Dev(_) | CliError::Unhealthy(_) => OTHER,
+        CliError::Password(_) | CliError::NoHome | CliError::Runtime(_) => OTHER,
+        CliError::Read { .. } | CliError::Output(_) => LOCAL_FILE,
+        CliError::Interrupted => INTERRUPTED,
+    }
+}
+
+fn of_profile(error: &ProfileError) -> Code {
+    match error {
+        ProfileError::NotFound { .. } => NOT_FOUND,
+        ProfileError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
+        ProfileError::Read { .. } | ProfileError::Write { .. } | ProfileError::Ca { .. } => LOCAL_FILE,
+        ProfileError::Syntax { .. } | ProfileError::OneOf { .. } => USAGE,
+    }
+}
+
+fn of_control(error: &ControlError) -> Code {
+    match error {
+        ControlError::Address { .. } | ControlError::Rejected { .. } | ControlError::AlreadyExists { .. } => USAGE,
+        ControlError::NotTrusted { .. }
+        | ControlError::CertificateTime { .. }
+        | ControlError::WrongPassword { .. }
+        | ControlError::LoginExpired { .. }
+        | ControlError::AccountLocked { .. }
+        | ControlError::LoginUnsupported { .. }
+        | ControlError::TokenRefused { .. }
+        | ControlError::NotPermitted { .. } => NOT_AUTHORISED,
+        ControlError::NotFound { .. } => NOT_FOUND,
+        ControlError::Unreachable { .. } | ControlError::Timeout { .. } | ControlError::NoSource { .. } => NO_SOURCE,
+        ControlError::Damaged { .. } => INTEGRITY,
+        ControlError::Precondition { .. }
+        | ControlError::Full { .. }
+        | ControlError::BadAnswer { .. }
+        | ControlError::MasterFailed { .. } => OTHER,
+    }
+}
+
+fn of_publish(error: &PublishError) -> Code {
+    match error {
+        PublishError::Read { .. }
+        | PublishError::NotAFile { .. }
+        | PublishError::Changed { .. }
+        | PublishError::Seal { .. } => LOCAL_FILE,
+        PublishError::Name { .. } => USAGE,
+        PublishError::Control(error) => of_control(error),
+    }
+}
+
+fn of_download(error: &DownloadError) -> Code {
+    match error {
+        DownloadError::Control(error) => of_control(error),
+        DownloadError::NoSources { .. } => NO_SOURCE,
+        DownloadError::Damaged { .. } => INTEGRITY,
+        DownloadError::Output { .. } | DownloadError::DiskFull { .. } | DownloadError::InUse { .. } => LOCAL_FILE,
+        DownloadError::System(_)
+        | DownloadError::NoFile
+        | DownloadError::NoHashes
+        | DownloadError::TooLong { .. }
+        | DownloadError::Interrupted => OTHER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_explained_in_the_help() {
+        let codes = [
+            SUCCESS, OTHER, USAGE, NOT_AUTHORISED, NOT_FOUND, NO_SOURCE, INTEGRITY, LOCAL_FILE, INTERRUPTED,
+        ];
+        for Code(code) in codes {
+            assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_missing_profile_is_not_found_and_a_wrong_one_is_usage() {
+        assert_eq!(of(&ProfileError::NotFound { tried: Vec::new() }.into()), NOT_FOUND);
+        let wrong = ProfileError::OneOf { path: PathBuf::new(), one: "a", other: "b" };
+        assert_eq!(of(&wrong.into()), USAGE);
+    }
+
+    #[test]
+    fn a_master_that_is_away_is_no_source() {
+        let away = ControlError::Unreachable { address: "h:1".to_owned(), reason: "refused".to_owned() };
+        assert_eq!(of(&away.into()), NO_SOURCE);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_silent_and_a_full_disk_is_not() {
+        assert!(CliError::Output(io::ErrorKind::BrokenPipe.into()).is_silent());
+        assert!(!CliError::Output(io::ErrorKind::StorageFull.into()).is_silent());
+    }
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod byte_size;
 mod commands;
 mod dev;
 mod error;
@@ -16,6 +17,7 @@ mod logs;
 mod output;
 mod parent;
 mod password;
+mod progress;
 mod settings;
 mod signals;
 
@@ -74,12 +76,14 @@ async fn dispatch(arguments: Arguments, started: Instant) -> Result<(), CliError
 }
 
 /// The commands that ask a master for something and end.
-async fn run_client(command: Command, _started: Instant) -> Result<(), CliError> {
+async fn run_client(command: Command, started: Instant) -> Result<(), CliError> {
     match command {
         Command::Publish(args) => commands::publish::run(args).await,
         Command::Ls(args) => commands::ls::run(args).await,
         Command::Info(args) => commands::info::run(args).await,
         Command::Servers(args) => commands::servers::run(args).await,
+        Command::Get(args) => commands::get::run(args, started).await,
+        Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Rm(args) => commands::rm::run(args).await,
         Command::User(args) => commands::user::run(args).await,
         Command::Login(args) => commands::login::run(args).await,

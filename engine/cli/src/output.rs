@@ -2,13 +2,28 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::error::CliError;
+
+/// The end of the year 9999, beyond which no time can be printed.
+const TIME_MAX_UNIX_S: u64 = 253_402_300_799;
 
 /// Prints `text`, which ends with a newline, and flushes it, so that whoever waits for a line gets it.
 pub(crate) fn print(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(CliError::Output)
+}
+
+/// Prints `text`, which ends with a newline, to standard error.
+pub(crate) fn print_error(text: &str) -> Result<(), CliError> {
+    io::stderr().lock().write_all(text.as_bytes()).map_err(CliError::Output)
+}
+
+/// A Unix time in seconds, as people read it.
+pub(crate) fn time(unix_s: u64) -> String {
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(unix_s.min(TIME_MAX_UNIX_S))).unwrap_or(UNIX_EPOCH);
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// Columns, each as wide as its widest cell; the last is not padded.
@@ -52,6 +67,12 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [["a".to_owned(), "1".to_owned()], ["größer".to_owned(), "2".to_owned()]];
         assert_eq!(table(["NAME", "N"], &rows), "NAME    N\na       1\ngrößer  2\n");
+    }
+
+    #[test]
+    fn no_time_that_a_master_can_send_is_too_late_to_be_printed() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(u64::MAX), "9999-12-31T23:59:59Z");
     }
 
     #[test]

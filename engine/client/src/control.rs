@@ -12,8 +12,10 @@ mod tokens;
 mod users;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use braidcast_proto::v1::ListServersRequest;
+use braidcast_proto::v1::catalogue_client::CatalogueClient;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
@@ -61,6 +63,19 @@ impl Control {
     /// The master's address, for messages.
     pub fn address(&self) -> &str {
         &self.shared.peer.address
+    }
+
+    /// Seconds by which this machine's clock is ahead of the master's, as exact as HTTP's `date` is: to about a
+    /// second. Nothing where something on the way strips that header.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn clock_ahead_s(&self) -> Result<Option<i64>, ControlError> {
+        let answer = self.call("clock", ListServersRequest {}, async |channel, request| CatalogueClient::new(channel).list_servers(request).await).await?;
+        let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());
+        let theirs = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        let unix_s = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        Ok(theirs.map(|theirs| unix_s(SystemTime::now()) - unix_s(theirs)))
     }
 
     /// Makes one call about `what`. A token that the master refuses is renewed, once.

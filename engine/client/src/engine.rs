@@ -135,6 +135,8 @@ pub(crate) struct Engine {
     waker: SelectorWaker,
     snapshot: Arc<Mutex<Snapshot>>,
     thread: Option<JoinHandle<()>>,
+    /// The output may keep a writer waiting for ever: whoever reads a pipe has stopped.
+    may_block: bool,
 }
 
 impl Engine {
@@ -149,9 +151,10 @@ impl Engine {
         let selector = Selector::new()?;
         let waker = selector.waker();
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
+        let may_block = sink.positioned().is_none();
         let drive = drive::Drive::new(config, sink, selector, inbox, notices, Arc::clone(&snapshot))?;
         let thread = std::thread::Builder::new().name("pull".into()).spawn(move || drive.run())?;
-        Ok((Self { commands: Some(commands), waker, snapshot, thread: Some(thread) }, heard))
+        Ok((Self { commands: Some(commands), waker, snapshot, thread: Some(thread), may_block }, heard))
     }
 
     /// Tells the engine something.
@@ -181,7 +184,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.stop();
+        if self.may_block {
+            self.commands = None;
+            self.waker.wake();
+        } else {
+            self.stop();
+        }
     }
 }
 

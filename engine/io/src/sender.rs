@@ -86,3 +86,35 @@ impl Sender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A train of `bytes` bytes that fails with `errno` twice; what is done about it, and whether others to its host are
+    /// sent packet by packet afterwards.
+    fn judge_twice(errno: Errno, bytes: usize) -> ([Remedy; 2], bool) {
+        let socket = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut sender = Sender::new(socket, 100, true);
+        let (now, to) = (Instant::now(), "192.0.2.1:7".parse().unwrap());
+        let mut train = Train::datagram(to, &vec![0; bytes]).unwrap();
+        let remedies = [(); 2].map(|()| sender.judge(now, &mut train, &errno.into()));
+        (remedies, sender.is_plain(now, &Train::new(to)))
+    }
+
+    #[test]
+    fn a_host_that_takes_no_train_gets_single_packets() {
+        assert_eq!(judge_twice(Errno::EIO, 101), ([Remedy::Again, Remedy::GiveUp], true));
+    }
+
+    #[test]
+    fn a_lone_datagram_that_fails_says_nothing_of_its_host() {
+        assert_eq!(judge_twice(Errno::EINVAL, 100), ([Remedy::Again, Remedy::GiveUp], false));
+    }
+
+    #[test]
+    fn a_full_buffer_says_nothing_of_the_host() {
+        assert_eq!(judge_twice(Errno::EAGAIN, 101), ([Remedy::AwaitWritable; 2], false));
+        assert_eq!(judge_twice(Errno::ENOBUFS, 101), ([Remedy::Pause; 2], false));
+    }
+}

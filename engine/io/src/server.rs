@@ -95,3 +95,18 @@ where
     setsockopt(udp, force, &bytes).or_else(|_| setsockopt(udp, ask, &bytes))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_never_fragmented() {
+        for addr in ["127.0.0.1:0", "[::1]:0"] {
+            match ServerSocket::bind(addr.parse().unwrap(), NonZeroUsize::MIN, NonZeroU16::MIN) {
+                Ok(sockets) => assert!(!sockets[0].state.may_fragment(), "{addr}"),
+                Err(error) => assert!(addr.contains("::"), "{error}"),
+            }
+        }
+    }
+}

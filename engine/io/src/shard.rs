@@ -261,3 +261,88 @@ impl<'a, S: Service> Shard<'a, S> {
         self.outbox.room() > 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::num::{NonZeroU16, NonZeroUsize};
+    use std::time::Duration;
+
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Silent {
+        errors: usize,
+    }
+
+    impl Service for Silent {
+        fn handle_datagram(&mut self, _: Instant, _: SocketAddr, _: &[u8], _: &mut Outbox) {}
+        fn handle_wake(&mut self, _: Instant, _: &mut Outbox) {}
+        fn handle_timeout(&mut self, _: Instant, _: &mut Outbox) {}
+        fn poll_timeout(&self) -> Option<Instant> {
+            None
+        }
+        fn on_send_error(&mut self, _: SocketAddr, _: &io::Error) {
+            self.errors += 1;
+        }
+    }
+
+    /// A shard whose sends have just failed with `errno`, until it would sleep again. Checks that just the trains
+    /// `arriving` are sent after all, and returns how many were reported.
+    fn recover(errno: Errno, trains: u8, arriving: &[u8]) -> usize {
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let to = peer.local_addr().unwrap();
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let socket = ServerSocket::bind(addr, NonZeroUsize::MIN, NonZeroU16::MIN).unwrap().remove(0);
+        let mut service = Silent::default();
+        let (_waker, wake) = crate::waker();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut shard = Shard::new(socket, &mut service, wake, None).unwrap();
+            let now = Instant::now();
+            for n in (0..trains).rev() {
+                let train = Train::datagram(to, &[n]).unwrap();
+                shard.settle(now, train, Err(errno.into()));
+            }
+            shard.receive(now);
+            while !shard.outbox.is_empty() {
+                if shard.is_idle() {
+                    shard.wait().await.unwrap();
+                }
+                shard.hand_over(Instant::now()).await;
+            }
+            assert!(shard.is_idle());
+        });
+        // What comes after all else shows that nothing else came.
+        peer.send_to(&[u8::MAX], to).unwrap();
+        let mut room = [0; 9];
+        for &train in arriving.iter().chain(&[u8::MAX]) {
+            assert_eq!((peer.recv(&mut room).unwrap(), room[0]), (1, train), "{errno}");
+        }
+        service.errors
+    }
+
+    #[test]
+    fn a_full_socket_or_device_is_waited_for() {
+        for errno in [Errno::EAGAIN, Errno::ENOBUFS, Errno::ENOMEM, Errno::EINTR] {
+            assert_eq!(recover(errno, 3, &[0, 1, 2]), 0, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_of_segmentation_is_answered_with_single_packets() {
+        for errno in [Errno::EIO, Errno::EINVAL, Errno::EMSGSIZE] {
+            assert_eq!(recover(errno, 2, &[0, 1]), 0, "{errno}");
+        }
+    }
+
+    #[test]
+    fn other_errors_are_reported_and_the_train_forgotten() {
+        for errno in [Errno::EFAULT, Errno::EPERM, Errno::ENETUNREACH, Errno::ECONNREFUSED] {
+            assert_eq!(recover(errno, 2, &[]), 2, "{errno}");
+        }
+    }
+}

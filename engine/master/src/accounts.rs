@@ -69,7 +69,9 @@ pub(crate) struct Account {
 
 /// A name that no account can have.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("a user name is 1 to {USERNAME_BYTES_MAX} bytes long and has no spaces or control characters; {0:?} is not one")]
+#[error(
+    "a user name is 1 to {USERNAME_BYTES_MAX} bytes long and has no spaces or control characters; {0:?} is not one"
+)]
 pub(crate) struct AccountNameError(String);
 
 /// A password that is too weak, or too long to hash.
@@ -113,11 +115,10 @@ impl Accounts {
     }
 
     pub(crate) async fn by_name(&self, username: &str) -> Result<Option<Account>, sqlx::Error> {
-        let row: Option<Row> =
-            sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE username = ?")
-                .bind(username)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row: Option<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE username = ?")
+            .bind(username)
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(account).transpose()
     }
 
@@ -131,10 +132,9 @@ impl Accounts {
 
     /// All accounts in the order of their names.
     pub(crate) async fn list(&self) -> Result<Vec<Account>, sqlx::Error> {
-        let rows: Vec<Row> =
-            sqlx::query_as("SELECT id, username, role, password_hash FROM users ORDER BY username")
-                .fetch_all(&self.pool)
-                .await?;
+        let rows: Vec<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users ORDER BY username")
+            .fetch_all(&self.pool)
+            .await?;
         rows.into_iter().map(account).collect()
     }
 

@@ -52,10 +52,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
         .connect_with(options)
         .await
         .map_err(|source| DbError::Open { path: path.to_owned(), source })?;
-    sqlx::migrate!()
-        .run(&pool)
-        .await
-        .map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
+    sqlx::migrate!().run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
     Ok(pool)
 }
 

@@ -35,8 +35,10 @@ pub(crate) enum ServiceError {
     #[error("there is no user named {username:?}")]
     NoUser { username: String },
 
-    #[error("a video named {name:?} is there already: publish with `replace` to put this one in its place, \
-             or under another name")]
+    #[error(
+        "a video named {name:?} is there already: publish with `replace` to put this one in its place, \
+             or under another name"
+    )]
     NameTaken { name: String },
     #[error("a user named {username:?} is there already")]
     UserTaken { username: String },
@@ -68,13 +70,17 @@ pub(crate) enum ServiceError {
     AttemptUnknown(AssetId),
     #[error("the upload is out of order: {0}")]
     UploadOrder(&'static str),
-    #[error("the server's clock is {seconds} s {direction} of the master's, and at most {seconds_max} s are tolerated: \
-             set both by NTP (`chronyc makestep`)")]
+    #[error(
+        "the server's clock is {seconds} s {direction} of the master's, and at most {seconds_max} s are tolerated: \
+             set both by NTP (`chronyc makestep`)"
+    )]
     ClockOff { seconds: u64, direction: &'static str, seconds_max: u64 },
     #[error("{username:?} is the last administrator: make another one first")]
     LastAdmin { username: String },
 
-    #[error("{path} is full: the video needs {needed} bytes there, and {free} are free; remove some or enlarge the disk")]
+    #[error(
+        "{path} is full: the video needs {needed} bytes there, and {free} are free; remove some or enlarge the disk"
+    )]
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("{limit} {what} are under way: try again later")]
     TooMany { what: &'static str, limit: usize },
@@ -87,8 +93,10 @@ pub(crate) enum ServiceError {
     #[error("bytes {offset} to {end} are past the end of pack {asset}, which has {pack_bytes}")]
     PastEnd { asset: AssetId, offset: u64, end: u128, pack_bytes: u64 },
 
-    #[error("no listed media server holds all of {name:?} yet ({listed} of {known} servers are listed): \
-             see `braidcast servers`, or try again in a few seconds")]
+    #[error(
+        "no listed media server holds all of {name:?} yet ({listed} of {known} servers are listed): \
+             see `braidcast servers`, or try again in a few seconds"
+    )]
     NoHolder { name: String, listed: usize, known: usize },
     #[error("too many logins at once: try again in a few seconds")]
     LoginsBusy,

@@ -10,42 +10,37 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! One module per noun. What decides is pure and reads no clock (`auth::lockout`, `cluster::registry`,
+//! `cluster::placement`, `distribution::plan`, `distribution::penalties`, `publishing::attempts`); the services around
+//! it pass the time in, talk gRPC, and keep the database and the disk.
 #![forbid(unsafe_code)]
 
+mod accounts;
+mod auth;
+mod catalogue;
+mod clock;
+mod cluster;
 mod config;
+mod db;
+mod distribution;
+mod errors;
+mod library;
+mod limits;
+mod master;
+mod names;
+mod origin;
+mod packs;
+mod publishing;
+mod random;
+mod state_dir;
+mod sync;
+mod tickets;
+mod tls;
+mod users;
 
 pub use config::{BootstrapAdmin, ConfigError, MasterConfig};
-
-use std::net::SocketAddr;
-
-/// A running master. Dropping it stops it at once; [`Master::shutdown`] lets calls under way end.
-pub struct Master {
-    local_addr: SocketAddr,
-}
-
-/// Why a master does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum MasterError {
-    /// A setting that cannot be.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-}
-
-impl Master {
-    /// Opens the state folder (creating what is absent), recovers from what a crash left, binds and serves.
-    ///
-    /// # Errors
-    /// [`MasterError`] names what stands in the way and what to do about it.
-    pub async fn start(config: MasterConfig) -> Result<Self, MasterError> {
-        config.check()?;
-        Ok(Self { local_addr: config.listen })
-    }
-
-    /// The address that it listens on.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
-    }
-
-    /// Stops taking calls, gives those under way a moment, and ends.
-    pub async fn shutdown(self) {}
-}
+pub use db::DbError;
+pub use master::{Master, MasterError};
+pub use state_dir::StateError;
+pub use tls::TlsError;

@@ -69,8 +69,7 @@ pub(crate) const HOSTS_MAX: usize = 64;
 pub(crate) const HOSTS_PER_RANGE_MAX: usize = 8;
 /// Longest answer. A range takes four numbers of at most 6 bytes with their tags, its hosts a byte each, and two
 /// lengths; a host takes its ticket, its secret and two short strings.
-const ANSWER_BYTES_MAX: usize =
-    RANGES_MAX * (4 * 6 + HOSTS_PER_RANGE_MAX + 8) + HOSTS_MAX * (TICKET_BYTES_MAX + 256);
+const ANSWER_BYTES_MAX: usize = RANGES_MAX * (4 * 6 + HOSTS_PER_RANGE_MAX + 8) + HOSTS_MAX * (TICKET_BYTES_MAX + 256);
 const _: () = assert!(ANSWER_BYTES_MAX < 1024 * 1024 && ANSWER_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(HOSTS_MAX < 128, "an index into the hosts is a varint of one byte");
 
@@ -101,6 +100,10 @@ pub(crate) const HOLDING_ERROR_BYTES_MAX: usize = 512;
 pub(crate) const STEER_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a probe of an address is waited for before another is ordered.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Probes of one address whose answers are still taken: on a slow path the answer to an earlier one comes late.
+pub(crate) const PROBES_PENDING_MAX: usize = 8;
+/// Probe results in one report that are looked at.
+pub(crate) const PROBE_RESULTS_MAX: usize = 1_024;
 /// Life of the ticket of a probe.
 pub(crate) const PROBE_TICKET_LIFETIME: Duration = Duration::from_secs(30);
 /// An order to hold an asset is repeated after this long, if the server does not report it or could not fill it.

@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn spaces_unicode_and_255_bytes_pass() {
-        for good in ["a", "holiday film.mp4", "фильм 映画 🎬.mkv", "...", "..a", &"x".repeat(255), &"é".repeat(127)] {
+        for good in ["a", "holiday film.mp4", "фильм 映画 🎬.mkv", "...", "..a", &"x".repeat(255), &"é".repeat(127)]
+        {
             assert!(VideoName::parse(good).is_ok(), "{good:?}");
         }
     }

@@ -40,7 +40,14 @@ impl OriginService {
             .map_err(|_| ServiceError::TooMany { what: "reads of packs", limit: READS_MAX })?;
         let (origin, id) = (self.origin.clone(), asset.id);
         let file = tokio::task::spawn_blocking(move || origin.open(id)).await??;
-        Ok(Reading { file: Arc::new(file), origin: self.origin.clone(), asset: id, offset, left: length, _permit: permit })
+        Ok(Reading {
+            file: Arc::new(file),
+            origin: self.origin.clone(),
+            asset: id,
+            offset,
+            left: length,
+            _permit: permit,
+        })
     }
 }
 
@@ -85,10 +92,7 @@ impl Reading {
 impl v1::origin_server::Origin for OriginService {
     type ReadPackStream = ReceiverStream<Result<v1::PackBytes, Status>>;
 
-    async fn read_pack(
-        &self,
-        request: Request<v1::ReadPackRequest>,
-    ) -> Result<Response<Self::ReadPackStream>, Status> {
+    async fn read_pack(&self, request: Request<v1::ReadPackRequest>) -> Result<Response<Self::ReadPackStream>, Status> {
         let reading = self.open(request.into_inner()).await?;
         let (sender, pieces) = mpsc::channel(PIECES_QUEUED);
         tokio::spawn(reading.run(sender));

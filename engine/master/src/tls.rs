@@ -112,8 +112,7 @@ fn ca_params() -> CertificateParams {
 }
 
 fn issue(config: &MasterConfig, ca: &Issuer<'_, KeyPair>) -> Result<Identity, TlsError> {
-    let mut names =
-        vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
+    let mut names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
     let listen: IpAddr = config.listen.ip();
     if !listen.is_unspecified() {
         names.push(listen.to_string());

@@ -23,10 +23,7 @@ pub(crate) struct UsersService {
 
 #[tonic::async_trait]
 impl v1::users_server::Users for UsersService {
-    async fn add_user(
-        &self,
-        request: Request<v1::AddUserRequest>,
-    ) -> Result<Response<v1::AddUserResponse>, Status> {
+    async fn add_user(&self, request: Request<v1::AddUserRequest>) -> Result<Response<v1::AddUserResponse>, Status> {
         let caller = gate::caller(&request, Role::Admin)?;
         let v1::AddUserRequest { username, password, role } = request.into_inner();
         let password = Zeroizing::new(password);

@@ -168,10 +168,11 @@ pub struct PackWriter {
 pub const PARTIAL_SUFFIX: &str = "partial";
 
 impl PackWriter {
-    /// Starts the pack that will stand at `path`. Its whole length is reserved on the disk at once.
+    /// Starts the pack that will stand at `path`. The file has its whole length at once, as a hole; who wants to find
+    /// a full disk before the first extent reserves the room through [`PackWriter::file`].
     ///
     /// # Errors
-    /// [`PackError::Io`]; a full disk (`ENOSPC`) is found here, before any byte was sent.
+    /// [`PackError::Io`].
     pub fn create(path: &Path, asset: AssetId, layout: PackLayout) -> Result<Self, PackError> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".");

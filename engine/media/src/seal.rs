@@ -101,7 +101,9 @@ impl<R: Read> FileSealer<R> {
     /// If extents are left.
     pub fn finish(mut self) -> Result<Sealed, SealError> {
         assert_eq!(self.next, self.layout.extents(), "finish comes after the last extent");
-        if self.reader.read(&mut [0])? != 0 {
+        self.plain.clear();
+        // Unlike `read`, this goes on after a signal.
+        if self.reader.by_ref().take(1).read_to_end(&mut self.plain)? != 0 {
             return Err(self.length_changed());
         }
         let header = PackHeader { asset: self.asset, layout: self.layout, sealed_hashes: self.sealed_hashes };

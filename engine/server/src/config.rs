@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
+
+use braidcast_io::IoMode;
 
 use crate::limits;
 
@@ -13,8 +14,9 @@ use crate::limits;
 pub struct ServerConfig {
     /// UDP address that clients are served on. Default: every IPv4 interface, a port that the system picks.
     pub listen: SocketAddr,
-    /// Address that the master names to clients. Default (`None`): the address that was bound. Needed behind NAT and
-    /// wherever `listen` is an unspecified address: the master proves the address before it lists the server.
+    /// Address that the master names to clients. Default (`None`): the address that was bound or, where that is
+    /// unspecified, the one from which this host reaches the master. Needed behind NAT. The master has the address
+    /// proven before it lists the server.
     pub advertise: Option<SocketAddr>,
     /// Folder of the packs and of the server's id; made if it is missing. One server at a time may use it.
     pub state_dir: PathBuf,
@@ -83,57 +85,9 @@ impl fmt::Debug for JoinToken {
     }
 }
 
-/// How the sockets of a server are driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum IoMode {
-    /// io_uring where the kernel permits it, else the portable twin; the log says why.
-    #[default]
-    Auto,
-    /// io_uring, or an error that says how to allow it.
-    Uring,
-    /// Plain sockets and readiness.
-    Portable,
-}
-
-impl fmt::Display for IoMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Uring => "uring",
-            Self::Portable => "portable",
-        })
-    }
-}
-
-/// A text that names no [`IoMode`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown io mode {0:?}: use auto, uring or portable")]
-pub struct UnknownIoMode(String);
-
-impl FromStr for IoMode {
-    type Err = UnknownIoMode;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "uring" => Ok(Self::Uring),
-            "portable" => Ok(Self::Portable),
-            other => Err(UnknownIoMode(other.to_owned())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn io_modes_read_back_as_they_are_printed() {
-        for mode in [IoMode::Auto, IoMode::Uring, IoMode::Portable] {
-            assert_eq!(mode.to_string().parse(), Ok(mode));
-        }
-        assert_eq!("epoll".parse::<IoMode>(), Err(UnknownIoMode("epoll".to_owned())));
-    }
 
     #[test]
     fn debug_output_hides_the_join_token() {

@@ -1,8 +1,11 @@
 //! Why a server does not run.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
+
+use braidcast_io::UringUnavailable;
+
+use crate::limits;
 
 /// A server cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -21,17 +24,18 @@ pub enum ServerError {
         /// The folder.
         path: PathBuf,
     },
-    /// The UDP address cannot be served on.
-    #[error("cannot serve on UDP {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
+    /// The UDP address cannot be served on; the system's words name it.
+    #[error(transparent)]
+    Listen(io::Error),
+    /// More shards were asked for than session handles can tell apart.
+    #[error("{shards} shards are more than the {max} that a server can have", max = limits::SHARDS_MAX)]
+    TooManyShards {
+        /// As many as were asked for.
+        shards: u8,
     },
     /// io_uring was asked for by name and is not to be had.
-    #[error("{0}; use `--io auto` or `--io portable` to run without it")]
-    NoUring(String),
+    #[error("{0}; or run without it: `--io auto` or `--io portable`")]
+    NoUring(#[from] UringUnavailable),
     /// A thread that serves has ended.
     #[error("shard {shard} of the server stopped: {source}")]
     Shard {

@@ -4,13 +4,14 @@
 //! under the same lock that finds an extent rotten, so none is lost between the two.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1::Holding;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
@@ -33,6 +34,8 @@ pub(crate) struct Keeper {
     entries: Mutex<HashMap<AssetId, Entry>>,
     fills: Semaphore,
     changed: Notify,
+    /// Dropped after `folder`, whose lock is gone by then: whoever listens may open the folder again.
+    _user: mpsc::Sender<Infallible>,
 }
 
 /// One asset.
@@ -67,7 +70,8 @@ impl Keeper {
         capacity_bytes: u64,
         shelf: Arc<Shelf>,
         master: Master,
-    ) -> Result<Self, ServerError> {
+        user: mpsc::Sender<Infallible>,
+    ) -> Result<Arc<Self>, ServerError> {
         let at = |source| ServerError::State { path: folder.path().to_owned(), source };
         let mut entries = HashMap::new();
         for (asset, stage) in folder.packs().map_err(at)? {
@@ -85,7 +89,7 @@ impl Keeper {
         let packs = entries.iter().filter_map(|(asset, entry)| Some((*asset, Arc::clone(entry.pack.as_ref()?))));
         let packs = packs.collect();
         shelf.update(|catalogue| catalogue.packs = packs);
-        Ok(Self {
+        Ok(Arc::new(Self {
             folder,
             capacity_bytes: (capacity_bytes > 0).then_some(capacity_bytes),
             shelf,
@@ -94,7 +98,8 @@ impl Keeper {
             entries: Mutex::new(entries),
             fills: Semaphore::new(limits::FILLS_MAX),
             changed: Notify::new(),
-        })
+            _user: user,
+        }))
     }
 
     pub(crate) fn folder(&self) -> &Folder {
@@ -167,6 +172,10 @@ impl Keeper {
         let Some(entry) = entries.get_mut(&order.asset).filter(|entry| entry.stands(order)) else {
             return Ok(None);
         };
+        if let Some(pack) = &entry.pack {
+            // An attempt that was broken off got here first.
+            return Ok(Some(Arc::clone(pack)));
+        }
         let path = self.folder.pack_path(order.asset, Stage::Filling);
         let pack = Pack::create(&path, header).map(Arc::new).map_err(|fault| FillError::disk(&path, fault))?;
         entry.pack = Some(Arc::clone(&pack));

@@ -58,11 +58,15 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// After a change of what is held a report goes out no sooner, so that a fill does not cause one per extent.
 pub(crate) const REPORT_AFTER_CHANGE: Duration = Duration::from_millis(50);
+/// How old the counters of a shard may be, except for the bytes sent, which are exact.
+pub(crate) const COUNTERS_EVERY: Duration = Duration::from_millis(100);
 /// Reports that wait for the connection; a newer one makes them worthless.
 pub(crate) const REPORTS_QUEUED_MAX: usize = 2;
 
 /// Probes under way; what comes beyond is reported as not answered, and the master orders it again.
 pub(crate) const PROBES_MAX: usize = 16;
+/// Orders to verify that wait; what comes beyond is left out, and clients that meet the damage have it ordered again.
+pub(crate) const VERIFY_QUEUE_MAX: usize = 64;
 /// How long a probe waits for WELCOME.
 pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Between two HELLOs of a probe: one lost datagram does not make an address unproven.

@@ -107,7 +107,7 @@ fn host_of(address: &str) -> Option<&str> {
 }
 
 /// An error and its causes in one line; a cause that only repeats what stands before it is left out.
-fn chain(error: &dyn Error) -> String {
+fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = match error.downcast_ref::<Status>() {
         Some(status) => status.message().to_owned(),
         None => error.to_string(),

@@ -63,7 +63,7 @@ impl Pack {
         file.set_len(parsed.layout.pack_bytes())?;
         file.write_all_at(header, 0)?;
         let held = ExtentSet::empty(parsed.layout.extents());
-        Self::assemble(path, file, parsed, hashes::hash(header), held)
+        Self::assemble(file, parsed, hashes::hash(header), held)
     }
 
     pub(crate) fn asset(&self) -> AssetId {
@@ -176,17 +176,11 @@ impl Pack {
             return Err(PackFault::Length { found, needed });
         }
         let held = held(&header.layout);
-        Self::assemble(path, file, header, hashes::hash(&bytes), held)
+        Self::assemble(file, header, hashes::hash(&bytes), held)
     }
 
-    fn assemble(
-        path: &Path,
-        file: File,
-        header: PackHeader,
-        header_hash: Hash,
-        held: ExtentSet,
-    ) -> Result<Self, PackFault> {
-        let mapped = MappedFile::open(path)?;
+    fn assemble(file: File, header: PackHeader, header_hash: Hash, held: ExtentSet) -> Result<Self, PackFault> {
+        let mapped = MappedFile::new(&file)?;
         let hot = ExtentSet::empty(header.layout.extents());
         Ok(Self { asset: header.asset, layout: header.layout, header_hash, file, mapped, held, hot })
     }

@@ -1,15 +1,46 @@
-//! A running media server.
+//! A running media server: its threads and tasks, put together and taken apart.
 
+use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
+use std::num::{NonZeroU16, NonZeroUsize};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
+use std::thread::{self, JoinHandle};
 
+use braidcast_io::{Backend, Capabilities, IoMode, ServerSocket, WakeReceiver, waker};
+use braidcast_media::layout::PACKET_BYTES;
+use braidcast_transport::responder::{Responder, ResponderConfig};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::catalogue::{Reader, Shelf};
 use crate::config::ServerConfig;
+use crate::control::{Control, JoinError};
+use crate::counters::{self, ServerCounters, ShardCounters};
 use crate::error::ServerError;
+use crate::fill::blocking;
+use crate::folder::Folder;
+use crate::keeper::Keeper;
+use crate::limits;
+use crate::mailbox::Mailbox;
+use crate::master::Master;
+use crate::shard::Shard;
+use crate::warm;
 
-/// A running media server. Dropped without [`Server::shutdown`], it stops as well, without a last report.
-#[derive(Debug)]
+/// A running media server. Dropped without [`Server::shutdown`], it stops as well, but nobody waits for its threads.
 pub struct Server {
     udp_addr: SocketAddr,
     description: String,
+    stopper: Stopper,
+    keeper: Arc<Keeper>,
+    counters: Arc<[Arc<ShardCounters>]>,
+    threads: Vec<JoinHandle<()>>,
+    failures: mpsc::Receiver<ServerError>,
+    /// Closed when the last user of the state folder is gone.
+    folder_users: mpsc::Receiver<Infallible>,
 }
 
 impl Server {
@@ -22,7 +53,47 @@ impl Server {
     /// # Errors
     /// [`ServerError`] for what trying again cannot mend: a wrong join token, an address in use, a bad folder.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
-        Ok(Self { udp_addr: config.listen, description: String::new() })
+        let master = Master::new(&config)?;
+        let capabilities = Capabilities::probe().map_err(ServerError::Thread)?;
+        let backend = braidcast_io::choose(config.io, &capabilities)?;
+        if let (IoMode::Auto, Err(reason)) = (config.io, capabilities.uring) {
+            warn!(%reason, "running without io_uring");
+        }
+        let segment = NonZeroU16::new(PACKET_BYTES as u16).expect("packets are not empty");
+        let sockets = ServerSocket::bind(config.listen, shard_count(&config)?, segment).map_err(ServerError::Listen)?;
+        let description = describe(backend, &capabilities, &sockets);
+
+        let shelf = Arc::new(Shelf::default());
+        let (users, folder_users) = mpsc::channel(1);
+        let keeper = {
+            let (dir, capacity, shelf, master) =
+                (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
+            blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, master, users)).await?
+        };
+        let mut server = Self::launch(&config, backend, sockets, &shelf, keeper, folder_users)?;
+        server.description = description;
+        let control = Control {
+            master,
+            join_token: config.join_token.clone(),
+            address: config.advertise.unwrap_or(server.udp_addr),
+            keeper: Arc::clone(&server.keeper),
+            shelf,
+            counters: Arc::clone(&server.counters),
+        };
+        info!(udp = %server.udp_addr, "{}", server.description);
+        match control.join().await {
+            Ok(()) => server.keep_membership(control, true),
+            Err(JoinError::NotNow(reason)) => {
+                warn!(reason, "not a member yet; asking again");
+                server.keep_membership(control, false);
+            }
+            Err(JoinError::Refused(error)) => {
+                drop(control);
+                server.shutdown().await;
+                return Err(error);
+            }
+        }
+        Ok(server)
     }
 
     /// The UDP address that was bound.
@@ -35,12 +106,191 @@ impl Server {
         self.description.clone()
     }
 
+    /// What it has done so far. The bytes sent are exact, all else is at most 100 ms old.
+    pub fn counters(&self) -> ServerCounters {
+        counters::total(self.counters.iter().map(AsRef::as_ref))
+    }
+
     /// Waits until the server cannot go on, which in good order never happens: a thread that serves died, or the
     /// master refuses the server for good.
     pub async fn failed(&mut self) -> ServerError {
-        std::future::pending().await
+        match self.failures.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
     }
 
-    /// Stops serving and waits until every thread has ended. What was filled stays.
-    pub async fn shutdown(self) {}
+    /// Stops serving and waits until every thread has ended and the state folder is free. What was filled stays.
+    pub async fn shutdown(self) {
+        let counters = self.counters();
+        let Self { stopper, keeper, threads, mut folder_users, .. } = self;
+        drop(stopper);
+        blocking(move || {
+            for thread in threads {
+                // A panic was reported when it happened.
+                let _ = thread.join();
+            }
+        })
+        .await;
+        drop(keeper);
+        // Nothing is ever sent: this ends when the last fill has let go of the folder.
+        let _: Option<Infallible> = folder_users.recv().await;
+        info!(?counters, "stopped");
+    }
+
+    /// Starts the threads. What has been started ends again with the value, or with the error.
+    fn launch(
+        config: &ServerConfig,
+        backend: Backend,
+        sockets: Vec<ServerSocket>,
+        shelf: &Arc<Shelf>,
+        keeper: Arc<Keeper>,
+        folder_users: mpsc::Receiver<Infallible>,
+    ) -> Result<Self, ServerError> {
+        let (wakers, wakes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| waker()).unzip();
+        shelf.on_shards_started(wakers.clone());
+        let mailboxes: Arc<[Mailbox]> = wakers.into_iter().map(Mailbox::new).collect();
+        let counters: Arc<[Arc<ShardCounters>]> = sockets.iter().map(|_| Arc::default()).collect();
+        let (failed, failures) = mpsc::channel(sockets.len() + 1);
+        let (warmer, helpers) =
+            warm::start(Arc::clone(&mailboxes), Arc::clone(&keeper), Arc::clone(shelf)).map_err(ServerError::Thread)?;
+        let mut server = Self {
+            udp_addr: sockets[0].local_addr(),
+            description: String::new(),
+            stopper: Stopper {
+                keeper: Arc::downgrade(&keeper),
+                mailboxes: Arc::clone(&mailboxes),
+                tasks: Vec::new(),
+                failed: failed.clone(),
+            },
+            keeper,
+            counters,
+            threads: helpers,
+            failures,
+            folder_users,
+        };
+        server.stopper.tasks.push(tokio::spawn(cool(Arc::clone(shelf))).abort_handle());
+        for ((number, socket), wake) in (0..).zip(sockets).zip(wakes) {
+            let shard = Shard::new(
+                number,
+                Responder::new(responder_config(config, number), random_seed()?, Vec::new()),
+                Reader::new(Arc::clone(shelf)),
+                Arc::clone(&mailboxes),
+                warmer.clone(),
+                Arc::clone(&server.counters[usize::from(number)]),
+            );
+            let failed = failed.clone();
+            let thread = thread::Builder::new()
+                .name(format!("shard-{number}"))
+                .spawn(move || run_shard(number, shard, backend, socket, wake, &failed))
+                .map_err(ServerError::Thread)?;
+            server.threads.push(thread);
+        }
+        Ok(server)
+    }
+
+    fn keep_membership(&mut self, control: Control, joined: bool) {
+        let failed = self.stopper.failed.clone();
+        let task = tokio::spawn(async move {
+            let error = control.run(joined).await;
+            error!(%error, "the membership has ended");
+            let _ = failed.try_send(error);
+        });
+        self.stopper.tasks.push(task.abort_handle());
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("udp_addr", &self.udp_addr)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells everything to end when it is dropped.
+struct Stopper {
+    keeper: Weak<Keeper>,
+    mailboxes: Arc<[Mailbox]>,
+    tasks: Vec<AbortHandle>,
+    failed: mpsc::Sender<ServerError>,
+}
+
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Some(keeper) = self.keeper.upgrade() {
+            keeper.stop();
+        }
+        for mailbox in self.mailboxes.iter() {
+            mailbox.waker().stop();
+        }
+    }
+}
+
+fn run_shard(
+    number: u8,
+    mut shard: Shard,
+    backend: Backend,
+    socket: ServerSocket,
+    wake: WakeReceiver,
+    failed: &mpsc::Sender<ServerError>,
+) {
+    // A shard that is gone must not go unnoticed: its share of the clients would be served by nobody.
+    let ended = catch_unwind(AssertUnwindSafe(|| braidcast_io::run(backend, socket, &mut shard, wake)));
+    let source = match ended {
+        Ok(Ok(())) => return,
+        Ok(Err(source)) => source,
+        Err(_) => io::Error::other("its thread panicked"),
+    };
+    let error = ServerError::Shard { shard: number, source };
+    error!(%error, "a shard has ended");
+    let _ = failed.try_send(error);
+}
+
+/// Has all extents populated anew after a while (see [`limits::HOT_FOR`]).
+async fn cool(shelf: Arc<Shelf>) {
+    let mut ticks = interval(limits::HOT_FOR);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        for pack in shelf.newest().packs.values() {
+            pack.hot().clear();
+        }
+    }
+}
+
+fn shard_count(config: &ServerConfig) -> Result<NonZeroUsize, ServerError> {
+    if config.shards > limits::SHARDS_MAX {
+        return Err(ServerError::TooManyShards { shards: config.shards });
+    }
+    let cores = || {
+        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        cores.min(NonZeroUsize::new(limits::SHARDS_MAX.into()).unwrap_or(cores))
+    };
+    Ok(NonZeroUsize::new(config.shards.into()).unwrap_or_else(cores))
+}
+
+fn describe(backend: Backend, capabilities: &Capabilities, sockets: &[ServerSocket]) -> String {
+    let on_off = |on| if on { "on" } else { "off" };
+    let gso = on_off(sockets.iter().all(ServerSocket::has_segmentation));
+    format!("io={backend} shards={} gso={gso} gro={}", sockets.len(), on_off(capabilities.coalescing))
+}
+
+fn responder_config(config: &ServerConfig, shard: u8) -> ResponderConfig {
+    ResponderConfig {
+        shard,
+        clock_skew: config.clock_skew,
+        rate_kib_s: config.rate_kib_s,
+        ..ResponderConfig::default()
+    }
+}
+
+fn random_seed() -> Result<[u8; 32], ServerError> {
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| ServerError::NoRandomness)?;
+    Ok(seed)
 }

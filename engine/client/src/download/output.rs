@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +72,8 @@ impl Output {
         Ok(match &self.kind {
             Kind::Partial { file, .. } => Sink::File(Positioned(Arc::clone(file))),
             Kind::Special { file } => Sink::ordered(Box::new(file.try_clone()?)),
-            Kind::Stdout => Sink::ordered(Box::new(io::stdout())),
+            // The descriptor itself: Rust's standard output would look for line ends in the film.
+            Kind::Stdout => Sink::ordered(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))),
         })
     }
 

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_io::ClientSocket;
-use braidcast_media::layout::PackLayout;
+use braidcast_media::layout::{PACKET_BYTES, PackLayout};
 use braidcast_media::{AssetId, ContentKey, Opener};
 use braidcast_transport::congestion::FixedWindow;
+use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
 use braidcast_transport::puller::{Puller, PullerConfig};
 
 use crate::control::Host;
@@ -52,6 +53,8 @@ pub(super) struct Source {
     pub(super) bytes_per_s: f64,
 }
 
+/// Least window: pieces are pulled whole.
+const TRAIN_BYTES: u64 = CHUNKS_PER_PULL_MAX as u64 * PACKET_BYTES as u64;
 /// First pause of a source that failed; it doubles with each failure.
 const PENALTY_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
@@ -72,7 +75,7 @@ impl Source {
         let socket = Arc::new(ClientSocket::connect(host.address)?);
         let (asset, key, layout) = asset;
         // Never more in flight than half of what the kernel holds for us: the other half is for what it adds to each.
-        let bytes = window_bytes.min(socket.granted_receive_bytes() as u64 / 2);
+        let bytes = window_bytes.min(socket.granted_receive_bytes() as u64 / 2).max(TRAIN_BYTES);
         let config = PullerConfig { seed, congestion: Box::new(FixedWindow { bytes }) };
         let puller = Puller::new(config, Opener::new(key, asset), layout.clone());
         let mut source = Self {

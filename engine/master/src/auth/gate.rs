@@ -7,7 +7,8 @@ use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 use crate::accounts::Role;
-use crate::auth::tokens::{Caller, ServerCaller, Tokens};
+pub(crate) use crate::auth::tokens::Caller;
+use crate::auth::tokens::{ServerCaller, Tokens};
 use crate::errors::ServiceError;
 
 /// Lets users through, and notes who they are.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::accounts::{Account, Accounts};
 use crate::auth::lockout::Lockout;
 use crate::auth::passwords::Passwords;
-use crate::auth::refresh::{Refreshed, RefreshTokens};
+use crate::auth::refresh::{RefreshTokens, Refreshed};
 use crate::auth::tokens::Tokens;
 use crate::errors::ServiceError;
 use crate::limits::{PASSWORD_BYTES_MAX, USERNAME_BYTES_MAX};

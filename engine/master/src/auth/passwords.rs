@@ -31,11 +31,7 @@ impl Passwords {
     }
 
     /// Whether `password` is the one that `kept` was made from. With no hash it is wrong, after the same work.
-    pub(crate) async fn verify(
-        &self,
-        password: Zeroizing<String>,
-        kept: Option<String>,
-    ) -> Result<bool, ServiceError> {
+    pub(crate) async fn verify(&self, password: Zeroizing<String>, kept: Option<String>) -> Result<bool, ServiceError> {
         let _permit = self.permit().await?;
         let known = kept.is_some();
         let kept = kept.unwrap_or_else(|| self.nobody.clone());

@@ -59,7 +59,10 @@ impl RefreshTokens {
             // Either the thief of a token or its owner is late (RFC 9700, section 4.14.2). Nobody can tell which: the
             // login ends for both.
             if now.saturating_sub(spent_at).unsigned_abs() > REFRESH_RACE.as_secs() {
-                sqlx::query("DELETE FROM refresh_tokens WHERE login = ?").bind(&login).execute(&mut *transaction).await?;
+                sqlx::query("DELETE FROM refresh_tokens WHERE login = ?")
+                    .bind(&login)
+                    .execute(&mut *transaction)
+                    .await?;
                 transaction.commit().await?;
                 tracing::warn!(user, "a spent refresh token came back: its login was ended");
             }
@@ -167,7 +170,8 @@ mod tests {
         let token = refresh.begin(user).await.expect("begins");
         assert!(matches!(refresh.rotate(&token).await.expect("query"), Refreshed::Unknown));
         refresh.sweep().await.expect("sweeps");
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM refresh_tokens").fetch_one(&pool).await.expect("query");
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM refresh_tokens").fetch_one(&pool).await.expect("query");
         assert_eq!(left, 0);
     }
 }

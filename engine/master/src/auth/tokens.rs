@@ -70,11 +70,7 @@ impl Tokens {
     pub(crate) async fn open(pool: &SqlitePool, lifetime: Duration) -> Result<Self, sqlx::Error> {
         let fresh = Zeroizing::new(random::draw::<KEY_BYTES>());
         let key = Zeroizing::new(db::setting_or(pool, KEY_SETTING, &*fresh).await?);
-        Ok(Self {
-            encoding: EncodingKey::from_secret(&key),
-            decoding: DecodingKey::from_secret(&key),
-            lifetime,
-        })
+        Ok(Self { encoding: EncodingKey::from_secret(&key), decoding: DecodingKey::from_secret(&key), lifetime })
     }
 
     /// How long an access token lasts.

@@ -35,7 +35,8 @@ pub(crate) fn place(wanted: Wanted, candidates: &[Candidate<'_>]) -> Vec<usize> 
         .filter(|(_, candidate)| fits(candidate))
         .map(|(index, candidate)| (score(wanted.asset, candidate), index))
         .collect();
-    scored.sort_by(|(a, i), (b, j)| b.total_cmp(a).then_with(|| candidates[*i].server_id.cmp(candidates[*j].server_id)));
+    scored
+        .sort_by(|(a, i), (b, j)| b.total_cmp(a).then_with(|| candidates[*i].server_id.cmp(candidates[*j].server_id)));
     let count = if wanted.replicas == 0 { scored.len() } else { wanted.replicas as usize };
     scored.into_iter().take(count).map(|(_, index)| index).collect()
 }
@@ -47,8 +48,8 @@ fn score(asset: AssetId, candidate: &Candidate<'_>) -> f64 {
     hasher.update(candidate.server_id.as_bytes());
     let mut draw = [0; 8];
     hasher.finalize_xof().fill(&mut draw);
-    // 53 bits, and a half to keep away from 0 and 1.
-    let uniform = ((u64::from_be_bytes(draw) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    // 52 bits and a half: exact in an f64, and neither 0 nor 1.
+    let uniform = ((u64::from_be_bytes(draw) >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
     -(candidate.capacity_bytes.max(1) as f64) / uniform.ln()
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! BeginPublish   draws id and key                       nothing on the disk
 //! Upload         ID.pack.partial, its length reserved   a start-up sweeps it
-//!   header       every hash checked, fsync, rename      ID.pack without a row: a start-up sweeps it
+//!   finish       every hash checked, fsync, rename      ID.pack without a row: a start-up sweeps it
 //!   commit       one transaction moves the name         published
 //! ```
 
@@ -87,14 +87,10 @@ impl PublishingService {
     }
 
     async fn receive(&self, caller: gate::Caller, mut parts: Parts) -> Result<(), ServiceError> {
-        let _permit = self
-            .uploads
-            .try_acquire()
-            .map_err(|_| ServiceError::TooMany { what: "uploads", limit: UPLOADS_MAX })?;
-        let v1::UploadStart { asset, plain_roots } = parts.start().await?;
-        let asset = AssetId(asset);
+        let _permit =
+            self.uploads.try_acquire().map_err(|_| ServiceError::TooMany { what: "uploads", limit: UPLOADS_MAX })?;
+        let asset = AssetId(parts.start().await?.asset);
         let attempt = lock(&self.attempts).take(Instant::now(), asset, caller.user)?;
-        check_roots(&attempt.layout, &plain_roots)?;
         if !attempt.replace {
             self.library.check_free(&attempt.name)?;
         }
@@ -102,10 +98,12 @@ impl PublishingService {
         let needed = layout.pack_bytes();
         let pack = tokio::task::spawn_blocking(move || origin.create(asset, layout)).await??;
         let mut writer = Writer::new(pack);
-        let header = parts.receive(&mut writer).await;
+        let finish = parts.receive(&mut writer).await;
         // What the disk or the pack's layout said explains why the upload could not go on.
         let pack = writer.join().await?.map_err(|error| self.origin.refusal(error, needed))?;
-        let upload = Upload { asset, attempt, plain_roots, pack, header: header? };
+        let v1::UploadFinish { header, plain_roots } = finish?;
+        check_roots(&attempt.layout, &plain_roots)?;
+        let upload = Upload { asset, attempt, plain_roots, pack, header };
         // In a task of its own: a publisher that hangs up now must not leave a pack that no row names.
         let (library, origin) = (Arc::clone(&self.library), self.origin.clone());
         tokio::spawn(async move { upload.commit(&library, &origin).await }).await??;

@@ -40,8 +40,8 @@ impl Parts {
         }
     }
 
-    /// Passes all extents on to `writer` and gives the header that ends them.
-    pub(crate) async fn receive(mut self, writer: &mut Writer) -> Result<Vec<u8>, ServiceError> {
+    /// Passes all extents on to `writer` and gives what ends them.
+    pub(crate) async fn receive(mut self, writer: &mut Writer) -> Result<v1::UploadFinish, ServiceError> {
         loop {
             match self.next().await? {
                 Some(Part::Extent(extent)) => {
@@ -50,15 +50,15 @@ impl Parts {
                         return Err(ServiceError::UploadBroken);
                     }
                 }
-                Some(Part::Header(header)) => {
+                Some(Part::Finish(finish)) => {
                     // A stream that ends here is whole; one that breaks off here was given up by its publisher.
                     return match self.next().await? {
-                        None => Ok(header),
-                        Some(_) => Err(ServiceError::UploadOrder("nothing may follow the header")),
+                        None => Ok(finish),
+                        Some(_) => Err(ServiceError::UploadOrder("nothing may follow `finish`")),
                     };
                 }
                 Some(Part::Start(_)) => return Err(ServiceError::UploadOrder("a second `start`")),
-                None => return Err(ServiceError::UploadOrder("it ended before the header")),
+                None => return Err(ServiceError::UploadOrder("it ended before `finish`")),
             }
         }
     }

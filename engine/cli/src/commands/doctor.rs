@@ -1,0 +1,217 @@
+//! `braidcast doctor`
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+use braidcast_client::control::{Host, VideoRef, Window};
+use braidcast_client::{Control, ControlError, Profile};
+use braidcast_io::Capabilities;
+use braidcast_proto::v1::ServerStatus;
+use braidcast_transport::handshake::Greeting;
+use clap::Args;
+use tokio::net::UdpSocket;
+use tokio::time::timeout;
+
+use crate::args::ProfileArg;
+use crate::error::CliError;
+use crate::output;
+
+/// Clocks that differ by more than this make tickets and certificates look expired (PROTOCOL.md, section 7).
+const CLOCK_SKEW_S: i64 = 60;
+/// Videos that are asked about to get tickets for all servers.
+const VIDEOS_ASKED_MAX: usize = 16;
+/// A HELLO is repeated after these waits, as PROTOCOL.md's section 2.1 has it, but not as often.
+const HELLO_WAITS: [Duration; 3] =
+    [Duration::from_millis(300), Duration::from_millis(600), Duration::from_millis(1_200)];
+const DATAGRAM_BYTES_MAX: usize = 2_048;
+
+/// Flags of `braidcast doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each check is one line: `ok`, `warn` for what costs speed or may cost trouble, `FAIL` with what to do about it.
+The exit code is 1 when a check failed.")]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    profile: ProfileArg,
+}
+
+/// Checks what stands between this machine and a film.
+pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
+    let mut findings = Findings::default();
+    check_kernel(&mut findings)?;
+    match Profile::discover(args.profile.profile.as_deref()) {
+        Ok(profile) => {
+            findings.ok("profile", profile.path.display())?;
+            if let Some(control) = check_master(&profile, &mut findings).await? {
+                check_clock(&control, &mut findings).await?;
+                check_servers(&control, &mut findings).await?;
+            }
+        }
+        Err(error) => findings.fail("profile", error)?,
+    }
+    if findings.failed == 0 { Ok(()) } else { Err(CliError::Unhealthy(findings.failed)) }
+}
+
+/// Prints findings as they come, and counts the bad ones.
+#[derive(Default)]
+struct Findings {
+    failed: usize,
+}
+
+impl Findings {
+    fn ok(&mut self, what: &str, why: impl Display) -> Result<(), CliError> {
+        line("ok  ", what, why)
+    }
+
+    fn warn(&mut self, what: &str, why: impl Display) -> Result<(), CliError> {
+        line("warn", what, why)
+    }
+
+    fn fail(&mut self, what: &str, why: impl Display) -> Result<(), CliError> {
+        self.failed += 1;
+        line("FAIL", what, why)
+    }
+}
+
+fn line(verdict: &str, what: &str, why: impl Display) -> Result<(), CliError> {
+    output::print(&format!("{verdict}  {what}: {}\n", output::one_line(&why.to_string())))
+}
+
+fn check_kernel(findings: &mut Findings) -> Result<(), CliError> {
+    let found = match Capabilities::probe() {
+        Ok(found) => found,
+        Err(error) => return findings.fail("kernel", format!("no UDP socket can be made: {error}")),
+    };
+    match found.uring {
+        Ok(()) => findings.ok("io_uring", "to be had; a media server here uses it")?,
+        Err(reason) => findings.warn("io_uring", format!("{reason}; a media server here runs on plain sockets"))?,
+    }
+    for (what, there) in [("UDP GSO", found.segmentation), ("UDP GRO", found.coalescing)] {
+        if there {
+            findings.ok(what, "to be had")?;
+        } else {
+            findings.warn(what, "not offered by this kernel, which costs CPU; Linux 5.0 or newer has it")?;
+        }
+    }
+    Ok(())
+}
+
+/// Connects; the kind of error tells how far that went.
+async fn check_master(profile: &Profile, findings: &mut Findings) -> Result<Option<Control>, CliError> {
+    let answers = format!("{} answers", profile.master);
+    let error = match Control::connect(profile).await {
+        Ok(control) => {
+            findings.ok("master", answers)?;
+            findings.ok("TLS", "the certificate is signed by the profile's authority")?;
+            findings.ok("login", format!("as {}", profile.username))?;
+            return Ok(Some(control));
+        }
+        Err(error) => error,
+    };
+    match error {
+        ControlError::Address { .. } | ControlError::Unreachable { .. } | ControlError::Timeout { .. } => {
+            findings.fail("master", error)?;
+        }
+        ControlError::NotTrusted { .. } | ControlError::CertificateTime { .. } => {
+            findings.ok("master", answers)?;
+            findings.fail("TLS", error)?;
+        }
+        _ => {
+            findings.ok("master", answers)?;
+            findings.fail("login", error)?;
+        }
+    }
+    Ok(None)
+}
+
+async fn check_clock(control: &Control, findings: &mut Findings) -> Result<(), CliError> {
+    match control.clock_ahead_s().await {
+        Ok(Some(ahead)) if ahead.abs() > CLOCK_SKEW_S => {
+            let way = if ahead > 0 { "ahead of" } else { "behind" };
+            let off = humantime::format_duration(Duration::from_secs(ahead.unsigned_abs()));
+            findings.fail("clock", format!("this machine's is {off} {way} the master's; let both be set by NTP"))
+        }
+        Ok(Some(ahead)) => findings.ok("clock", format!("within {} s of the master's", ahead.abs() + 1)),
+        Ok(None) => findings.warn("clock", "something between here and the master strips its time"),
+        Err(error) => findings.fail("clock", error),
+    }
+}
+
+async fn check_servers(control: &Control, findings: &mut Findings) -> Result<(), CliError> {
+    let servers = match control.list_servers().await {
+        Ok(servers) if servers.is_empty() => {
+            return findings.warn("servers", "no media server has joined; start one with `braidcast serve`");
+        }
+        Ok(servers) => servers,
+        Err(error) => return findings.fail("servers", error),
+    };
+    let hosts = match hosts(control, &servers).await {
+        Ok(hosts) => hosts,
+        Err(error) => return findings.fail("tickets", error),
+    };
+    for server in &servers {
+        let what = format!("server {}", server.address);
+        if !server.listed {
+            findings.fail(&what, format!("not listed: {}; see its log", server.reason))?;
+            continue;
+        }
+        match hosts.get(&server.server_id) {
+            None => findings.warn(&what, "listed, but holds no video, so there is no ticket to greet it with")?,
+            Some(host) => match greet(host).await {
+                Ok(()) => findings.ok(&what, "answers over UDP")?,
+                Err(reason) => findings.fail(&what, reason)?,
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Tickets for as many servers as a few videos give.
+async fn hosts(control: &Control, servers: &[ServerStatus]) -> Result<HashMap<String, Host>, ControlError> {
+    let wanted = servers.iter().filter(|server| server.listed).count();
+    let mut hosts = HashMap::new();
+    for video in control.list_videos().await?.iter().take(VIDEOS_ASKED_MAX) {
+        match control.distribution(VideoRef::Name(&video.name), Window::ALL).await {
+            Ok(list) => hosts.extend(list.hosts.into_iter().map(|host| (host.server_id.clone(), host))),
+            // Not held anywhere, or removed since the list: the next one may do.
+            Err(ControlError::NoSource { .. } | ControlError::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        if hosts.len() >= wanted {
+            break;
+        }
+    }
+    Ok(hosts)
+}
+
+/// HELLO and WELCOME with one server, or why not.
+async fn greet(host: &Host) -> Result<(), String> {
+    let mut random = [0; 32];
+    rand::fill(&mut random).map_err(|_| "the system's random source failed".to_owned())?;
+    let greeting = Greeting::new(&host.ticket, host.session_secret.clone(), random)
+        .map_err(|_| "the master's ticket is too long; are all parts of the same version?".to_owned())?;
+    let here: SocketAddr = if host.address.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+    let failed = |error| format!("UDP to it fails: {error}; is it running, and does a firewall refuse its port?");
+    let socket = UdpSocket::bind(here).await.map_err(failed)?;
+    socket.connect(host.address).await.map_err(failed)?;
+    let mut datagram = [0; DATAGRAM_BYTES_MAX];
+    for wait in HELLO_WAITS {
+        socket.send(greeting.hello()).await.map_err(failed)?;
+        let welcomed = timeout(wait, async {
+            loop {
+                let length = socket.recv(&mut datagram).await?;
+                if greeting.handle_welcome(&datagram[..length]).is_some() {
+                    return Ok(());
+                }
+            }
+        });
+        match welcomed.await {
+            Ok(outcome) => return outcome.map_err(failed),
+            Err(_) => continue,
+        }
+    }
+    Err("no answer over UDP; does a firewall drop datagrams to its port, or those of 1,260 bytes?".to_owned())
+}

@@ -1,0 +1,174 @@
+//! `braidcast get`
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use braidcast_client::download::{DownloadOptions, Report, SourceReport, Target, download};
+use clap::Args;
+use indicatif::{HumanBytes, HumanDuration};
+use serde::Serialize;
+
+use super::connect;
+use crate::args::ProfileArg;
+use crate::error::CliError;
+use crate::output;
+use crate::progress::DownloadBars;
+
+/// Flags of `braidcast get`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  braidcast get film.mp4                      into ./film.mp4; run again, it goes on where it stopped
+  braidcast get film.mp4 -o - | mpv -         to standard output, in order
+  braidcast get film.mp4 -o /dev/null --json  as a measurement")]
+pub(crate) struct GetArgs {
+    /// Name of the video, as `braidcast ls` shows it
+    name: String,
+    /// Where to put it; `-` is standard output, and what is no regular file is written as it is [default: the video's
+    /// name, in this folder]
+    #[arg(long, short, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Print one JSON object that tells what came from where: to standard output, or with `-o -` to standard error
+    #[arg(long)]
+    json: bool,
+    /// Most MiB in flight to one server; more helps where rate x round trip is larger
+    #[arg(long, value_name = "MIB", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    in_flight: u16,
+    #[command(flatten)]
+    profile: ProfileArg,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct JsonReport<'a> {
+    name: &'a str,
+    bytes: u64,
+    seconds: f64,
+    verified: bool,
+    redundant_bytes: u64,
+    redistributions: u32,
+    sources: Vec<JsonSource>,
+}
+
+/// A server's part in [`JsonReport`].
+#[derive(Serialize)]
+struct JsonSource {
+    address: String,
+    bytes: u64,
+    lost: u64,
+    rejected: u64,
+    failed: bool,
+}
+
+/// Fetches a whole video.
+pub(crate) async fn run(args: GetArgs, started: Instant) -> Result<(), CliError> {
+    let target = target(&args.name, args.output)?;
+    let to_stdout = target == Target::Stdout;
+    let control = connect(&args.profile).await?;
+    let options = DownloadOptions { in_flight_bytes: u64::from(args.in_flight) << 20, ..DownloadOptions::default() };
+    let mut bars = DownloadBars::new(&args.name);
+    let outcome = download(control, &args.name, target, options, |progress| bars.show(progress)).await;
+    bars.clear();
+    let report = outcome?;
+    let elapsed = started.elapsed();
+    if args.json {
+        let json = json(&report, elapsed);
+        return if to_stdout { output::print_error(&json) } else { output::print(&json) };
+    }
+    if let Some(path) = &report.path {
+        return output::print(&summary(&report, path, elapsed));
+    }
+    Ok(())
+}
+
+fn target(name: &str, output: Option<PathBuf>) -> Result<Target, CliError> {
+    match output {
+        Some(path) if path.as_os_str() == "-" => Ok(Target::Stdout),
+        Some(path) => Ok(Target::Path(path)),
+        // A name comes from a publisher: it must not choose a folder on this machine.
+        None if Path::new(name).file_name().is_some_and(|file| file == name) => Ok(Target::Path(name.into())),
+        None => Err(CliError::Usage(format!("the name {name:?} cannot be a file's; say where to put it with -o"))),
+    }
+}
+
+fn json(report: &Report, elapsed: Duration) -> String {
+    let report = JsonReport {
+        name: &report.name,
+        bytes: report.bytes,
+        seconds: elapsed.as_secs_f64(),
+        verified: report.verified,
+        redundant_bytes: report.redundant_bytes,
+        redistributions: report.redistributions,
+        sources: report.sources.iter().map(JsonSource::from).collect(),
+    };
+    let mut text = serde_json::to_string(&report).expect("plain values are JSON");
+    text.push('\n');
+    text
+}
+
+impl From<&SourceReport> for JsonSource {
+    fn from(source: &SourceReport) -> Self {
+        Self {
+            address: source.address.to_string(),
+            bytes: source.bytes,
+            lost: source.lost,
+            rejected: source.rejected,
+            failed: source.failed,
+        }
+    }
+}
+
+fn summary(report: &Report, path: &Path, elapsed: Duration) -> String {
+    let fetched = report.bytes - report.resumed_bytes;
+    let rate = HumanBytes((fetched as f64 / elapsed.as_secs_f64()) as u64);
+    let path = path.display().to_string();
+    let verified = if report.verified { "verified" } else { "not verified" };
+    let time = HumanDuration(elapsed);
+    format!("{}: {} in {time} ({rate}/s), {verified}\n", output::printable(&path), HumanBytes(report.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_from_a_publisher_never_chooses_a_folder() {
+        for name in ["../x", "/etc/passwd", "a/b", "..", ".", "", "a/"] {
+            assert!(matches!(target(name, None), Err(CliError::Usage(_))), "{name:?}");
+            assert_eq!(target(name, Some("x".into())).expect("named"), Target::Path("x".into()));
+        }
+        assert_eq!(target("a film.mp4", None).expect("a file's name"), Target::Path("a film.mp4".into()));
+    }
+
+    #[test]
+    fn a_dash_is_standard_output() {
+        assert_eq!(target("film", Some("-".into())).expect("stdout"), Target::Stdout);
+    }
+
+    #[test]
+    fn the_json_object_has_the_fixed_keys() {
+        let report = Report {
+            name: "film \"a\"\n".to_owned(),
+            path: None,
+            bytes: 5,
+            resumed_bytes: 0,
+            elapsed: Duration::from_secs(1),
+            verified: true,
+            redundant_bytes: 3,
+            redistributions: 1,
+            sources: vec![SourceReport {
+                address: ([127, 0, 0, 1], 9).into(),
+                bytes: 5,
+                lost: 1,
+                rejected: 2,
+                failed: false,
+            }],
+        };
+        let expected = concat!(
+            r#"{"name":"film \"a\"\n","bytes":5,"seconds":2.5,"verified":true,"redundant_bytes":3,"redistributions":1,"#,
+            r#""sources":[{"address":"127.0.0.1:9","bytes":5,"lost":1,"rejected":2,"failed":false}]}"#,
+            "\n"
+        );
+        assert_eq!(json(&report, Duration::from_millis(2_500)), expected);
+    }
+}

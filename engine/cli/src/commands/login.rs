@@ -1,0 +1,52 @@
+//! `braidcast login`
+
+use std::path::PathBuf;
+
+use braidcast_client::Profile;
+use braidcast_client::control;
+use braidcast_client::profile::{Credential, home_profile};
+use clap::Args;
+
+use crate::error::CliError;
+use crate::output;
+use crate::password::PasswordArg;
+
+/// Flags of `braidcast login`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  braidcast login --master media.example.org:4600 --ca ca.pem --user ada")]
+pub(crate) struct LoginArgs {
+    /// The master's address
+    #[arg(long, value_name = "HOST:PORT")]
+    master: String,
+    /// File with the certificate authority (PEM) that vouches for the master; it is copied into the profile
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+    /// Name of the account
+    #[arg(long, value_name = "NAME")]
+    user: String,
+    #[command(flatten)]
+    password: PasswordArg,
+    /// Profile to write [default: ~/.config/braidcast/profile.toml]
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+}
+
+/// Trades a password for a login that is kept in a profile.
+pub(crate) async fn run(args: LoginArgs) -> Result<(), CliError> {
+    let path = args.profile.or_else(home_profile).ok_or(CliError::NoHome)?;
+    let ca_pem = std::fs::read_to_string(&args.ca).map_err(|source| CliError::Read { path: args.ca, source })?;
+    let password = args.password.read(&args.user, false).await?;
+    let mut profile = Profile {
+        path,
+        master: args.master,
+        ca_pem,
+        username: args.user,
+        credential: Credential::Password(password),
+    };
+    profile.credential = Credential::RefreshToken(control::login(&profile).await?);
+    profile.save()?;
+    let user = output::printable(&profile.username);
+    output::print(&format!("logged in at {} as {user}; profile: {}\n", profile.master, profile.path.display()))
+}

@@ -1,0 +1,75 @@
+//! `braidcast publish`
+
+use std::path::{Path, PathBuf};
+
+use braidcast_client::Control;
+use braidcast_client::publish::{PublishError, PublishOptions, Published, publish_file};
+use clap::Args;
+
+use super::connect;
+use crate::args::ProfileArg;
+use crate::error::CliError;
+use crate::output;
+use crate::progress::FileBar;
+
+/// Flags of `braidcast publish`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  braidcast publish talk.mp4 panel.mp4
+  braidcast publish /srv/films/0001.mp4 --name 'The film.mp4' --replicas 2")]
+pub(crate) struct PublishArgs {
+    /// Files to publish, of any type
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Name of the video, for a single file [default: the file's name without its folders]
+    #[arg(long)]
+    name: Option<String>,
+    /// How many servers should hold it; 0 leaves it to the master, which takes all of them unless told otherwise
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    replicas: u32,
+    /// Put a new version in the place of a video that has the name
+    #[arg(long)]
+    replace: bool,
+    #[command(flatten)]
+    profile: ProfileArg,
+}
+
+/// Publishes the files one after the other; one that fails does not keep the rest from being published.
+pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
+    let total = args.files.len();
+    if args.name.is_some() && total > 1 {
+        return Err(CliError::Usage(format!("--name names one video, and {total} files are given; publish them singly")));
+    }
+    let options = PublishOptions { name: args.name, replicas: args.replicas, replace: args.replace };
+    let control = connect(&args.profile).await?;
+    let mut failures = Vec::new();
+    for file in &args.files {
+        match publish_with_bar(&control, file, &options).await {
+            Ok(video) => {
+                let name = output::printable(&video.name);
+                output::print(&format!("published {name}: {} bytes, asset {}\n", video.bytes, video.asset))?;
+            }
+            Err(error) if total > 1 => {
+                eprintln!("braidcast: {}", output::one_line(&error.to_string()));
+                failures.push(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let failed = failures.len();
+    failures.pop().map_or(Ok(()), |last| Err(CliError::PublishSome { failed, total, last }))
+}
+
+/// Publishes one file and shows how far it is, where somebody watches.
+pub(crate) async fn publish_with_bar(
+    control: &Control,
+    file: &Path,
+    options: &PublishOptions,
+) -> Result<Published, PublishError> {
+    let bar = FileBar::new(&file.display().to_string());
+    let shown = bar.clone();
+    let published = publish_file(control, file, options, move |at| shown.show(at.bytes_done, at.bytes_total)).await;
+    bar.clear();
+    published
+}

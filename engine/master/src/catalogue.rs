@@ -1,0 +1,86 @@
+//! What there is to watch and who serves it: the Catalogue service.
+
+use std::sync::Arc;
+
+use braidcast_proto::v1;
+use tokio::sync::Notify;
+use tonic::{Request, Response, Status};
+
+use crate::accounts::Role;
+use crate::auth::gate;
+use crate::cluster::Cluster;
+use crate::errors::ServiceError;
+use crate::library::{Asset, Library};
+use crate::origin::Origin;
+
+/// The Catalogue service.
+pub(crate) struct CatalogueService {
+    pub(crate) library: Arc<Library>,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) origin: Origin,
+    /// Told when there is something for the servers to drop.
+    pub(crate) steer: Arc<Notify>,
+}
+
+impl CatalogueService {
+    fn videos(&self, assets: &[Arc<Asset>]) -> Vec<v1::Video> {
+        let replicas = self.cluster.replicas(assets);
+        let video = |asset: &Arc<Asset>| {
+            let (replicas_wanted, replicas_held) = replicas.get(&asset.id).copied().unwrap_or_default();
+            v1::Video {
+                name: asset.name.to_string(),
+                asset: asset.id.0,
+                bytes: asset.bytes,
+                published_at: asset.published_at,
+                replicas_wanted,
+                replicas_held,
+            }
+        };
+        assets.iter().map(video).collect()
+    }
+
+    async fn remove(&self, name: &str) -> Result<Arc<Asset>, ServiceError> {
+        let removed = self.library.remove(name).await?;
+        let (origin, asset) = (self.origin.clone(), removed.id);
+        tokio::task::spawn_blocking(move || origin.remove(asset)).await?;
+        self.steer.notify_one();
+        Ok(removed)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::catalogue_server::Catalogue for CatalogueService {
+    async fn list_videos(
+        &self,
+        request: Request<v1::ListVideosRequest>,
+    ) -> Result<Response<v1::ListVideosResponse>, Status> {
+        gate::caller(&request, Role::Viewer)?;
+        let videos = self.videos(&self.library.list());
+        Ok(Response::new(v1::ListVideosResponse { videos }))
+    }
+
+    async fn get_video(&self, request: Request<v1::GetVideoRequest>) -> Result<Response<v1::GetVideoResponse>, Status> {
+        gate::caller(&request, Role::Viewer)?;
+        let asset = self.library.by_name(&request.get_ref().name)?;
+        let video = self.videos(&[asset]).pop();
+        Ok(Response::new(v1::GetVideoResponse { video }))
+    }
+
+    async fn remove_video(
+        &self,
+        request: Request<v1::RemoveVideoRequest>,
+    ) -> Result<Response<v1::RemoveVideoResponse>, Status> {
+        let caller = gate::caller(&request, Role::Publisher)?;
+        let removed = self.remove(&request.get_ref().name).await?;
+        tracing::info!(name = %removed.name, asset = %removed.id, by = caller.username, "removed a video");
+        Ok(Response::new(v1::RemoveVideoResponse {}))
+    }
+
+    async fn list_servers(
+        &self,
+        request: Request<v1::ListServersRequest>,
+    ) -> Result<Response<v1::ListServersResponse>, Status> {
+        gate::caller(&request, Role::Viewer)?;
+        Ok(Response::new(v1::ListServersResponse { servers: self.cluster.statuses() }))
+    }
+}

@@ -1,0 +1,193 @@
+//! One media server, as the registry keeps it.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use braidcast_media::AssetId;
+use braidcast_proto::v1;
+use braidcast_proto::v1::master_order::Order;
+use tokio::sync::mpsc;
+
+use crate::library::Asset;
+use crate::tickets::KeyRing;
+
+/// A media server. `Default` cannot be: it always has an address and keys.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) keys: KeyRing,
+    /// When it was told of the current key; `None` while that is still to be sent.
+    pub(crate) keys_announced: Option<Instant>,
+    pub(crate) capacity_bytes: u64,
+    /// Which Join it lives by; `None` if it has not joined since the master started.
+    pub(crate) join: Option<u64>,
+    /// Where its orders go; `None` while its heartbeat stream is closed.
+    pub(crate) stream: Option<OrderStream>,
+    pub(crate) report: Option<Report>,
+    pub(crate) last_seen: Option<Instant>,
+    /// Somebody was answered at its address by the holder of its ticket key.
+    pub(crate) proven: bool,
+    pub(crate) probes: VecDeque<Probe>,
+    /// Probes ordered since it joined.
+    pub(crate) probes_ordered: usize,
+    /// What it was last told about assets.
+    pub(crate) told: HashMap<AssetId, Told>,
+    pub(crate) verify_told: Option<Instant>,
+}
+
+/// The master's end of a heartbeat stream.
+pub(crate) struct OrderStream {
+    /// Tells this stream from one that replaced it.
+    pub(crate) number: u64,
+    pub(crate) orders: mpsc::Sender<v1::MasterOrder>,
+}
+
+/// What a server said of itself last.
+pub(crate) struct Report {
+    pub(crate) at: Instant,
+    /// The server's clock less the master's.
+    pub(crate) clock_ahead_ms: i64,
+    pub(crate) used_bytes: u64,
+    pub(crate) free_bytes: u64,
+    pub(crate) sessions: u32,
+    pub(crate) sent_bytes: u64,
+    pub(crate) holdings: HashMap<AssetId, Holding>,
+}
+
+/// What a server says that it holds of an asset.
+pub(crate) struct Holding {
+    pub(crate) extents_held: u64,
+    pub(crate) extents_total: u64,
+    /// Why filling does not go on; empty while all is well.
+    pub(crate) error: String,
+}
+
+impl Holding {
+    /// Whether this is all of `asset`.
+    pub(crate) fn is_whole(&self, asset: &Asset) -> bool {
+        self.extents_total == u64::from(asset.layout.extents()) && self.extents_held == self.extents_total
+    }
+}
+
+/// A probe under way.
+pub(crate) struct Probe {
+    pub(crate) id: u64,
+    /// Who was asked to make it.
+    pub(crate) prober: String,
+    pub(crate) at: Instant,
+}
+
+/// The last order about an asset, so that it is repeated in due time and not at every turn.
+pub(crate) struct Told {
+    pub(crate) to_hold: bool,
+    pub(crate) at: Instant,
+}
+
+/// Why a server is not listed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unlisted {
+    NotJoined,
+    NoStream,
+    Silent { age: Option<Duration> },
+    ClockOff(ClockOff),
+    NotProven { address: SocketAddr },
+}
+
+/// A clock that differs too much.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) struct ClockOff {
+    /// The server's clock less the master's.
+    pub(crate) ahead_ms: i64,
+}
+
+impl ClockOff {
+    /// Nothing if the difference is tolerated.
+    pub(crate) fn check(ahead_ms: i64, skew_max: Duration) -> Result<(), Self> {
+        let tolerated = u128::from(ahead_ms.unsigned_abs()) <= skew_max.as_millis();
+        if tolerated { Ok(()) } else { Err(Self { ahead_ms }) }
+    }
+
+    pub(crate) fn seconds(self) -> u64 {
+        self.ahead_ms.unsigned_abs().div_ceil(1_000)
+    }
+
+    pub(crate) fn direction(self) -> &'static str {
+        if self.ahead_ms > 0 { "ahead" } else { "behind" }
+    }
+}
+
+impl fmt::Display for Unlisted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJoined => f.write_str("it has not joined since the master started"),
+            Self::NoStream => f.write_str("its heartbeat stream is closed: it has stopped, or cannot reach the master"),
+            Self::Silent { age: Some(age) } => write!(f, "no report for {:.1} s", age.as_secs_f64()),
+            Self::Silent { age: None } => f.write_str("it has not reported yet"),
+            Self::ClockOff(off) => write!(
+                f,
+                "its clock is {} s {} of the master's: set both by NTP (`chronyc makestep`)",
+                off.seconds(),
+                off.direction()
+            ),
+            Self::NotProven { address } => {
+                write!(f, "nobody has been answered at {address} yet: is the address right and UDP open there?")
+            }
+        }
+    }
+}
+
+impl Server {
+    /// A server that the database knows and that has not joined yet.
+    pub(crate) fn absent(address: SocketAddr, keys: KeyRing) -> Self {
+        Self {
+            address,
+            keys,
+            keys_announced: None,
+            capacity_bytes: 0,
+            join: None,
+            stream: None,
+            report: None,
+            last_seen: None,
+            proven: false,
+            probes: VecDeque::new(),
+            probes_ordered: 0,
+            told: HashMap::new(),
+            verify_told: None,
+        }
+    }
+
+    /// Sends an order; false if the stream is closed or has too many waiting.
+    pub(crate) fn order(&self, order: Order) -> bool {
+        self.stream
+            .as_ref()
+            .is_some_and(|stream| stream.orders.try_send(v1::MasterOrder { order: Some(order) }).is_ok())
+    }
+
+    /// What it holds of `asset`, by its own word.
+    pub(crate) fn holding(&self, asset: AssetId) -> Option<&Holding> {
+        self.report.as_ref()?.holdings.get(&asset)
+    }
+
+    /// Whether clients are sent to it.
+    pub(crate) fn check_listed(&self, now: Instant, timeout: Duration, skew_max: Duration) -> Result<(), Unlisted> {
+        if self.join.is_none() {
+            return Err(Unlisted::NotJoined);
+        }
+        if self.stream.is_none() {
+            return Err(Unlisted::NoStream);
+        }
+        let Some(report) = &self.report else {
+            return Err(Unlisted::Silent { age: None });
+        };
+        let age = now.saturating_duration_since(report.at);
+        if age > timeout {
+            return Err(Unlisted::Silent { age: Some(age) });
+        }
+        ClockOff::check(report.clock_ahead_ms, skew_max).map_err(Unlisted::ClockOff)?;
+        if !self.proven {
+            return Err(Unlisted::NotProven { address: self.address });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! A master put together: state, services, background tasks.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use braidcast_proto::MESSAGE_BYTES_MAX;
+use braidcast_proto::v1::auth_server::AuthServer;
+use braidcast_proto::v1::catalogue_server::CatalogueServer;
+use braidcast_proto::v1::cluster_server::ClusterServer;
+use braidcast_proto::v1::distribution_server::DistributionServer;
+use braidcast_proto::v1::origin_server::OriginServer;
+use braidcast_proto::v1::publishing_server::PublishingServer;
+use braidcast_proto::v1::users_server::UsersServer;
+use sqlx::SqlitePool;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::{Server, ServerTlsConfig};
+
+use crate::accounts::{self, AccountNameError, Accounts, PasswordError};
+use crate::auth::AuthService;
+use crate::auth::gate::{ClientGate, ServerGate};
+use crate::auth::lockout::Lockout;
+use crate::auth::passwords::Passwords;
+use crate::auth::refresh::RefreshTokens;
+use crate::auth::tokens::Tokens;
+use crate::catalogue::CatalogueService;
+use crate::cluster::{Cluster, ClusterService};
+use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
+use crate::db::{self, DbError};
+use crate::distribution::DistributionService;
+use crate::errors::ServiceError;
+use crate::library::Library;
+use crate::limits::{KEEPALIVE, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use crate::origin::Origin;
+use crate::packs::OriginService;
+use crate::publishing::PublishingService;
+use crate::state_dir::{self, StateDir, StateError};
+use crate::tls::{self, TlsError};
+use crate::users::UsersService;
+
+const REFRESH_SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// A running master. Dropping it stops it at once; [`Master::shutdown`] lets calls under way end.
+pub struct Master {
+    local_addr: SocketAddr,
+    cluster: Arc<Cluster>,
+    pool: SqlitePool,
+    stop: Option<oneshot::Sender<()>>,
+    serving: Aborting,
+    /// End with the master.
+    _background: [Aborting; 2],
+    /// Let go of last.
+    _state: StateDir,
+}
+
+/// Why a master does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterError {
+    /// A setting that cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// There is no certificate to show.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate and key that were given do not serve.
+    #[error("the TLS certificate and key do not serve: {0}; both must be PEM and belong together")]
+    Identity(#[source] tonic::transport::Error),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The database was opened and cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Query(#[from] sqlx::Error),
+    /// The first administrator's name is not allowed.
+    #[error(transparent)]
+    AdminName(AccountNameError),
+    /// The first administrator's password is not allowed.
+    #[error(transparent)]
+    AdminPassword(PasswordError),
+    /// A password cannot be hashed.
+    #[error("passwords cannot be hashed: {0}")]
+    Hashing(String),
+    /// The port is taken, or is not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A task that ends when this is dropped.
+struct Aborting(JoinHandle<()>);
+
+impl Drop for Aborting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What the services share.
+struct Parts {
+    pool: SqlitePool,
+    accounts: Accounts,
+    passwords: Arc<Passwords>,
+    tokens: Arc<Tokens>,
+    refresh: Arc<RefreshTokens>,
+    library: Arc<Library>,
+    origin: Origin,
+    steer: Arc<Notify>,
+    cluster: Arc<Cluster>,
+}
+
+impl Master {
+    /// Opens the state folder (creating what is absent), recovers from what a crash left, binds and serves.
+    ///
+    /// # Errors
+    /// [`MasterError`] names what stands in the way and what to do about it.
+    pub async fn start(config: MasterConfig) -> Result<Self, MasterError> {
+        config.check()?;
+        let state = StateDir::open(&config)?;
+        let join_token = state_dir::join_token(&config.join_token_path())?;
+        let tls = tls::server_config(&config)?;
+        let parts = Parts::open(&config).await?;
+        if let Some(admin) = &config.bootstrap_admin {
+            parts.bootstrap(admin).await?;
+        }
+        let router = parts.router(&config, tls, &join_token)?;
+        let listen_error = |source| MasterError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            // A dropped sender stops it too.
+            let signal = async { stopped.await.unwrap_or(()) };
+            if let Err(error) = router.serve_with_incoming_shutdown(incoming, signal).await {
+                tracing::error!(%error, "the control plane stopped");
+            }
+        });
+        let cluster = Arc::clone(&parts.cluster);
+        let driver = Arc::clone(&parts.cluster);
+        let background = [
+            Aborting(tokio::spawn(async move { driver.run().await })),
+            Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
+        ];
+        tracing::info!(%local_addr, "the master serves");
+        Ok(Self {
+            local_addr,
+            cluster,
+            pool: parts.pool,
+            stop: Some(stop),
+            serving: Aborting(serving),
+            _background: background,
+            _state: state,
+        })
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops taking calls, gives those under way 2 s, and ends.
+    pub async fn shutdown(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // It fails only if serving has ended already.
+            let _ended = stop.send(());
+        }
+        self.cluster.close();
+        if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.serving.0).await.is_err() {
+            tracing::info!("calls under way were cut off");
+        }
+        self.pool.close().await;
+    }
+}
+
+impl Parts {
+    async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
+        let pool = db::open(&config.database_path()).await?;
+        let library = Arc::new(Library::open(pool.clone()).await?);
+        let origin = Origin::new(config.origin_path());
+        library.set_lost(origin.sweep(&library.known())?);
+        let steer = Arc::new(Notify::new());
+        let cluster = Cluster::open(config, pool.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
+        Ok(Self {
+            accounts: Accounts::new(pool.clone()),
+            passwords: Arc::new(Passwords::new().await.map_err(hashing)?),
+            tokens: Arc::new(Tokens::open(&pool, config.token_lifetime).await?),
+            refresh: Arc::new(RefreshTokens::new(pool.clone(), config.refresh_lifetime)),
+            cluster: Arc::new(cluster),
+            library,
+            origin,
+            steer,
+            pool,
+        })
+    }
+
+    async fn bootstrap(&self, admin: &BootstrapAdmin) -> Result<(), MasterError> {
+        if self.accounts.any().await? {
+            return Ok(());
+        }
+        accounts::check_username(&admin.username).map_err(MasterError::AdminName)?;
+        accounts::check_password(&admin.password).map_err(MasterError::AdminPassword)?;
+        let hash = self.passwords.hash(admin.password.clone()).await.map_err(hashing)?;
+        if self.accounts.add_first(&admin.username, &hash).await? {
+            tracing::info!(username = admin.username, "made the first administrator");
+        }
+        Ok(())
+    }
+
+    fn router(&self, config: &MasterConfig, tls: ServerTlsConfig, join_token: &str) -> Result<Router, MasterError> {
+        let lockout = Arc::new(Mutex::new(Lockout::new(config.lock_after, config.lock_for)));
+        let clients = ClientGate(Arc::clone(&self.tokens));
+        let servers = ServerGate(Arc::clone(&self.tokens));
+        let auth = AuthService {
+            accounts: self.accounts.clone(),
+            passwords: Arc::clone(&self.passwords),
+            lockout: Arc::clone(&lockout),
+            refresh: Arc::clone(&self.refresh),
+            tokens: Arc::clone(&self.tokens),
+        };
+        let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), lockout };
+        let catalogue = CatalogueService {
+            library: Arc::clone(&self.library),
+            cluster: Arc::clone(&self.cluster),
+            origin: self.origin.clone(),
+            steer: Arc::clone(&self.steer),
+        };
+        let publishing =
+            PublishingService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.steer));
+        let distribution =
+            DistributionService::new(Arc::clone(&self.library), Arc::clone(&self.cluster), config.ticket_lifetime);
+        let cluster = ClusterService::new(Arc::clone(&self.cluster), Arc::clone(&self.tokens), join_token);
+        let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone());
+        let router = Server::builder()
+            .tls_config(tls)
+            .map_err(MasterError::Identity)?
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE))
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .add_service(AuthServer::new(auth))
+            .add_service(InterceptedService::new(UsersServer::new(users), clients.clone()))
+            .add_service(InterceptedService::new(CatalogueServer::new(catalogue), clients.clone()))
+            .add_service(InterceptedService::new(
+                PublishingServer::new(publishing).max_decoding_message_size(MESSAGE_BYTES_MAX),
+                clients.clone(),
+            ))
+            .add_service(InterceptedService::new(DistributionServer::new(distribution), clients))
+            .add_service(ClusterServer::new(cluster).max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(InterceptedService::new(OriginServer::new(origin), servers));
+        Ok(router)
+    }
+}
+
+async fn sweep_refresh_tokens(refresh: Arc<RefreshTokens>) {
+    loop {
+        if let Err(error) = refresh.sweep().await {
+            tracing::error!(%error, "expired refresh tokens could not be removed; the next turn tries again");
+        }
+        tokio::time::sleep(REFRESH_SWEEP_INTERVAL).await;
+    }
+}
+
+fn hashing(error: ServiceError) -> MasterError {
+    MasterError::Hashing(error.to_string())
+}
