@@ -142,9 +142,7 @@ mod tests {
 
     #[test]
     fn every_code_is_explained_in_the_help() {
-        let codes = [
-            SUCCESS, OTHER, USAGE, NOT_AUTHORISED, NOT_FOUND, NO_SOURCE, INTEGRITY, LOCAL_FILE, INTERRUPTED,
-        ];
+        let codes = [SUCCESS, OTHER, USAGE, NOT_AUTHORISED, NOT_FOUND, NO_SOURCE, INTEGRITY, LOCAL_FILE, INTERRUPTED];
         for Code(code) in codes {
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{code} "))), "{code}");
         }

@@ -59,7 +59,12 @@ impl DownloadBars {
             let line = self.sources.entry(source.address).or_insert_with(|| self.screen.add(line()));
             let rate = HumanBytes(source.bytes_per_s as u64);
             let bytes = BinaryBytes(source.bytes);
-            line.set_message(format!("{:<22} {:>10}  {rate:>10}/s  {}", source.address.to_string(), bytes.to_string(), source.state));
+            line.set_message(format!(
+                "{:<22} {:>10}  {rate:>10}/s  {}",
+                source.address.to_string(),
+                bytes.to_string(),
+                source.state
+            ));
         }
     }
 

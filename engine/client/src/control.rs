@@ -71,7 +71,11 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub async fn clock_ahead_s(&self) -> Result<Option<i64>, ControlError> {
-        let answer = self.call("clock", ListServersRequest {}, async |channel, request| CatalogueClient::new(channel).list_servers(request).await).await?;
+        let answer = self
+            .call("clock", ListServersRequest {}, async |channel, request| {
+                CatalogueClient::new(channel).list_servers(request).await
+            })
+            .await?;
         let date = answer.metadata().get("date").and_then(|date| date.to_str().ok());
         let theirs = date.and_then(|date| httpdate::parse_http_date(date).ok());
         let unix_s = |time: SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);

@@ -72,12 +72,12 @@ pub(crate) struct Account {
 #[error(
     "a user name is 1 to {USERNAME_BYTES_MAX} bytes long and has no spaces or control characters; {0:?} is not one"
 )]
-pub(crate) struct AccountNameError(String);
+pub struct AccountNameError(String);
 
 /// A password that is too weak, or too long to hash.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a password has at least {PASSWORD_CHARS_MIN} characters and at most {PASSWORD_BYTES_MAX} bytes")]
-pub(crate) struct PasswordError;
+pub struct PasswordError;
 
 /// Checks a name for a new account.
 pub(crate) fn check_username(name: &str) -> Result<(), AccountNameError> {

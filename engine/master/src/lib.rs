@@ -39,6 +39,7 @@ mod tickets;
 mod tls;
 mod users;
 
+pub use accounts::{AccountNameError, PasswordError};
 pub use config::{BootstrapAdmin, ConfigError, MasterConfig};
 pub use db::DbError;
 pub use master::{Master, MasterError};

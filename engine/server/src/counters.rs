@@ -14,6 +14,8 @@ pub struct ServerCounters {
     pub sessions: usize,
     /// PULLs dropped because the shard that they belong to was behind.
     pub forward_dropped: u64,
+    /// PULLs that waited for cold extents.
+    pub parked: u64,
     /// PULLs answered BUSY because the disk was behind.
     pub busy: u64,
     /// Trains that the network refused.
@@ -28,6 +30,7 @@ pub(crate) struct ShardCounters {
     sent_bytes: AtomicU64,
     sessions: AtomicUsize,
     forward_dropped: AtomicU64,
+    parked: AtomicU64,
     busy: AtomicU64,
     send_errors: AtomicU64,
     /// Copied here now and then; never locked for longer than the copy takes.
@@ -41,6 +44,10 @@ impl ShardCounters {
 
     pub(crate) fn on_forward_dropped(&self) {
         self.forward_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn on_parked(&self) {
+        self.parked.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn on_busy(&self) {
@@ -65,6 +72,7 @@ pub(crate) fn total<'a>(shards: impl IntoIterator<Item = &'a ShardCounters>) -> 
         total.sent_bytes += shard.sent_bytes.load(Ordering::Relaxed);
         total.sessions += shard.sessions.load(Ordering::Relaxed);
         total.forward_dropped += shard.forward_dropped.load(Ordering::Relaxed);
+        total.parked += shard.parked.load(Ordering::Relaxed);
         total.busy += shard.busy.load(Ordering::Relaxed);
         total.send_errors += shard.send_errors.load(Ordering::Relaxed);
         let packets = *shard.packets.lock().unwrap_or_else(PoisonError::into_inner);

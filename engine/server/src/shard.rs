@@ -90,6 +90,7 @@ impl Shard {
             return send(&mut self.responder, &self.counters, now, &request, pack, &plan, out);
         }
         if self.ask_for(&request, &plan) {
+            self.counters.on_parked();
             self.parking.park(now, request, plan.cold);
         } else {
             self.refuse(now, &request, Status::Busy, out);

@@ -38,13 +38,8 @@ pub(crate) async fn run(args: LoginArgs) -> Result<(), CliError> {
     let path = args.profile.or_else(home_profile).ok_or(CliError::NoHome)?;
     let ca_pem = std::fs::read_to_string(&args.ca).map_err(|source| CliError::Read { path: args.ca, source })?;
     let password = args.password.read(&args.user, false).await?;
-    let mut profile = Profile {
-        path,
-        master: args.master,
-        ca_pem,
-        username: args.user,
-        credential: Credential::Password(password),
-    };
+    let mut profile =
+        Profile { path, master: args.master, ca_pem, username: args.user, credential: Credential::Password(password) };
     profile.credential = Credential::RefreshToken(control::login(&profile).await?);
     profile.save()?;
     let user = output::printable(&profile.username);

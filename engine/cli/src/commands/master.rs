@@ -122,11 +122,7 @@ mod tests {
     fn only_the_flags_that_were_given_override_the_file() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), "ticket_lifetime = '3m'\nreplicas = 4\nlisten = '127.0.0.1:1'").expect("writable");
-        let args = MasterArgs {
-            config: Some(file.path().to_owned()),
-            replicas: Some(2),
-            ..MasterArgs::default()
-        };
+        let args = MasterArgs { config: Some(file.path().to_owned()), replicas: Some(2), ..MasterArgs::default() };
         let config = args.settings().expect("right");
         assert_eq!(config.ticket_lifetime, Duration::from_secs(180));
         assert_eq!(config.listen, "127.0.0.1:1".parse().expect("an address"));

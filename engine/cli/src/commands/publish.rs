@@ -39,7 +39,9 @@ pub(crate) struct PublishArgs {
 pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     let total = args.files.len();
     if args.name.is_some() && total > 1 {
-        return Err(CliError::Usage(format!("--name names one video, and {total} files are given; publish them singly")));
+        return Err(CliError::Usage(format!(
+            "--name names one video, and {total} files are given; publish them singly"
+        )));
     }
     let options = PublishOptions { name: args.name, replicas: args.replicas, replace: args.replace };
     let control = connect(&args.profile).await?;

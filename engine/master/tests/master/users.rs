@@ -1,0 +1,114 @@
+//! Accounts and roles.
+
+use braidcast_proto::v1;
+use tonic::Code;
+
+use crate::harness::{ADMIN, PASSWORD, Running, password_grant, refresh_grant, with_token};
+
+fn add(username: &str, password: &str, role: v1::Role) -> v1::AddUserRequest {
+    v1::AddUserRequest { username: username.into(), password: password.into(), role: role.into() }
+}
+
+fn set(username: &str, password: &str) -> v1::SetPasswordRequest {
+    v1::SetPasswordRequest { username: username.into(), password: password.into() }
+}
+
+#[tokio::test]
+async fn each_role_may_do_its_own_and_no_more() {
+    let master = Running::start().await;
+    let viewer = master.user("vera", v1::Role::Viewer).await;
+    let publisher = master.user("paul", v1::Role::Publisher).await;
+    let begin = || v1::BeginPublishRequest { name: "film".into(), bytes: 1, replace: false, replicas: 0 };
+    let remove = || v1::RemoveVideoRequest { name: "film".into() };
+
+    let refused = master.publishing().begin_publish(with_token(&viewer, begin())).await.expect_err("a viewer");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("PUBLISHER") && refused.message().contains("VIEWER"), "{refused}");
+    let refused = master.catalogue().remove_video(with_token(&viewer, remove())).await.expect_err("a viewer");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    master.publishing().begin_publish(with_token(&publisher, begin())).await.expect("a publisher");
+    let absent = master.catalogue().remove_video(with_token(&publisher, remove())).await.expect_err("no such video");
+    assert_eq!(absent.code(), Code::NotFound);
+
+    for token in [&viewer, &publisher] {
+        let codes = [
+            master.users().add_user(with_token(token, add("x", PASSWORD, v1::Role::Admin))).await.map(|_| ()),
+            master.users().set_password(with_token(token, set(ADMIN, PASSWORD))).await.map(|_| ()),
+            master
+                .users()
+                .remove_user(with_token(token, v1::RemoveUserRequest { username: ADMIN.into() }))
+                .await
+                .map(|_| ()),
+            master.users().list_users(with_token(token, v1::ListUsersRequest {})).await.map(|_| ()),
+        ]
+        .map(|answer| answer.expect_err("no administrator").code());
+        assert_eq!(codes, [Code::PermissionDenied; 4]);
+        master.catalogue().list_videos(with_token(token, v1::ListVideosRequest {})).await.expect("all may look");
+    }
+}
+
+#[tokio::test]
+async fn a_user_changes_its_own_password_and_old_logins_end() {
+    let master = Running::start().await;
+    master.user("anna", v1::Role::Viewer).await;
+    let login = master.login("anna", PASSWORD).await;
+    master.users().set_password(with_token(&login.access_token, set("anna", "new password"))).await.expect("its own");
+    assert!(master.issue(password_grant("anna", PASSWORD)).await.is_err());
+    assert!(master.issue(refresh_grant(&login.refresh_token)).await.is_err());
+    master.login("anna", "new password").await;
+}
+
+#[tokio::test]
+async fn names_and_passwords_that_are_not_allowed_are_refused_without_showing_the_password() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    for (username, password) in [("", PASSWORD), ("two words", PASSWORD), ("anna", "seven77"), ("anna", "")] {
+        let request = with_token(&admin, add(username, password, v1::Role::Viewer));
+        let refused = master.users().add_user(request).await.expect_err("refused");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(password.is_empty() || !refused.message().contains(password), "{refused}");
+    }
+    let request = with_token(&admin, add("anna", PASSWORD, v1::Role::Unspecified));
+    assert_eq!(master.users().add_user(request).await.expect_err("no role").code(), Code::InvalidArgument);
+    let request = with_token(&admin, add(ADMIN, PASSWORD, v1::Role::Viewer));
+    assert_eq!(master.users().add_user(request).await.expect_err("taken").code(), Code::AlreadyExists);
+    let request = with_token(&admin, set("nobody", PASSWORD));
+    assert_eq!(master.users().set_password(request).await.expect_err("unknown").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_removed_user_is_out_and_the_last_administrator_stays() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    master.user("anna", v1::Role::Viewer).await;
+    let login = master.login("anna", PASSWORD).await;
+    let remove = |username: &str| with_token(&admin, v1::RemoveUserRequest { username: username.into() });
+    master.users().remove_user(remove("anna")).await.expect("removes");
+    assert!(master.issue(password_grant("anna", PASSWORD)).await.is_err());
+    assert!(master.issue(refresh_grant(&login.refresh_token)).await.is_err());
+    assert_eq!(master.users().remove_user(remove("anna")).await.expect_err("gone").code(), Code::NotFound);
+    let refused = master.users().remove_user(remove(ADMIN)).await.expect_err("the last one");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn a_token_of_a_removed_user_does_not_own_the_next_account_of_that_name() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    let old = master.user("anna", v1::Role::Viewer).await;
+    let remove = with_token(&admin, v1::RemoveUserRequest { username: "anna".into() });
+    master.users().remove_user(remove).await.expect("removes");
+    master.user("anna", v1::Role::Viewer).await;
+    let refused = master.users().set_password(with_token(&old, set("anna", "stolen password"))).await;
+    assert_eq!(refused.expect_err("another anna").code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn the_first_administrator_is_made_once() {
+    let mut master = Running::start().await;
+    let admin = master.admin().await;
+    master.users().set_password(with_token(&admin, set(ADMIN, "changed password"))).await.expect("sets");
+    master.restart(|_| {}).await;
+    assert!(master.issue(password_grant(ADMIN, PASSWORD)).await.is_err(), "a start must not undo the change");
+    master.login(ADMIN, "changed password").await;
+}

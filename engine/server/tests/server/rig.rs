@@ -1,0 +1,81 @@
+//! A server, its state folder and its master, put together for one test.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use braidcast_proto::v1::master_order::Order;
+use braidcast_server::{JoinToken, Server, ServerConfig};
+use tempfile::TempDir;
+
+use crate::asset::Film;
+use crate::client::Client;
+use crate::master::{self, Certificate, Master};
+
+pub(crate) struct Rig {
+    pub(crate) master: Master,
+    pub(crate) server: Server,
+    pub(crate) dir: TempDir,
+}
+
+impl Rig {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let master = Master::start().await;
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let mut config = config(&master, &dir);
+        change(&mut config);
+        let server = Server::start(config).await.expect("the server starts");
+        Self { master, server, dir }
+    }
+
+    /// A rig whose server holds `film` in full.
+    pub(crate) async fn holding(film: &Film) -> Self {
+        Self::holding_with(film, |_| {}).await
+    }
+
+    pub(crate) async fn holding_with(film: &Film, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let rig = Self::start_with(change).await;
+        rig.master.publish(film.id, film.pack.clone());
+        rig.master.order(Order::Hold(film.order())).await;
+        rig.master.held_in_full(film.id).await;
+        rig
+    }
+
+    /// Ends the server and starts another on the same folder.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { master, server, dir } = self;
+        server.shutdown().await;
+        Self::start_in(master, dir).await
+    }
+
+    /// A server on a folder that is there already.
+    pub(crate) async fn start_in(master: Master, dir: TempDir) -> Self {
+        let server = Server::start(config(&master, &dir)).await.expect("the server starts again");
+        Self { master, server, dir }
+    }
+
+    /// A client with a session for `film`.
+    pub(crate) fn client(&self, film: &Film) -> Client {
+        Client::greet(self.server.udp_addr(), film, master::ticket(&[film.id], master::in_seconds(600)))
+    }
+
+    /// Where the pack of `film` stands in this stage.
+    pub(crate) fn file(&self, film: &Film, suffix: &str) -> PathBuf {
+        self.dir.path().join(format!("{}.{suffix}", film.id))
+    }
+}
+
+/// How the servers of the tests are set.
+pub(crate) fn config(master: &Master, dir: &TempDir) -> ServerConfig {
+    config_for(master.address, &master.certificate, dir)
+}
+
+pub(crate) fn config_for(master: SocketAddr, certificate: &Certificate, dir: &TempDir) -> ServerConfig {
+    let token = JoinToken::new(master::JOIN_TOKEN);
+    let mut config = ServerConfig::new(dir.path(), master.to_string(), certificate.pem.clone(), token);
+    config.listen = ([127, 0, 0, 1], 0).into();
+    config
+}
