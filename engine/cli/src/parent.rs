@@ -1,4 +1,4 @@
-//! A part that `braidcast dev` started ends with it, however that ends.
+//! A process that was started for another, as the parts of `braidcast dev` are, ends with it, however that ends.
 
 use std::io::{self, Read};
 
@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::exit;
 
-/// Set by `braidcast dev` on the parts it starts.
+/// Set by `braidcast dev` on the parts it starts, and by tests on what they start.
 #[derive(Debug, Default, Args)]
 pub(crate) struct ParentArg {
     /// End at once when standard input closes

@@ -108,7 +108,7 @@ pub enum ControlError {
         reason: String,
     },
     /// The account's role does not allow it.
-    #[error("{what}: not permitted for {username:?}: {reason}; ask an administrator for the role")]
+    #[error("{what}: not permitted for {username:?}: {reason}")]
     NotPermitted {
         /// What was asked for.
         what: String,
@@ -150,7 +150,7 @@ pub enum ControlError {
         reason: String,
     },
     /// No listed server holds the video.
-    #[error("{what}: no server can serve it: {reason}; see `braidcast servers`, and try again")]
+    #[error("{what}: no server can serve it: {reason}")]
     NoSource {
         /// What was asked for.
         what: String,
@@ -166,7 +166,7 @@ pub enum ControlError {
         reason: String,
     },
     /// What arrived at the master is not what was sealed.
-    #[error("{what}: the data was damaged on its way to the master: {reason}; try again")]
+    #[error("{what}: the data was damaged on its way to the master: {reason}")]
     Damaged {
         /// What was asked for.
         what: String,
@@ -234,7 +234,7 @@ impl Peer {
         let address = self.address.clone();
         match find::<rustls::Error>(error) {
             Some(rustls::Error::InvalidCertificate(certificate)) => {
-                let reason = certificate.to_string();
+                let reason = explain(certificate);
                 if is_about_time(certificate) {
                     ControlError::CertificateTime { address, reason }
                 } else {
@@ -254,6 +254,16 @@ impl Peer {
 /// The name of an asset in errors.
 pub(crate) fn asset_name(asset: AssetId) -> String {
     format!("asset {asset}")
+}
+
+fn explain(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "another authority signed its certificate".to_owned(),
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another host name".to_owned()
+        }
+        other => other.to_string(),
+    }
 }
 
 fn is_about_time(error: &CertificateError) -> bool {

@@ -56,7 +56,8 @@ struct Source {
     queue: VecDeque<Piece>,
     queued_chunks: u32,
     usable: bool,
-    bytes_per_s: f64,
+    /// Nothing until it was measured.
+    bytes_per_s: Option<f64>,
 }
 
 /// The plan of one download.
@@ -67,19 +68,15 @@ pub struct Planner {
     orphans: VecDeque<Piece>,
 }
 
-/// Rate that a source is credited with before it was measured: 10 Mbit/s.
-const RATE_UNKNOWN: f64 = 1.25e6;
+/// A source is stolen from only if it would be this much later than the thief. Servers that share a machine with others
+/// stop for some ten milliseconds now and then; pieces that wander for that would make equal servers' shares unequal.
+const STEAL_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Planner {
     /// A source more, not usable yet; nothing if there are [`SOURCES_MAX`].
     pub fn add_source(&mut self) -> Option<SourceNo> {
         let number = u8::try_from(self.sources.len()).ok().filter(|&n| usize::from(n) < SOURCES_MAX)?;
-        self.sources.push(Source {
-            queue: VecDeque::new(),
-            queued_chunks: 0,
-            usable: false,
-            bytes_per_s: RATE_UNKNOWN,
-        });
+        self.sources.push(Source { queue: VecDeque::new(), queued_chunks: 0, usable: false, bytes_per_s: None });
         Some(SourceNo(number))
     }
 
@@ -103,7 +100,7 @@ impl Planner {
 
     /// What a source delivers, in bytes per second.
     pub fn set_rate(&mut self, source: SourceNo, bytes_per_s: f64) {
-        self.sources[usize::from(source.0)].bytes_per_s = bytes_per_s.max(1.0);
+        self.sources[usize::from(source.0)].bytes_per_s = Some(bytes_per_s.max(1.0));
     }
 
     /// Plans the chunks of `run`, which lie in one extent. `preferred`: first choice, then the alternates. `barred`:
@@ -209,14 +206,19 @@ impl Planner {
         (0..self.sources.len())
             .map(|n| SourceNo(n as u8))
             .filter(|&source| Some(source) != except && self.may_ask(source, piece))
-            .min_by(|&a, &b| self.backlog(a).cmp(&self.backlog(b)))
+            .min_by_key(|&source| (self.backlog(source), self.sources[usize::from(source.0)].queued_chunks))
     }
 
-    /// How long a source needs for what is queued.
+    /// How long a source needs for what is queued. One that was not measured is taken for as good as the best.
     fn backlog(&self, source: SourceNo) -> Duration {
-        let state = &self.sources[usize::from(source.0)];
-        let bytes = f64::from(state.queued_chunks) * CHUNK_BYTES as f64;
-        Duration::from_secs_f64((bytes / state.bytes_per_s).min(1e6))
+        self.time_for(source, self.sources[usize::from(source.0)].queued_chunks)
+    }
+
+    fn time_for(&self, source: SourceNo, chunks: u32) -> Duration {
+        let best =
+            || self.sources.iter().filter_map(|source| source.bytes_per_s).reduce(f64::max).unwrap_or(f64::INFINITY);
+        let rate = self.sources[usize::from(source.0)].bytes_per_s.unwrap_or_else(best);
+        Duration::from_secs_f64((f64::from(chunks) * CHUNK_BYTES as f64 / rate).min(1e6))
     }
 
     fn pop(&mut self, source: SourceNo, stream: Option<StreamId>, room: u32) -> Option<Piece> {
@@ -230,9 +232,7 @@ impl Planner {
 
     /// Takes the last piece of the source with the longest backlog, if it would be done with it later than the thief.
     fn steal(&mut self, thief: SourceNo, room: u32) -> Option<Piece> {
-        let patience = self.sources[usize::from(thief.0)].bytes_per_s;
-        let one_train = f64::from(CHUNKS_PER_PULL_MAX) * CHUNK_BYTES as f64;
-        let own = Duration::from_secs_f64((one_train / patience).min(1e6));
+        let own = self.time_for(thief, CHUNKS_PER_PULL_MAX.into()) + STEAL_PATIENCE;
         let mut victims: Vec<SourceNo> = (0..self.sources.len())
             .map(|n| SourceNo(n as u8))
             .filter(|&victim| victim != thief && self.backlog(victim) > own)
@@ -310,6 +310,18 @@ mod tests {
         add_extent(&mut planner, 2, &[s[1]]);
         let (_, runs) = planner.next_pull(s[2], 52).unwrap();
         assert_eq!(runs[0].first, ChunkNo(2 * 256 + 208), "the last piece of the busiest source");
+    }
+
+    #[test]
+    fn equal_sources_keep_their_own_pieces() {
+        let (mut planner, s) = planner(2);
+        add_extent(&mut planner, 0, &[s[1]]);
+        assert!(planner.next_pull(s[0], 52).is_none(), "nothing is known yet of the other's rate");
+        planner.set_rate(s[0], 1e8);
+        planner.set_rate(s[1], 1e8);
+        assert!(planner.next_pull(s[0], 52).is_none(), "3 ms of backlog are no reason");
+        planner.set_rate(s[1], 1e6);
+        assert!(planner.next_pull(s[0], 52).is_some(), "300 ms are");
     }
 
     #[test]

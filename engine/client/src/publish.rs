@@ -315,8 +315,9 @@ mod tests {
             let other = path.with_extension("new");
             fs::copy(path, &other).and_then(|_| fs::rename(&other, path)).expect("own folder");
         };
-        let changes: [(&str, &dyn Fn(&Path)); 4] =
-            [("append", &append), ("truncate", &truncate), ("overwrite", &overwrite), ("replace", &replace)];
+        type Change = fn(&Path);
+        let changes: [(&str, Change); 4] =
+            [("append", append), ("truncate", truncate), ("overwrite", overwrite), ("replace", replace)];
         for (name, change) in changes {
             let (_dir, path) = file_of(EXTENT_BYTES + 5);
             let (outcome, parts) = seal(&path, || change(&path));

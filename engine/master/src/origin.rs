@@ -60,6 +60,8 @@ impl Origin {
     /// Starts a pack, with its whole length reserved on the disk.
     pub(crate) fn create(&self, asset: AssetId, layout: PackLayout) -> Result<PackWriter, ServiceError> {
         let needed = layout.pack_bytes();
+        // Some file systems reserve all that is left before they find that it is not enough.
+        self.check_room(needed)?;
         let writer = PackWriter::create(&self.path(asset), asset, layout).map_err(|e| self.refusal(e, needed))?;
         let length = i64::try_from(needed).unwrap_or(i64::MAX);
         match fallocate(writer.file(), FallocateFlags::empty(), 0, length) {
@@ -158,17 +160,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_that_no_disk_holds_is_refused_with_the_bytes_needed_and_leaves_no_trace() {
+    fn a_pack_that_does_not_fit_is_refused_with_the_bytes_needed_and_leaves_no_trace() {
         let (dir, origin) = origin();
-        let layout = PackLayout::of_file(1 << 42).expect("4 TiB");
+        let free = origin.free_bytes().expect("a file system");
+        let layout = PackLayout::of_file(free + (1 << 30)).expect("shorter than a stream can be");
         let needed = layout.pack_bytes();
-        // Either the disk is too small for it or the file system's longest file is.
-        let error = origin.create(AssetId(1), layout).expect_err("no disk holds this");
-        if let ServiceError::DiskFull { needed: said, .. } = &error {
-            assert_eq!(*said, needed);
-        }
-        assert!(matches!(error, ServiceError::DiskFull { .. } | ServiceError::Io { .. }), "{error}");
+        let error = origin.create(AssetId(1), layout).expect_err("more than is free");
+        assert!(matches!(&error, ServiceError::DiskFull { needed: said, .. } if *said == needed), "{error}");
         assert_eq!(fs::read_dir(dir.path()).expect("folder").count(), 0);
+    }
+
+    #[test]
+    fn a_pack_has_its_whole_length_on_the_disk_from_the_start() {
+        use std::os::unix::fs::MetadataExt;
+        let (_dir, origin) = origin();
+        let layout = PackLayout::of_file(1_000_000).expect("short");
+        let needed = layout.pack_bytes();
+        let writer = origin.create(AssetId(1), layout).expect("fits");
+        let metadata = writer.file().metadata().expect("a file");
+        assert_eq!(metadata.len(), needed);
+        assert!(metadata.blocks() * 512 >= needed, "{} blocks", metadata.blocks());
     }
 
     #[test]

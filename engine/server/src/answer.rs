@@ -48,12 +48,7 @@ pub(crate) fn plan(pack: &Pack, stream: StreamId, runs: &[Run]) -> Plan {
 }
 
 /// How many chunks from the start of `run` are held. Cold extents among them go to `cold`.
-fn held_chunks(
-    pack: &Pack,
-    stream: StreamId,
-    run: Run,
-    cold: &mut ArrayVec<u32, EXTENTS_PER_PULL_MAX>,
-) -> u16 {
+fn held_chunks(pack: &Pack, stream: StreamId, run: Run, cold: &mut ArrayVec<u32, EXTENTS_PER_PULL_MAX>) -> u16 {
     let Some(layout) = pack.layout().stream(stream) else {
         return 0;
     };

@@ -64,9 +64,8 @@ impl Control {
             clock_ms: unix_ms(),
         };
         let reply = timeout(limits::JOIN_WITHIN, self.master.cluster().join(request)).await;
-        let reply = reply.map_err(|_| {
-            JoinError::NotNow(format!("the master at {} does not answer Join", self.master.address()))
-        })?;
+        let reply = reply
+            .map_err(|_| JoinError::NotNow(format!("the master at {} does not answer Join", self.master.address())))?;
         let reply = reply.map_err(|status| self.judge(&status))?.into_inner();
         let token = bearer(&reply.server_token)
             .ok_or_else(|| JoinError::NotNow("the master gave a server token that no header can hold".to_owned()))?;
@@ -217,7 +216,10 @@ impl Control {
             return Ok(self.address);
         }
         let unknown = |error: std::io::Error| {
-            JoinError::NotNow(format!("no address to advertise: no route to the master {}: {error}", self.master.address()))
+            JoinError::NotNow(format!(
+                "no address to advertise: no route to the master {}: {error}",
+                self.master.address()
+            ))
         };
         let (any, v4): (IpAddr, _) = match self.address {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED.into(), true),

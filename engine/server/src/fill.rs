@@ -93,10 +93,7 @@ async fn attempt(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<(), FillErr
 }
 
 /// The pack to fill and its checked header; nothing if the order stands no more.
-async fn prepare(
-    keeper: &Arc<Keeper>,
-    order: &Arc<Order>,
-) -> Result<Option<(Arc<Pack>, Arc<PackHeader>)>, FillError> {
+async fn prepare(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<Option<(Arc<Pack>, Arc<PackHeader>)>, FillError> {
     if let Some((pack, checked)) = keeper.pack_to_fill(order) {
         let path = keeper.folder().path().to_owned();
         let same = Arc::clone(&pack);
@@ -149,9 +146,7 @@ async fn fill_gaps(keeper: &Keeper, pack: &Arc<Pack>, header: &Arc<PackHeader>) 
     }
     match rotten.first() {
         None => Ok(()),
-        Some(&first) => {
-            Err(FillError::RottenOrigin { asset: pack.asset(), first, count: rotten.len() as u32 })
-        }
+        Some(&first) => Err(FillError::RottenOrigin { asset: pack.asset(), first, count: rotten.len() as u32 }),
     }
 }
 
@@ -179,7 +174,7 @@ async fn fill_gap(
         .await;
         sealed = room;
         match filled {
-            Ok(true) => keeper.on_change(),
+            Ok(true) => keeper.on_filled(pack),
             Ok(false) => rotten.push(extent),
             Err(error) => return Err(FillError::disk(keeper.folder().path(), error.into())),
         }

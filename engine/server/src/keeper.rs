@@ -216,6 +216,14 @@ impl Keeper {
         Ok(Finish::Whole)
     }
 
+    /// An extent of `pack` was filled: whatever kept the fill from going on is over.
+    pub(crate) fn on_filled(&self, pack: &Arc<Pack>) {
+        if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
+            entry.error.clear();
+        }
+        self.on_change();
+    }
+
     /// Tells the master, with the next report, why a fill does not go on.
     pub(crate) fn on_fill_error(&self, order: &Arc<Order>, fault: &FillError) {
         if let Some(entry) = self.lock().get_mut(&order.asset).filter(|entry| entry.stands(order)) {
@@ -338,14 +346,7 @@ impl Keeper {
 
 impl Entry {
     fn wanted() -> Self {
-        Self {
-            order: None,
-            pack: None,
-            stage: Stage::Filling,
-            checked: false,
-            error: String::new(),
-            fill: None,
-        }
+        Self { order: None, pack: None, stage: Stage::Filling, checked: false, error: String::new(), fill: None }
     }
 
     fn found(pack: Pack, stage: Stage) -> Self {

@@ -60,7 +60,8 @@ impl Prober {
 /// Whether the holder of the ticket key answers at the address.
 async fn probe(order: &ProbeOrder) -> io::Result<bool> {
     let address: SocketAddr = order.address.parse().map_err(invalid("the address is no ip:port"))?;
-    let secret = SessionSecret::from_slice(&order.session_secret).ok_or("").map_err(invalid("the secret is no 32 bytes"))?;
+    let secret =
+        SessionSecret::from_slice(&order.session_secret).ok_or("").map_err(invalid("the secret is no 32 bytes"))?;
     let mut random = [0; 32];
     aws_lc_rs::rand::fill(&mut random).map_err(invalid("the system's random source failed"))?;
     let greeting = Greeting::new(&order.ticket, secret, random).map_err(invalid("the ticket is too long"))?;

@@ -222,3 +222,6 @@ fn both_clocks(instant: Instant) -> Now {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Now { instant, unix_s: since_epoch.map_or(0, |since| since.as_secs()) }
 }
+
+#[cfg(test)]
+mod tests;

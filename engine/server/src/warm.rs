@@ -21,7 +21,8 @@ pub(crate) struct Warmer {
     inspection_asked: Arc<AtomicBool>,
 }
 
-enum Job {
+/// What helpers are asked to do.
+pub(crate) enum Job {
     /// Make an extent hot and tell the shard.
     Warm { pack: Arc<Pack>, extent: u32, shard: u8 },
     /// A send met a page that is not there: look for packs that were cut short.
@@ -61,6 +62,13 @@ impl Warmer {
     /// Asks for an extent; says whether there was room. The shard's mailbox hears when it is done.
     pub(crate) fn ask(&self, pack: &Arc<Pack>, extent: u32, shard: u8) -> bool {
         self.jobs.try_send(Job::Warm { pack: Arc::clone(pack), extent, shard }).is_ok()
+    }
+
+    /// A warmer whose jobs nobody does.
+    #[cfg(test)]
+    pub(crate) fn without_helpers(queue: usize) -> (Self, Receiver<Job>) {
+        let (jobs, receiver) = bounded(queue);
+        (Self { jobs, inspection_asked: Arc::default() }, receiver)
     }
 
     /// Asks for a look at all packs. While one is asked for, another is none the better.

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::dev::{self, Options, Part};
 use crate::error::CliError;
 use crate::output;
+use crate::parent::ParentArg;
 
 const SERVERS_DEFAULT: usize = 3;
 const SERVERS_MAX: u16 = 64;
@@ -47,10 +48,13 @@ pub(crate) struct DevArgs {
     /// Threads of each server; 0 means one per core
     #[arg(long, value_name = "N", default_value_t = 1)]
     shards: u8,
+    #[command(flatten)]
+    parent: ParentArg,
 }
 
 /// Runs a master and servers, or asks the `dev` that does to bring one back.
 pub(crate) async fn run(args: DevArgs, log: Option<String>) -> Result<(), CliError> {
+    args.parent.watch().map_err(CliError::Runtime)?;
     if let Some(part) = args.restart {
         let line = dev::request_restart(&args.state, part).await?;
         return output::print(&format!("{line}\n"));

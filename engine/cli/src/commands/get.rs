@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use braidcast_client::download::{DownloadOptions, Report, SourceReport, Target, download};
 use clap::Args;
-use indicatif::{HumanBytes, HumanDuration};
+use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::connect;
@@ -18,9 +18,9 @@ use crate::progress::DownloadBars;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  braidcast get film.mp4                      into ./film.mp4; run again, it goes on where it stopped
-  braidcast get film.mp4 -o - | mpv -         to standard output, in order
-  braidcast get film.mp4 -o /dev/null --json  as a measurement")]
+  braidcast get film.mp4                  into ./film.mp4; goes on where an earlier get stopped
+  braidcast get film.mp4 -o - | mpv -     to standard output, in order
+  braidcast get film.mp4 -o /dev/null --json")]
 pub(crate) struct GetArgs {
     /// Name of the video, as `braidcast ls` shows it
     name: String,
@@ -123,8 +123,8 @@ fn summary(report: &Report, path: &Path, elapsed: Duration) -> String {
     let rate = HumanBytes((fetched as f64 / elapsed.as_secs_f64()) as u64);
     let path = path.display().to_string();
     let verified = if report.verified { "verified" } else { "not verified" };
-    let time = HumanDuration(elapsed);
-    format!("{}: {} in {time} ({rate}/s), {verified}\n", output::printable(&path), HumanBytes(report.bytes))
+    let seconds = elapsed.as_secs_f64();
+    format!("{}: {} in {seconds:.2} s ({rate}/s), {verified}\n", output::printable(&path), HumanBytes(report.bytes))
 }
 
 #[cfg(test)]

@@ -234,7 +234,9 @@ impl Drive {
         let mut want_tickets = false;
         for source in &mut self.sources {
             source.measure(elapsed);
-            self.planner.set_rate(source.number, source.bytes_per_s);
+            if let Some(rate) = source.bytes_per_s {
+                self.planner.set_rate(source.number, rate);
+            }
             if source.state == State::Up && source.renewal_is_due(now) {
                 want_tickets = true;
             }
@@ -299,7 +301,7 @@ impl Drive {
             SourceSnapshot {
                 address: source.address,
                 bytes: counters.accepted_bytes,
-                bytes_per_s: source.bytes_per_s,
+                bytes_per_s: source.bytes_per_s.unwrap_or(0.0),
                 lost: counters.lost_chunks,
                 rejected: counters.rejected,
                 ever_failed: source.ever_failed,

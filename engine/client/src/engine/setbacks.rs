@@ -141,7 +141,9 @@ impl Drive {
     /// Fetches an extent from one source alone, so that it is known who gave all of it.
     pub(super) fn start_pinned(&mut self, job: Job, suspect: Box<Suspect>) {
         let up = self.sources.iter().filter(|source| source.state == State::Up);
-        let pin = up.max_by(|a, b| a.bytes_per_s.total_cmp(&b.bytes_per_s)).map(|source| source.number);
+        let pin = up
+            .max_by(|a, b| a.bytes_per_s.unwrap_or(0.0).total_cmp(&b.bytes_per_s.unwrap_or(0.0)))
+            .map(|source| source.number);
         self.window.start(job, self.banned(), pin, Some(suspect));
         let barred = pin.map_or(self.banned(), SourceSet::all_but);
         let run = Run { first: job.key.extent.first_chunk(), count: job.chunks as u16 };

@@ -50,7 +50,7 @@ pub(super) struct Source {
     ticket_is_spare: bool,
     pub(super) last_good_at: Option<Instant>,
     rated_bytes: u64,
-    pub(super) bytes_per_s: f64,
+    pub(super) bytes_per_s: Option<f64>,
 }
 
 /// Least window: pieces are pulled whole.
@@ -93,7 +93,7 @@ impl Source {
             ticket_is_spare: false,
             last_good_at: None,
             rated_bytes: 0,
-            bytes_per_s: 0.0,
+            bytes_per_s: None,
         };
         source.greet(now);
         Ok(source)
@@ -159,11 +159,15 @@ impl Source {
         self.puller.abandon(now);
     }
 
-    /// Measures the delivery rate over the last `elapsed`.
+    /// Measures the delivery rate over the last `elapsed`; a source that had nothing to do is not measured.
     pub(super) fn measure(&mut self, elapsed: Duration) {
         let bytes = self.puller.counters().accepted_bytes;
-        let sample = (bytes - self.rated_bytes) as f64 / elapsed.as_secs_f64().max(1e-3);
+        let delivered = bytes - self.rated_bytes;
         self.rated_bytes = bytes;
-        self.bytes_per_s += RATE_GAIN * (sample - self.bytes_per_s);
+        if delivered == 0 && self.puller.in_flight_chunks() == 0 {
+            return;
+        }
+        let sample = delivered as f64 / elapsed.as_secs_f64().max(1e-3);
+        self.bytes_per_s = Some(self.bytes_per_s.map_or(sample, |rate| rate + RATE_GAIN * (sample - rate)));
     }
 }

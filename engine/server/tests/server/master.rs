@@ -264,7 +264,8 @@ impl Origin for Service {
     async fn read_pack(&self, request: Request<ReadPackRequest>) -> Result<Response<Self::ReadPackStream>, Status> {
         authorise(&request)?;
         let ReadPackRequest { asset, offset, length } = request.into_inner();
-        let pack = lock(&self.0.packs).get(&AssetId(asset)).cloned().ok_or_else(|| Status::not_found("no such asset"))?;
+        let pack =
+            lock(&self.0.packs).get(&AssetId(asset)).cloned().ok_or_else(|| Status::not_found("no such asset"))?;
         let range = offset as usize..(offset + length) as usize;
         let bytes = pack.get(range).ok_or_else(|| Status::out_of_range("past the end of the pack"))?;
         let pieces: Vec<Vec<u8>> = bytes.chunks(PIECE_BYTES).map(<[u8]>::to_vec).collect();

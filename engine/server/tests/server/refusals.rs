@@ -47,7 +47,9 @@ async fn hello_without_a_sound_ticket_is_not_answered() {
 
     tokio::time::sleep(Duration::from_millis(300)).await;
     let counters = rig.server.counters();
-    assert!(counters.packets.bad_ticket >= 4 && counters.packets.bad_proof >= 1 && counters.packets.expired_ticket >= 1);
+    assert!(
+        counters.packets.bad_ticket >= 4 && counters.packets.bad_proof >= 1 && counters.packets.expired_ticket >= 1
+    );
     assert_eq!(counters.sent_bytes, 0);
     rig.server.shutdown().await;
 }

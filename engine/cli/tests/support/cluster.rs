@@ -1,0 +1,101 @@
+//! A master and servers that are started one by one.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use braidcast_client::profile::Credential;
+use braidcast_client::{Profile, Secret};
+use tempfile::TempDir;
+
+use super::{Client, Process, eventually};
+
+/// A master, and as many servers as are added, each on loopback and with flags of its own. All end when this is
+/// dropped.
+pub(crate) struct Cluster {
+    servers: Vec<Process>,
+    master: Process,
+    master_address: SocketAddr,
+    client: Client,
+    dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts `braidcast master FLAGS` with the account `admin`.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (state, password) = (dir.path().join("master"), dir.path().join("admin-password"));
+        std::fs::write(&password, PASSWORD).expect("writable");
+        let mut arguments: Vec<OsString> = ["master", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
+        arguments.extend(["--state".into(), state.clone().into(), "--bootstrap-admin".into(), ADMIN.into()]);
+        arguments.extend(["--bootstrap-password-file".into(), password.into()]);
+        arguments.extend(flags.iter().map(OsString::from));
+        let mut master = Process::start(arguments);
+        let master_address = master.wait_line("master listening ").parse().expect("an address");
+        let profile = Profile {
+            path: dir.path().join("profile.toml"),
+            master: format!("{master_address}"),
+            ca_pem: std::fs::read_to_string(state.join("ca.pem")).expect("the master's own authority"),
+            username: ADMIN.to_owned(),
+            credential: Credential::Password(Secret::new(PASSWORD)),
+        };
+        profile.save().expect("writable");
+        Self { servers: Vec::new(), master, master_address, client: Client::new(profile.path), dir }
+    }
+
+    /// Starts `braidcast serve FLAGS` on a free port of loopback, and gives its address. It may take a moment until
+    /// the master lists it: [`Cluster::wait_listed`].
+    pub(crate) fn add_server(&mut self, flags: &[&str]) -> SocketAddr {
+        let mut arguments: Vec<OsString> = ["serve", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
+        let state = self.dir.path().join(format!("server-{}", self.servers.len() + 1));
+        arguments.extend(["--master".into(), self.master_address.to_string().into(), "--state".into(), state.into()]);
+        arguments.extend(["--ca".into(), self.path("master/ca.pem").into()]);
+        arguments.extend(["--join-token-file".into(), self.path("master/join-token").into()]);
+        arguments.extend(flags.iter().map(OsString::from));
+        let mut server = Process::start(arguments);
+        let line = server.wait_line("serve listening ");
+        self.servers.push(server);
+        let address = line.split(' ').next().and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("{line:?} starts with no address"))
+    }
+
+    /// Waits until the master lists so many servers.
+    pub(crate) fn wait_listed(&self, servers: usize) {
+        eventually("servers are listed", || {
+            (self.client.servers().iter().filter(|server| server.listed).count() == servers).then_some(())
+        });
+    }
+
+    /// Publishes a file under `name`, and waits until so many servers hold it.
+    pub(crate) fn publish(&self, file: &Path, name: &str, held_by: u32) {
+        let publish = ["publish".as_ref(), file.as_os_str(), "--name".as_ref(), name.as_ref()];
+        self.client.run(publish).success();
+        eventually("the video is held", || {
+            let video = self.client.ask(async |control| control.video(name).await.expect("it was published"));
+            (video.replicas_held == held_by).then_some(())
+        });
+    }
+
+    /// Its administrator.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The master's process.
+    pub(crate) fn master(&mut self) -> &mut Process {
+        &mut self.master
+    }
+
+    /// The process of a server, from 1 in the order in which they were added.
+    pub(crate) fn server(&mut self, number: usize) -> &mut Process {
+        &mut self.servers[number - 1]
+    }
+
+    /// A path in the test's own folder: `master/` and `server-N/` are the parts' states.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+const ADMIN: &str = "admin";
+const PASSWORD: &str = "correct horse battery staple";

@@ -1,0 +1,250 @@
+//! A bad network between clients and one server: it loses, doubles, reorders and corrupts datagrams, by a seed.
+//!
+//! Clients are told the proxy's address as the server's. Each client gets a socket of its own towards the server, so
+//! that the server tells them apart. What is corrupted is sent anew, with a good UDP checksum: it reaches the receiver,
+//! which has to find out by itself.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// First byte of DATA.
+const DATA: u8 = 0x14;
+/// Longer than any datagram of the protocol.
+const DATAGRAM_BYTES_MAX: usize = 2_048;
+/// Bursts must not be lost for want of room: the proxy's losses are to be those that it was told to cause.
+const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
+/// A datagram that is held back is let go after so many others, or when nothing came for [`QUIET`].
+const OVERTAKEN_BY_MAX: u64 = 8;
+/// How often a thread that hears nothing looks whether it is to end.
+const QUIET: Duration = Duration::from_millis(5);
+
+/// How many datagrams of a thousand meet which fate; each is drawn independently of the others, in each direction.
+#[derive(Clone, Copy)]
+pub(crate) struct Faults {
+    /// Do not arrive.
+    pub(crate) lost: u64,
+    /// Arrive twice.
+    pub(crate) doubled: u64,
+    /// Arrive after up to [`OVERTAKEN_BY_MAX`] that were sent later.
+    pub(crate) reordered: u64,
+    /// Arrive with one byte changed.
+    pub(crate) corrupted: u64,
+}
+
+impl Faults {
+    /// A perfect network.
+    pub(crate) const NONE: Self = Self::each(0);
+
+    /// The same share of every fault.
+    pub(crate) const fn each(per_mille: u64) -> Self {
+        Self { lost: per_mille, doubled: per_mille, reordered: per_mille, corrupted: per_mille }
+    }
+}
+
+/// A proxy in front of one server; ends when it is dropped.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    path: Arc<Path>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// What the threads share.
+struct Path {
+    front: UdpSocket,
+    server: Mutex<Option<SocketAddr>>,
+    faults: Faults,
+    is_cut: AtomicBool,
+    ended: AtomicBool,
+    faults_made: AtomicU64,
+    data_to_clients: AtomicU64,
+}
+
+impl Proxy {
+    /// A proxy that knows no server yet: what comes for it is dropped.
+    pub(crate) fn start(seed: u64, faults: Faults) -> Self {
+        let front = socket();
+        let address = front.local_addr().expect("a bound socket has an address");
+        let path = Arc::new(Path {
+            front,
+            server: Mutex::default(),
+            faults,
+            is_cut: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            faults_made: AtomicU64::new(0),
+            data_to_clients: AtomicU64::new(0),
+        });
+        let shared = Arc::clone(&path);
+        let listener = std::thread::spawn(move || shared.carry_to_server(seed));
+        Self { address, path, listener: Some(listener) }
+    }
+
+    /// Where clients send to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the server is.
+    pub(crate) fn connect(&self, server: SocketAddr) {
+        *self.path.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
+    }
+
+    /// Cuts the path, or mends it. While it is cut nothing passes.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.path.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// Datagrams that met some fault, of both directions.
+    pub(crate) fn faults_made(&self) -> u64 {
+        self.path.faults_made.load(Ordering::Relaxed)
+    }
+
+    /// Datagrams of DATA that were passed on to clients.
+    pub(crate) fn data_to_clients(&self) -> u64 {
+        self.path.data_to_clients.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.path.ended.store(true, Ordering::Relaxed);
+        if let Some(listener) = self.listener.take() {
+            // A panic there has been printed, and the test fails of what did not pass.
+            let _ = listener.join();
+        }
+    }
+}
+
+impl Path {
+    /// Carries what clients send, and starts a thread for each that carries the answers.
+    fn carry_to_server(self: &Arc<Self>, seed: u64) {
+        let mut clients: HashMap<SocketAddr, (Arc<UdpSocket>, Lane)> = HashMap::new();
+        let mut answers = Vec::new();
+        let mut room = [0; DATAGRAM_BYTES_MAX];
+        while !self.ended.load(Ordering::Relaxed) {
+            let Some((bytes, from)) = receive(|| self.front.recv_from(&mut room)) else {
+                clients.values_mut().for_each(|(socket, lane)| lane.flush(|datagram| send(socket.send(datagram))));
+                continue;
+            };
+            let Some(server) = *self.server.lock().unwrap_or_else(PoisonError::into_inner) else { continue };
+            let number = clients.len() as u64;
+            let (socket, lane) = clients.entry(from).or_insert_with(|| {
+                let socket = Arc::new(socket());
+                socket.connect(server).expect("loopback has a route");
+                let (path, back) = (Arc::clone(self), Arc::clone(&socket));
+                let lane = Lane::new(seed ^ (2 * number + 1));
+                answers.push(std::thread::spawn(move || path.carry_to_client(&back, from, lane)));
+                (socket, Lane::new(seed ^ (2 * number)))
+            });
+            lane.pass(self, &room[..bytes], |datagram| send(socket.send(datagram)));
+        }
+        for thread in answers {
+            // As above.
+            let _ = thread.join();
+        }
+    }
+
+    fn carry_to_client(&self, server: &UdpSocket, client: SocketAddr, mut lane: Lane) {
+        let mut room = [0; DATAGRAM_BYTES_MAX];
+        let forward = |datagram: &[u8]| {
+            if datagram[0] == DATA {
+                self.data_to_clients.fetch_add(1, Ordering::Relaxed);
+            }
+            send(self.front.send_to(datagram, client));
+        };
+        while !self.ended.load(Ordering::Relaxed) {
+            match receive(|| server.recv(&mut room)) {
+                Some(bytes) => lane.pass(self, &room[..bytes], forward),
+                None => lane.flush(forward),
+            }
+        }
+    }
+}
+
+/// One direction of one client's path.
+struct Lane {
+    random: Random,
+    /// A datagram that is held back, and how many may still overtake it.
+    held: Option<(Vec<u8>, u64)>,
+}
+
+impl Lane {
+    fn new(seed: u64) -> Self {
+        Self { random: Random(seed), held: None }
+    }
+
+    /// Lets one datagram meet its fate.
+    fn pass(&mut self, path: &Path, datagram: &[u8], forward: impl Fn(&[u8])) {
+        if datagram.is_empty() || path.is_cut.load(Ordering::Relaxed) {
+            return;
+        }
+        let faults = path.faults;
+        let [lost, doubled, reordered, corrupted] =
+            [faults.lost, faults.doubled, faults.reordered, faults.corrupted].map(|share| self.random.below(1_000) < share);
+        if lost || doubled || reordered || corrupted {
+            path.faults_made.fetch_add(1, Ordering::Relaxed);
+        }
+        if lost {
+            return;
+        }
+        let mut datagram = datagram.to_vec();
+        if corrupted {
+            let place = self.random.below(datagram.len() as u64) as usize;
+            datagram[place] ^= 1 + self.random.below(255) as u8;
+        }
+        if reordered && self.held.is_none() {
+            self.held = Some((datagram, 1 + self.random.below(OVERTAKEN_BY_MAX)));
+            return;
+        }
+        for _ in 0..1 + u8::from(doubled) {
+            forward(&datagram);
+        }
+        match &mut self.held {
+            Some((_, overtaken_by)) if *overtaken_by > 1 => *overtaken_by -= 1,
+            _ => self.flush(forward),
+        }
+    }
+
+    fn flush(&mut self, forward: impl Fn(&[u8])) {
+        if let Some((datagram, _)) = self.held.take() {
+            forward(&datagram);
+        }
+    }
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % end
+    }
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port on loopback");
+    socket.set_read_timeout(Some(QUIET)).expect("a time-out that is not zero");
+    // The kernel grants as much as it allows; less is no reason not to go on.
+    let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BYTES);
+    socket
+}
+
+/// What came; nothing if it was quiet, or if the other side's port is closed, which is loss like any other.
+fn receive<T>(receive: impl FnOnce() -> io::Result<T>) -> Option<T> {
+    receive().ok()
+}
+
+/// A full buffer or a closed port loses a datagram as a router would.
+fn send(sent: io::Result<usize>) {
+    let _ = sent;
+}

@@ -1,0 +1,186 @@
+//! Shards driven by hand: no socket, no helper thread, no waiting.
+
+use braidcast_io::waker;
+use braidcast_media::layout::{EXTENT_BYTES, PACKET_BYTES, PackLayout};
+use braidcast_media::pack::PackHeader;
+use braidcast_media::ticket::{SessionSecret, Ticket, TicketKey};
+use braidcast_media::{AssetId, ContentKey, Opener, Run, StreamId};
+use braidcast_transport::congestion::FixedWindow;
+use braidcast_transport::puller::{Event, Loss, Puller, PullerConfig};
+use braidcast_transport::responder::ResponderConfig;
+
+use super::*;
+use crate::catalogue::Shelf;
+use crate::limits::{PARKED_FOR_MAX, WARM_QUEUE_MAX};
+use crate::mailbox::Warmed;
+use crate::warm::Job;
+
+const ASSET: AssetId = AssetId(5);
+const CLIENT: ([u8; 4], u16) = ([127, 0, 0, 1], 4_000);
+
+/// Two shards of one server that holds one pack, and a client of it.
+struct World {
+    now: Instant,
+    shards: Vec<Shard>,
+    outbox: Outbox,
+    mailboxes: Arc<[Mailbox]>,
+    jobs: crossbeam::channel::Receiver<Job>,
+    pack: Arc<Pack>,
+    client: Puller,
+    _dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new(warm_queue: usize) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let layout = PackLayout::of_file(3 * EXTENT_BYTES as u64).expect("short file");
+        let sealed_hashes = vec![[0; 32]; layout.extents() as usize];
+        let header = PackHeader { asset: ASSET, layout: layout.clone(), sealed_hashes };
+        let pack = Arc::new(Pack::create(&dir.path().join("p"), &header.to_bytes()).expect("new pack"));
+        for extent in 0..layout.extents() {
+            pack.held().insert(extent);
+        }
+        let key = Arc::new(TicketKey::new(1, &[1; 32]));
+        let shelf = Arc::new(Shelf::default());
+        shelf.update(|catalogue| {
+            catalogue.packs.insert(ASSET, Arc::clone(&pack));
+            catalogue.ticket_keys = vec![Arc::clone(&key)];
+        });
+        let mailboxes: Arc<[Mailbox]> = (0..2).map(|_| Mailbox::new(waker().0)).collect();
+        let (warmer, jobs) = Warmer::without_helpers(warm_queue);
+        let shard = |number: u8| {
+            let config = ResponderConfig { shard: number, ..ResponderConfig::default() };
+            let responder = Responder::new(config, [number; 32], Vec::new());
+            let (reader, counters) = (Reader::new(Arc::clone(&shelf)), Arc::default());
+            Shard::new(number, responder, reader, Arc::clone(&mailboxes), warmer.clone(), counters)
+        };
+        let (now, secret) = (Instant::now(), SessionSecret::new([2; 32]));
+        let congestion = Box::new(FixedWindow { bytes: 1 << 20 });
+        let opener = Opener::new(&ContentKey::new([0; 16]), ASSET);
+        let mut client = Puller::new(PullerConfig { seed: [3; 32], congestion }, opener, layout);
+        let expires_at = both_clocks(now).unix_s + 600;
+        let ticket = Ticket { secret: secret.clone(), user: 1, expires_at, rate_kib_s: 0, assets: vec![ASSET] };
+        assert!(client.greet(now, key.seal(&ticket, [4; 12]), secret));
+        let shards = vec![shard(0), shard(1)];
+        let mut world = Self { now, shards, outbox: Outbox::new(), mailboxes, jobs, pack, client, _dir: dir };
+        world.deliver(0);
+        world.receive();
+        assert!(world.client.is_open());
+        world
+    }
+
+    fn make_hot(&self) {
+        for extent in 0..self.pack.layout().extents() {
+            self.pack.hot().insert(extent);
+        }
+    }
+
+    fn pull(&mut self, runs: &[Run]) {
+        self.client.pull(self.now, StreamId::ORIGINAL, runs.iter().copied().collect());
+    }
+
+    /// Hands what the client sends to shard `number`.
+    fn deliver(&mut self, number: usize) {
+        let mut packet = Vec::new();
+        while self.client.poll_transmit(self.now, &mut packet) {
+            self.shards[number].handle_datagram(self.now, CLIENT.into(), &packet, &mut self.outbox);
+        }
+    }
+
+    /// Gives the client the short packets of all trains; gives back the bytes of DATA before each.
+    fn receive(&mut self) -> Vec<usize> {
+        let mut data = Vec::new();
+        while let Some(train) = self.outbox.pop() {
+            assert_eq!(train.to(), CLIENT.into());
+            self.client.handle_datagram(self.now, train.tail());
+            data.push(train.bytes() - train.tail().len());
+        }
+        data
+    }
+}
+
+#[test]
+fn a_pull_at_the_wrong_shard_is_answered_by_the_one_that_made_its_handle() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.make_hot();
+    world.pull(&[Run::new(0, 52)]);
+    world.deliver(1);
+    assert!(world.outbox.is_empty(), "the wrong shard says nothing");
+    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    assert_eq!(world.receive(), [52 * PACKET_BYTES]);
+}
+
+#[test]
+fn forwarded_pulls_wait_while_the_outbox_is_full() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.make_hot();
+    let room = world.outbox.room();
+    for _ in 0..room + 3 {
+        world.pull(&[Run::new(0, 1)]);
+    }
+    world.deliver(1);
+    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    assert_eq!(world.receive().len(), room);
+    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    assert_eq!(world.receive().len(), 3);
+}
+
+#[test]
+fn a_pull_for_cold_extents_waits_for_all_of_them() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.pull(&[Run::new(250, 12)]);
+    world.deliver(0);
+    assert!(world.outbox.is_empty());
+    for _ in 0..2 {
+        assert!(world.outbox.is_empty());
+        let Ok(Job::Warm { pack, extent, shard: 0 }) = world.jobs.try_recv() else {
+            panic!("the shard asks for both extents");
+        };
+        pack.hot().insert(extent);
+        world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent });
+        world.shards[0].handle_wake(world.now, &mut world.outbox);
+    }
+    assert_eq!(world.receive(), [12 * PACKET_BYTES]);
+}
+
+#[test]
+fn an_extent_that_proves_rotten_while_a_pull_waits_is_answered_as_not_held() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.pull(&[Run::new(256, 4)]);
+    world.deliver(0);
+    world.pack.forsake(1);
+    world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent: 1 });
+    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    assert_eq!(world.receive(), [0]);
+    let lost = Event::Lost { stream: StreamId::ORIGINAL, runs: vec![Run::new(256, 4)], why: Loss::NotHeld };
+    assert!(std::iter::from_fn(|| world.client.poll_event()).any(|event| event == lost));
+}
+
+#[test]
+fn a_pull_that_the_helpers_have_no_room_for_is_answered_busy() {
+    let mut world = World::new(1);
+    world.pull(&[Run::new(0, 1)]);
+    world.deliver(0);
+    assert!(world.outbox.is_empty(), "the first waits");
+    world.pull(&[Run::new(256, 1)]);
+    world.deliver(0);
+    assert_eq!(world.receive(), [0]);
+    assert_eq!(world.client.capacity_chunks(world.now), 0, "the client holds back");
+    let just_before = world.now + BUSY_RETRY - Duration::from_millis(1);
+    assert_eq!(world.client.capacity_chunks(just_before), 0);
+    assert!(world.client.capacity_chunks(world.now + BUSY_RETRY) > 0);
+}
+
+#[test]
+fn a_pull_that_waited_too_long_is_answered_busy() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.pull(&[Run::new(0, 1)]);
+    world.deliver(0);
+    let overdue = world.now + PARKED_FOR_MAX;
+    assert!(world.shards[0].poll_timeout().is_some_and(|due| due <= overdue));
+    world.shards[0].handle_timeout(overdue - Duration::from_millis(1), &mut world.outbox);
+    assert!(world.outbox.is_empty());
+    world.shards[0].handle_timeout(overdue, &mut world.outbox);
+    assert_eq!(world.receive(), [0]);
+    assert!(world.shards[0].poll_timeout().is_none_or(|due| due > overdue));
+}
