@@ -9,6 +9,7 @@ use braidcast_client::profile::ProfileError;
 use braidcast_client::publish::PublishError;
 use braidcast_master::MasterError;
 
+use crate::dev::DevError;
 use crate::error::CliError;
 
 /// The text below `braidcast --help`.
@@ -72,7 +73,8 @@ pub(crate) fn of(error: &CliError) -> Code {
         CliError::Publish(error) | CliError::PublishSome { last: error, .. } => of_publish(error),
         CliError::Download(error) => of_download(error),
         CliError::Master(MasterError::Config(_)) => USAGE,
-        CliError::Master(_) | CliError::Server(_) | CliError::Dev(_) | CliError::Unhealthy(_) => OTHER,
+        CliError::Dev(error) => of_dev(error),
+        CliError::Master(_) | CliError::Server(_) | CliError::Unhealthy(_) => OTHER,
         CliError::Password(_) | CliError::NoHome | CliError::Runtime(_) => OTHER,
         CliError::Read { .. } | CliError::Output(_) => LOCAL_FILE,
         CliError::Interrupted => INTERRUPTED,
@@ -117,6 +119,23 @@ fn of_publish(error: &PublishError) -> Code {
         | PublishError::Seal { .. } => LOCAL_FILE,
         PublishError::Name { .. } => USAGE,
         PublishError::Control(error) => of_control(error),
+    }
+}
+
+fn of_dev(error: &DevError) -> Code {
+    match error {
+        DevError::Settings { .. } | DevError::NoSuchPart { .. } => USAGE,
+        DevError::State { .. } | DevError::Videos { .. } => LOCAL_FILE,
+        DevError::Running { .. }
+        | DevError::NotRunning { .. }
+        | DevError::NoPort
+        | DevError::PortTaken { .. }
+        | DevError::Spawn { .. }
+        | DevError::Failed { .. }
+        | DevError::Late { .. }
+        | DevError::NotListed { .. }
+        | DevError::Restart(_)
+        | DevError::NoRandomness => OTHER,
     }
 }
 

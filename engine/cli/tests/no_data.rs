@@ -12,8 +12,8 @@ use braidcast_media::AssetId;
 use braidcast_media::ticket::{SessionSecret, Ticket, TicketKey};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::support::{Dev, DevBuilder};
 use crate::support::wire::{End, HELLO_BYTES, Hello, PULL_BYTES, Pull, Session};
+use crate::support::{Dev, DevBuilder};
 
 /// How long silence must last to count as no answer: on loopback one takes well under a millisecond.
 const SILENCE: Duration = Duration::from_millis(700);
@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const DATA_BYTES: usize = 1_232;
 /// As many chunks as a PULL may ask for.
 const TRAIN_CHUNKS: u16 = 52;
+const TRAIN: usize = TRAIN_CHUNKS as usize;
 
 const FILM: &str = "film";
 const OTHER_FILM: &str = "another film";
@@ -99,7 +100,7 @@ fn an_expired_ticket_opens_no_session_and_ends_the_data_of_an_open_one() {
     let client = Client::of(&access);
     let session = client.greet(&access);
     let (heard, end) = client.ask(&session, 1, &access.train());
-    assert_eq!((heard.data, end.status), (TRAIN_CHUNKS.into(), OK), "it is good while it lasts");
+    assert_eq!((heard.data, end.status), (TRAIN, OK), "it is good while it lasts");
 
     // Expiry is counted in whole seconds: one more passes before it is surely over.
     std::thread::sleep((LIFETIME + Duration::from_secs(1)).saturating_sub(since.elapsed()));
@@ -124,11 +125,11 @@ fn a_replayed_pull_brings_one_train() {
     client.send(&pull);
     client.send(&pull);
     let heard = client.listen();
-    assert_eq!((heard.data, heard.ends.len()), (TRAIN_CHUNKS.into(), 1), "one train for two");
+    assert_eq!((heard.data, heard.ends.len()), (TRAIN, 1), "one train for two");
     client.send(&pull);
     assert_eq!(client.listen(), Heard::default(), "nor later");
     let (heard, end) = client.ask(&session, 2, &access.train());
-    assert_eq!((heard.data, end.status), (TRAIN_CHUNKS.into(), OK));
+    assert_eq!((heard.data, end.status), (TRAIN, OK));
 }
 
 #[test]
@@ -179,7 +180,7 @@ fn an_altered_pull_gets_no_answer_and_does_not_use_its_sequence_up() {
     assert_eq!(client.listen(), Heard::default());
     client.send(&pull);
     let heard = client.listen();
-    assert_eq!((heard.data, heard.ends.len()), (TRAIN_CHUNKS.into(), 1));
+    assert_eq!((heard.data, heard.ends.len()), (TRAIN, 1));
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn a_session_is_of_no_use_from_another_address() {
     let client = Client::of(&access);
     let session = client.greet(&access);
     let (heard, _) = client.ask(&session, 1, &access.train());
-    assert_eq!(heard.data, TRAIN_CHUNKS.into());
+    assert_eq!(heard.data, TRAIN);
 
     let moved = Client::of(&access);
     //= PROTOCOL U3: A server MUST send DATA only for a PULL that opens under an established session and arrives from that session's address pair.
@@ -200,7 +201,7 @@ fn a_session_is_of_no_use_from_another_address() {
     assert!(heard.bytes <= PULL_BYTES);
     assert_eq!(client.listen(), Heard::default(), "nor does it come to the old address");
     let (heard, end) = client.ask(&session, 2, &access.train());
-    assert_eq!((heard.data, end.status), (TRAIN_CHUNKS.into(), OK), "the sequence was not used up from afar");
+    assert_eq!((heard.data, end.status), (TRAIN, OK), "the sequence was not used up from afar");
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn an_address_that_never_saw_a_welcome_attracts_less_than_was_sent_in_its_name()
     //= PROTOCOL H4: A server MUST answer the same HELLO from the same address with the same WELCOME.
     assert_eq!(client.greet_with(&hello), welcome);
     let (heard, end) = client.ask(&session, 1, &access.train());
-    assert_eq!((heard.data, end.status), (TRAIN_CHUNKS.into(), OK));
+    assert_eq!((heard.data, end.status), (TRAIN, OK));
 }
 
 #[test]
@@ -242,7 +243,7 @@ fn a_client_that_stops_echoing_ends_gets_four_mebibytes_and_no_more() {
     let (client, session, sequence, newest) = exhaust(&access, &access.train(), bytes_max);
     let echoing = Pull { proof: newest, ..access.train() };
     let (heard, end) = client.ask(&session, sequence, &echoing);
-    assert_eq!((heard.data, end.status), (TRAIN_CHUNKS.into(), OK), "the newest proof opens the tap again");
+    assert_eq!((heard.data, end.status), (TRAIN, OK), "the newest proof opens the tap again");
 }
 
 #[test]
@@ -266,7 +267,7 @@ fn exhaust(access: &Access, pull: &Pull, bytes_max: usize) -> (Client, Session, 
         //= PROTOCOL U4: A server MUST NOT send more than the lesser of 4 MiB and one second at the session's rate beyond the newest proof that the client returned.
         assert!(bytes <= bytes_max, "{bytes}");
         if end.status == OK {
-            assert_eq!((heard.data, refused), (TRAIN_CHUNKS.into(), 0), "nothing once it was over the limit");
+            assert_eq!((heard.data, refused), (TRAIN, 0), "nothing once it was over the limit");
             continue;
         }
         //= PROTOCOL U5: A server MUST answer a PULL that would exceed that bound with an END of status OVER_LIMIT and no DATA.
@@ -275,7 +276,7 @@ fn exhaust(access: &Access, pull: &Pull, bytes_max: usize) -> (Client, Session, 
         assert!(heard.bytes <= PULL_BYTES);
         refused += 1;
     }
-    assert!(bytes + usize::from(TRAIN_CHUNKS) * DATA_BYTES > bytes_max, "all that the bound allows: {bytes}");
+    assert!(bytes + TRAIN * DATA_BYTES > bytes_max, "all that the bound allows: {bytes}");
     (client, session, sequence, newest)
 }
 
@@ -309,7 +310,7 @@ fn a_pull_beyond_the_limits_is_malformed() {
     }
     let runs: Vec<(u32, u16)> = (0..8).map(|run| (run * 10, if run < 4 { 6 } else { 7 })).collect();
     let (heard, end) = client.ask(&session, 10, &Pull { runs, ..access.train() });
-    assert_eq!((heard.data, end.status), (TRAIN_CHUNKS.into(), OK), "eight runs of together 52 chunks are lawful");
+    assert_eq!((heard.data, end.status), (TRAIN, OK), "eight runs of together 52 chunks are lawful");
 }
 
 /// Two servers that hold two films.
@@ -333,7 +334,7 @@ fn assert_served(access: &Access) {
     let client = Client::of(access);
     let session = client.greet(access);
     let (heard, end) = client.ask(&session, 1, &access.train());
-    assert_eq!((heard.data, end.status, end.sent_chunks), (TRAIN_CHUNKS.into(), OK, TRAIN_CHUNKS));
+    assert_eq!((heard.data, end.status, end.sent_chunks), (TRAIN, OK, TRAIN_CHUNKS));
 }
 
 /// A socket, and the server that it talks to.

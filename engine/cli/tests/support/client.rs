@@ -105,9 +105,8 @@ impl Client {
                 let servers = control.list_servers().await.expect("the master lists servers");
                 let listed: Vec<&ServerStatus> = servers.iter().filter(|server| server.listed).collect();
                 if listed.iter().all(|server| Duration::from_millis(server.heartbeat_age_ms) < called.elapsed()) {
-                    let counter = |server: &&ServerStatus| {
-                        (server.address.parse().expect("an address"), server.sent_bytes)
-                    };
+                    let counter =
+                        |server: &&ServerStatus| (server.address.parse().expect("an address"), server.sent_bytes);
                     return listed.iter().map(counter).collect();
                 }
                 tokio::time::sleep(HEARTBEAT_POLL).await;

@@ -26,7 +26,8 @@ impl Cluster {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (state, password) = (dir.path().join("master"), dir.path().join("admin-password"));
         std::fs::write(&password, PASSWORD).expect("writable");
-        let mut arguments: Vec<OsString> = ["master", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
+        let mut arguments: Vec<OsString> =
+            ["master", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
         arguments.extend(["--state".into(), state.clone().into(), "--bootstrap-admin".into(), ADMIN.into()]);
         arguments.extend(["--bootstrap-password-file".into(), password.into()]);
         arguments.extend(flags.iter().map(OsString::from));
@@ -46,7 +47,8 @@ impl Cluster {
     /// Starts `braidcast serve FLAGS` on a free port of loopback, and gives its address. It may take a moment until
     /// the master lists it: [`Cluster::wait_listed`].
     pub(crate) fn add_server(&mut self, flags: &[&str]) -> SocketAddr {
-        let mut arguments: Vec<OsString> = ["serve", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
+        let mut arguments: Vec<OsString> =
+            ["serve", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
         let state = self.dir.path().join(format!("server-{}", self.servers.len() + 1));
         arguments.extend(["--master".into(), self.master_address.to_string().into(), "--state".into(), state.into()]);
         arguments.extend(["--ca".into(), self.path("master/ca.pem").into()]);

@@ -166,7 +166,13 @@ impl Dev {
 
     fn restart(&self, argument: &str, prefix: &str) -> Part {
         let state = self.state();
-        let mut restart = Process::start(["dev".as_ref(), "--restart".as_ref(), argument.as_ref(), "--state".as_ref(), state.as_os_str()]);
+        let mut restart = Process::start([
+            "dev".as_ref(),
+            "--restart".as_ref(),
+            argument.as_ref(),
+            "--state".as_ref(),
+            state.as_os_str(),
+        ]);
         let status = restart.wait();
         assert!(status.success(), "{status}: {}", restart.stderr());
         part(&restart.wait_line(prefix))
@@ -197,9 +203,9 @@ fn list(folder: &Path) -> Vec<PathBuf> {
 
 /// Reads `PID ADDRESS`.
 fn part(text: &str) -> Part {
-    let parsed = text.split_once(' ').and_then(|(pid, address)| {
-        Some(Part { pid: pid.parse().ok()?, address: address.trim_end().parse().ok()? })
-    });
+    let parsed = text
+        .split_once(' ')
+        .and_then(|(pid, address)| Some(Part { pid: pid.parse().ok()?, address: address.trim_end().parse().ok()? }));
     parsed.unwrap_or_else(|| panic!("{text:?} is not `PID ADDRESS`"))
 }
 

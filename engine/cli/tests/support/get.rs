@@ -84,8 +84,7 @@ impl Get {
     /// Starts it.
     pub(crate) fn start(self) -> Running {
         let started = Instant::now();
-        let process =
-            if self.piped { Process::start_piped(self.arguments) } else { Process::start(self.arguments) };
+        let process = if self.piped { Process::start_piped(self.arguments) } else { Process::start(self.arguments) };
         let pid = process.pid();
         let peak = std::thread::spawn(move || {
             let mut peak = 0;

@@ -185,8 +185,8 @@ impl Lane {
             return;
         }
         let faults = path.faults;
-        let [lost, doubled, reordered, corrupted] =
-            [faults.lost, faults.doubled, faults.reordered, faults.corrupted].map(|share| self.random.below(1_000) < share);
+        let [lost, doubled, reordered, corrupted] = [faults.lost, faults.doubled, faults.reordered, faults.corrupted]
+            .map(|share| self.random.below(1_000) < share);
         if lost || doubled || reordered || corrupted {
             path.faults_made.fetch_add(1, Ordering::Relaxed);
         }

@@ -33,7 +33,8 @@ impl Hello {
         packet[38..38 + ticket.len()].copy_from_slice(ticket);
         let okm = extract(&[], secret);
         let key = okm.expand(&[b"braidcast 1 hello"], hmac::HMAC_SHA256).map(hmac::Key::from).expect("32 bytes");
-        packet[PROOF_AT..].copy_from_slice(&hmac::sign(&key, &packet[..PROOF_AT]).as_ref()[..16]);
+        let (said, proof) = packet.split_at_mut(PROOF_AT);
+        proof.copy_from_slice(&hmac::sign(&key, said).as_ref()[..16]);
         Self { packet, secret: *secret }
     }
 

@@ -91,7 +91,9 @@ impl Drive {
         }
         tracing::info!(server = %source.address, reason, "source failed");
         source.on_failed(now, reason);
-        self.report(now, number, kind);
+        if source.is_first_failure() {
+            self.report(now, number, kind);
+        }
         self.after_failure(now, number);
     }
 

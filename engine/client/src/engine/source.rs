@@ -151,6 +151,11 @@ impl Source {
         self.puller.abandon(now);
     }
 
+    /// Whether it was of use until it failed; the master has heard of all failures since.
+    pub(super) fn is_first_failure(&self) -> bool {
+        self.failures == 1
+    }
+
     /// The source lies.
     pub(super) fn ban(&mut self, now: Instant, reason: String) {
         self.ever_failed = true;

@@ -160,8 +160,9 @@ async fn an_upload_that_breaks_off_leaves_no_trace() {
         }
         eventually("the upload has begun", async || (!master.origin_files().is_empty()).then_some(())).await;
         call.abort();
-        drop(sender);
         assert_no_trace(&master).await;
+        // Only now: before, it would have ended the stream as a whole upload does.
+        drop(sender);
         let retry = master.upload(&token, upload.parts()).await.expect_err("an attempt is good for one upload");
         assert_eq!(retry.code(), Code::FailedPrecondition);
     }
