@@ -58,7 +58,7 @@ pub struct Published {
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// It cannot be opened or read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {source}; {}", remedy(source))]
     Read {
         /// Which file.
         path: PathBuf,
@@ -110,13 +110,14 @@ pub async fn publish_file(
     options: &PublishOptions,
     progress: impl FnMut(PublishProgress) + Send + 'static,
 ) -> Result<Published, PublishError> {
-    let name = match &options.name {
-        Some(name) => name.clone(),
-        None => file_name(path)?,
-    };
     let source = {
         let path = path.to_owned();
         blocking(move || Source::open(path)).await?
+    };
+    // After opening: of what is no file, `..` say, that is to be told and not that it has no name.
+    let name = match &options.name {
+        Some(name) => name.clone(),
+        None => file_name(path)?,
     };
     let bytes = source.before.bytes;
     let begun = control
@@ -146,6 +147,14 @@ pub async fn publish_file(
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let outcome = tokio::task::spawn_blocking(work).await;
     outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "is the path right?",
+        io::ErrorKind::PermissionDenied => "give this user the right to read it",
+        _ => "is its disk sound?",
+    }
 }
 
 fn file_name(path: &Path) -> Result<String, PublishError> {

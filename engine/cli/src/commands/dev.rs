@@ -9,7 +9,6 @@ use crate::dev::{self, Options, Part};
 use crate::error::CliError;
 use crate::output;
 use crate::parent::ParentArg;
-use crate::parent::ParentArg;
 
 const SERVERS_DEFAULT: usize = 3;
 const SERVERS_MAX: u16 = 64;
@@ -61,7 +60,6 @@ pub(crate) async fn run(args: DevArgs, log: Option<String>) -> Result<(), CliErr
         return output::print(&format!("{line}\n"));
     }
     let Some(dir) = args.dir else { unreachable!("clap demands a folder where nothing is restarted") };
-    args.parent.watch().map_err(CliError::Runtime)?;
     let log_flag = || log.iter().flat_map(|filter| ["--log".into(), filter.into()]);
     let mut master_flags: Vec<OsString> = log_flag().collect();
     let mut server_flags: Vec<OsString> = log_flag().collect();

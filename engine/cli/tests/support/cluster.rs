@@ -1,6 +1,6 @@
 //! A master and servers that are started one by one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use braidcast_client::profile::Credential;
 use braidcast_client::{Profile, Secret};
 use tempfile::TempDir;
 
-use super::{Client, Process, eventually};
+use super::{Client, Process, braidcast, eventually};
 
 /// A master, and as many servers as are added, each on loopback and with flags of its own. All end when this is
 /// dropped.
@@ -23,6 +23,11 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts `braidcast master FLAGS` with the account `admin`.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_in(&[], flags)
+    }
+
+    /// The same, with these environment variables.
+    pub(crate) fn start_in(environment: &[(&str, &OsStr)], flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (state, password) = (dir.path().join("master"), dir.path().join("admin-password"));
         std::fs::write(&password, PASSWORD).expect("writable");
@@ -31,7 +36,9 @@ impl Cluster {
         arguments.extend(["--state".into(), state.clone().into(), "--bootstrap-admin".into(), ADMIN.into()]);
         arguments.extend(["--bootstrap-password-file".into(), password.into()]);
         arguments.extend(flags.iter().map(OsString::from));
-        let mut master = Process::start(arguments);
+        let mut master = braidcast(arguments);
+        master.envs(environment.iter().copied());
+        let mut master = Process::spawn(master, false);
         let master_address = master.wait_line("master listening ").parse().expect("an address");
         let profile = Profile {
             path: dir.path().join("profile.toml"),
@@ -47,6 +54,11 @@ impl Cluster {
     /// Starts `braidcast serve FLAGS` on a free port of loopback, and gives its address. It may take a moment until
     /// the master lists it: [`Cluster::wait_listed`].
     pub(crate) fn add_server(&mut self, flags: &[&str]) -> SocketAddr {
+        self.add_server_in(&[], flags)
+    }
+
+    /// The same, with these environment variables.
+    pub(crate) fn add_server_in(&mut self, environment: &[(&str, &OsStr)], flags: &[&str]) -> SocketAddr {
         let mut arguments: Vec<OsString> =
             ["serve", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
         let state = self.dir.path().join(format!("server-{}", self.servers.len() + 1));
@@ -54,7 +66,9 @@ impl Cluster {
         arguments.extend(["--ca".into(), self.path("master/ca.pem").into()]);
         arguments.extend(["--join-token-file".into(), self.path("master/join-token").into()]);
         arguments.extend(flags.iter().map(OsString::from));
-        let mut server = Process::start(arguments);
+        let mut server = braidcast(arguments);
+        server.envs(environment.iter().copied());
+        let mut server = Process::spawn(server, false);
         let line = server.wait_line("serve listening ");
         self.servers.push(server);
         let address = line.split(' ').next().and_then(|address| address.parse().ok());

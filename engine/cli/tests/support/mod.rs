@@ -36,7 +36,7 @@ pub(crate) use dev::{Dev, DevBuilder, Part};
 pub(crate) use films::{Film, sha256_of, sha256_of_file, write_film};
 pub(crate) use get::{Ended, Get, Report, Running, SourceReport};
 pub(crate) use memory::{anonymous_kib, peak_rss_kib};
-pub(crate) use process::Process;
+pub(crate) use process::{Process, braidcast};
 pub(crate) use skip::skip;
 pub(crate) use slow_reader::SlowReader;
 

@@ -45,6 +45,19 @@ async fn a_server_whose_clock_is_off_joins_once_the_master_accepts_it() {
     server.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_refused_for_good_later_says_so() {
+    let master = Master::start().await;
+    master.refuse_joins(Some(Status::failed_precondition("your clock is 600 s behind")));
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut server = Server::start(rig::config(&master, &dir)).await.expect("comes up all the same");
+    master.refuse_joins(Some(Status::unauthenticated("the join token was replaced")));
+    let failed = tokio::time::timeout(Duration::from_secs(30), server.failed()).await.expect("the server gives up");
+    assert!(matches!(failed, ServerError::Refused { .. }), "{failed:?}");
+    assert!(failed.to_string().contains("the join token was replaced"), "{failed}");
+    server.shutdown().await;
+}
+
 /// An address at which nobody listens at present.
 fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");

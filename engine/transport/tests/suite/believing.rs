@@ -17,6 +17,10 @@ fn lost(runs: &[Run], why: Loss) -> Event {
     Event::Lost { stream: StreamId::ORIGINAL, runs: runs.to_vec(), why }
 }
 
+fn rejected(chunk: u32) -> Arrival {
+    Arrival::Rejected { stream: StreamId::ORIGINAL, chunk: ChunkNo(chunk) }
+}
+
 //= PROTOCOL W1: A client MUST ignore a WELCOME that does not echo its client random or does not open.
 #[test]
 fn only_the_welcome_of_its_own_hello_opens_a_session() {
@@ -149,12 +153,12 @@ fn an_altered_chunk_stays_missing() {
     for at in [16, 700, 1_215, 1_216, 1_231, 3, 8] {
         let mut altered = good.clone();
         altered[at] ^= 1;
-        assert_eq!(client.data(&altered), Arrival::Rejected { chunk: ChunkNo(10) }, "byte {at}");
+        assert_eq!(client.data(&altered), rejected(10), "byte {at}");
     }
     // A good packet under another name.
     let mut renamed = client.packet(11);
     renamed[4..8].copy_from_slice(&10_u32.to_be_bytes());
-    assert_eq!(client.data(&renamed), Arrival::Rejected { chunk: ChunkNo(10) });
+    assert_eq!(client.data(&renamed), rejected(10));
     assert_eq!(client.puller.counters().rejected, 8);
     client.arrive(10..11);
 }
@@ -169,7 +173,7 @@ fn a_chunk_of_another_length_is_damaged_though_it_opens() {
     let plain = [7; 1_200];
     for (chunk, bytes) in [(999, 1_199), (1_000, 1_200), (1_000, 2)] {
         sealer.seal(StreamId::ORIGINAL, ChunkNo(chunk), &plain[..bytes], &mut packet);
-        assert_eq!(client.data(&packet), Arrival::Rejected { chunk: ChunkNo(chunk) }, "{bytes} bytes");
+        assert_eq!(client.data(&packet), rejected(chunk), "{bytes} bytes");
     }
     client.arrive(999..1_001);
 }
@@ -183,7 +187,7 @@ fn chunks_of_other_assets_and_streams_are_not_taken() {
         Sealer::new(&content_key(), asset).seal(StreamId(stream), ChunkNo(0), &[7; 1_200], packet);
     };
     seal(OTHER_ASSET, 0, &mut packet);
-    assert_eq!(client.data(&packet), Arrival::Rejected { chunk: ChunkNo(0) });
+    assert_eq!(client.data(&packet), rejected(0));
     seal(ASSET, 3, &mut packet);
     assert_eq!(client.data(&packet), Arrival::Unwanted);
 }

@@ -299,9 +299,10 @@ impl Film {
         let mut runs = Runs::new();
         for _ in 0..chunks {
             let Some(&next) = self.wanted.first() else { break };
+            let is_full = runs.len() == runs_max;
             match runs.last_mut() {
                 Some(run) if run.end() == u64::from(next) => run.count += 1,
-                _ if runs.len() == runs_max => break,
+                _ if is_full => break,
                 _ => runs.push(Run::new(next, 1)),
             }
             self.wanted.remove(&next);
