@@ -32,6 +32,11 @@ pub const CHUNKS_PER_PULL_MAX: u16 = 52;
 pub const RUNS_PER_PULL_MAX: usize = 8;
 /// Most bytes that a server sends beyond the newest proof of receipt.
 pub const UNPROVEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes that a server sends beyond the newest proof to a session with this rate in KiB/s (0 = not limited).
+pub const fn unproven_bytes_max(rate_kib_s: u32) -> u64 {
+    let second = rate_kib_s as u64 * 1024;
+    if rate_kib_s == 0 || second > UNPROVEN_BYTES_MAX { UNPROVEN_BYTES_MAX } else { second }
+}
 /// Sequences that a server remembers to tell a replay.
 pub const REPLAY_WINDOW: u32 = 1_024;
 /// PULLs that a session may have unanswered.

@@ -1,7 +1,9 @@
 //! The client's side of one server: greets it, asks it for chunks, and finds out what will not come.
 
+mod answers;
 mod connection;
 mod outstanding;
+mod pace;
 mod rtt;
 
 use std::collections::VecDeque;
@@ -13,9 +15,9 @@ use braidcast_media::ticket::SessionSecret;
 use braidcast_media::{ChunkNo, Opener, Run, StreamId};
 
 use crate::congestion::Congestion;
-use crate::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX, UNPROVEN_BYTES_MAX};
-use crate::packet::{self, End, Kind, Pull, Runs, SmallPacket, Status};
-use connection::{Connection, Greeted};
+use crate::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX, unproven_bytes_max};
+use crate::packet::{Kind, Pull, Runs, SmallPacket};
+use connection::Connection;
 use outstanding::{Outstanding, Phase};
 use rtt::Rtt;
 
@@ -46,7 +48,7 @@ pub enum Loss {
     Data,
     /// The server has not seen the PULL.
     Pull,
-    /// The source was silent for too long.
+    /// No answer came in time.
     Timeout,
     /// The server does not hold them.
     NotHeld,
@@ -65,7 +67,7 @@ pub enum Failure {
     OtherVersions(Vec<u8>),
     /// It does not serve this asset to this ticket.
     UnknownAsset,
-    /// It calls a PULL malformed that is not.
+    /// It calls a PULL malformed that is not, or grants a session under which nothing may be asked for.
     Misbehaves,
 }
 
@@ -142,8 +144,6 @@ pub struct Puller {
 const TIMEOUTS_MAX: u32 = 3;
 /// PULLs that were given up and whose chunks are still taken.
 const LATE_MAX: usize = 64;
-/// A PULL so many sequences below one that was seen was lost, not overtaken (RFC 5681's three duplicate ACKs).
-const OVERTAKEN_MAX: u32 = 3;
 
 impl Puller {
     /// A source of the asset that `opener` opens. [`Puller::greet`] comes next.
@@ -181,15 +181,19 @@ impl Puller {
     /// Chunks that may be asked for now.
     pub fn capacity_chunks(&self, now: Instant) -> u32 {
         let Some(open) = &self.connection.current else { return 0 };
-        let unanswered = self.pulls.len() >= usize::from(open.session.limits.pulls_unanswered);
-        if unanswered || self.busy_until.is_some_and(|until| now < until) || open.next_sequence == u32::MAX {
+        let limits = &open.session.limits;
+        let unanswered = self.pulls.len() >= usize::from(limits.pulls_unanswered);
+        let busy = self.busy_until.is_some_and(|until| now < until);
+        if unanswered || busy || open.expired || open.next_sequence == u32::MAX {
             return 0;
         }
-        let mut window = self.congestion.window_bytes().min(UNPROVEN_BYTES_MAX / 2) / PACKET_BYTES as u64;
+        let in_flight_max = in_flight_bytes_max(limits.rate_kib_s);
+        let mut window = self.congestion.window_bytes().min(in_flight_max) / PACKET_BYTES as u64;
         if self.timeouts > 0 {
             window = window.min(CHUNKS_PER_PULL_MAX.into());
         }
-        u32::try_from(window).unwrap_or(u32::MAX).saturating_sub(self.in_flight_chunks)
+        let room = u32::try_from(window).unwrap_or(u32::MAX).saturating_sub(self.in_flight_chunks);
+        open.pace.as_ref().map_or(room, |pace| room.min(pace.chunks(now)))
     }
 
     /// Most chunks and runs that one [`Puller::pull`] takes.
@@ -203,14 +207,18 @@ impl Puller {
     /// Asks for chunks.
     ///
     /// # Panics
-    /// If no session is open, or `runs` are none or beyond [`Puller::pull_limits`].
+    /// If no session is open, or `runs` are none, hold an empty one or are beyond [`Puller::pull_limits`].
     pub fn pull(&mut self, now: Instant, stream: StreamId, runs: Runs) {
         let (chunks_max, runs_max) = self.pull_limits();
         let chunks: u32 = runs.iter().map(|run| u32::from(run.count)).sum();
         assert!((1..=u32::from(chunks_max)).contains(&chunks) && runs.len() <= runs_max);
+        assert!(runs.iter().all(|run| run.count > 0), "a server refuses empty runs");
         let open = self.connection.current.as_mut().expect("the limits of an open session were met");
         let sequence = open.next_sequence;
         open.next_sequence += 1;
+        if let Some(pace) = &mut open.pace {
+            pace.spend(now, chunks);
+        }
         let pull = Pull { asset: self.opener.asset(), stream, rate_kib_s: 0, proof: open.proof, runs: runs.clone() };
         self.out.push_back(pull.seal(open.session.handle, sequence, &open.session.keys.client));
         self.pulls.push_back(Outstanding::new(open.tag(), sequence, stream, runs, now));
@@ -283,7 +291,7 @@ impl Puller {
     pub fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
         match Kind::of(datagram) {
             Some(Kind::Welcome) => {
-                let greeted = self.connection.handle_welcome(datagram);
+                let greeted = self.connection.handle_welcome(now, datagram);
                 self.on_greeted(now, greeted);
             }
             Some(Kind::End) => self.handle_end(now, datagram),
@@ -303,7 +311,9 @@ impl Puller {
             Phase::Closing(at, _) => Some(at),
             Phase::Waiting => None,
         });
-        [silence, self.connection.poll_timeout(), self.busy_until].into_iter().flatten().chain(closing).min()
+        let paced = self.connection.current.as_ref().and_then(|open| open.pace.as_ref()?.ready_at());
+        let single = [silence, self.connection.poll_timeout(), self.busy_until, paced];
+        single.into_iter().flatten().chain(closing).min()
     }
 
     /// Gives up what is overdue.
@@ -311,8 +321,11 @@ impl Puller {
         if self.busy_until.is_some_and(|until| until <= now) {
             self.busy_until = None;
         }
-        if self.connection.has_failed(now) && !self.is_open() {
-            self.events.push_back(Event::Failed(Failure::Unanswered));
+        if let Some(pace) = self.connection.current.as_mut().and_then(|open| open.pace.as_mut()) {
+            pace.refill(now);
+        }
+        if self.connection.has_failed(now) && !self.connection.is_usable() {
+            self.fail(now, Failure::Unanswered);
         }
         let silent = self.silence_deadline().is_some_and(|deadline| deadline <= now);
         let mut index = 0;
@@ -357,133 +370,6 @@ impl Puller {
     /// What was counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    fn handle_end(&mut self, now: Instant, datagram: &[u8]) {
-        let Some(end) = self.open_end(datagram) else {
-            self.counters.dropped += 1;
-            return;
-        };
-        let tag = End::clear(datagram).map_or(0, |(tag, _)| tag);
-        self.heard(now);
-        self.close_older(now, tag, &end);
-        let Some(index) = self.position(tag, end.sequence) else { return };
-        let pull = &mut self.pulls[index];
-        let answered = pull.first_data_at.unwrap_or(now);
-        let held = Duration::from_micros(end.held_us.into());
-        let sample = answered.duration_since(pull.sent_at).checked_sub(held);
-        match end.status {
-            Status::Ok | Status::NotHeld => self.on_answered(now, index, &end, sample),
-            Status::Busy | Status::OverLimit => {
-                if end.status == Status::Busy {
-                    self.busy_until = Some(now + Duration::from_millis(end.retry_after_ms.max(1).into()));
-                }
-                self.give_up(now, index, Loss::Refused);
-            }
-            Status::Expired => {
-                self.give_up(now, index, Loss::Refused);
-                if !self.connection.is_greeting() {
-                    self.events.push_back(Event::TicketExpired);
-                }
-            }
-            Status::UnknownAsset => self.fail(now, Failure::UnknownAsset),
-            Status::Malformed => self.fail(now, Failure::Misbehaves),
-        }
-    }
-
-    fn open_end(&mut self, datagram: &[u8]) -> Option<End> {
-        let (tag, counter) = End::clear(datagram)?;
-        let open = self.connection.by_tag(tag)?;
-        let end = End::open(datagram, counter, &open.session.keys.server)?;
-        let newest = counter > open.ends.highest();
-        //= PROTOCOL E4: A client MUST drop an END whose counter it has seen or whose sequence it does not wait for.
-        if !open.ends.accept(counter) {
-            return None;
-        }
-        if newest {
-            open.proof = end.proof;
-        }
-        Some(end)
-    }
-
-    fn on_answered(&mut self, now: Instant, index: usize, end: &End, sample: Option<Duration>) {
-        let pull = &mut self.pulls[index];
-        let not_held: Vec<Run> = match end.status {
-            Status::NotHeld => pull.missing_runs(),
-            _ => end.not_held.to_vec(),
-        };
-        let stream = pull.stream;
-        let struck: u32 = not_held.iter().map(|run| pull.strike(*run)).sum();
-        self.in_flight_chunks -= struck;
-        if struck > 0 {
-            self.events.push_back(Event::Lost { stream, runs: not_held, why: Loss::NotHeld });
-        }
-        if let Some(rtt) = sample {
-            self.rtt.sample(rtt);
-        }
-        let pull = &mut self.pulls[index];
-        self.congestion.on_delivered(now, u64::from(end.sent_chunks) * PACKET_BYTES as u64, sample);
-        if pull.is_complete() {
-            self.remove(index);
-        } else {
-            //= PROTOCOL E2: A client MUST charge a source with loss or damage only on the word of an END of that source or on a time-out of its own.
-            pull.phase = Phase::Closing(now + self.rtt.reordering(), Loss::Data);
-        }
-    }
-
-    /// Draws conclusions for older PULLs from what a later END says of them.
-    fn close_older(&mut self, now: Instant, tag: u32, end: &End) {
-        let (reordering, timeout) = (self.rtt.reordering(), self.rtt.timeout(0));
-        let mut index = 0;
-        while index < self.pulls.len() {
-            let pull = &mut self.pulls[index];
-            let below = end.highest.checked_sub(pull.sequence).filter(|below| (1..=64).contains(below));
-            let waits = pull.session == tag && pull.phase == Phase::Waiting;
-            let Some(below) = below.filter(|_| waits) else {
-                index += 1;
-                continue;
-            };
-            let seen = end.seen >> (below - 1) & 1 == 1;
-            if seen && pull.sequence < end.sequence {
-                // Its own END was lost, or its chunks were cold and come later.
-                if pull.is_complete() {
-                    self.remove(index);
-                    continue;
-                }
-                pull.phase = Phase::Closing(now + timeout, Loss::Data);
-            } else if !seen && below < OVERTAKEN_MAX {
-                pull.phase = Phase::Closing(now + reordering, Loss::Pull);
-            } else if !seen {
-                //= PROTOCOL E3: A client MUST treat an unseen sequence below `highest`, within the bitmap, as a lost PULL and pull its chunks again.
-                self.give_up(now, index, Loss::Pull);
-                continue;
-            }
-            index += 1;
-        }
-    }
-
-    fn handle_reset(&mut self, now: Instant, datagram: &[u8]) {
-        let Some((handle, sequence)) = packet::handle_and_sequence(datagram) else { return };
-        let current = self.connection.current.as_ref().filter(|open| open.session.handle == handle);
-        if current.is_none_or(|open| self.position(open.tag(), sequence).is_none()) {
-            self.counters.dropped += 1;
-            return;
-        }
-        self.connection.handle_reset(now);
-    }
-
-    fn on_greeted(&mut self, now: Instant, greeted: Greeted) {
-        match greeted {
-            Greeted::Opened { lost } => {
-                self.heard(now);
-                if lost {
-                    self.abandon(now);
-                }
-                self.events.push_back(Event::Opened);
-            }
-            Greeted::OtherVersions(versions) => self.fail(now, Failure::OtherVersions(versions)),
-            Greeted::Nothing => self.counters.dropped += 1,
-        }
     }
 
     fn fail(&mut self, now: Instant, failure: Failure) {
@@ -553,6 +439,12 @@ impl Puller {
         }
         self.pulls.remove(index)
     }
+}
+
+/// Bytes that may be in flight to a server that grants this rate: half of what it sends beyond the newest proof,
+/// because ENDs can be lost, and never less than a train.
+fn in_flight_bytes_max(rate_kib_s: u32) -> u64 {
+    (unproven_bytes_max(rate_kib_s) / 2).max(u64::from(CHUNKS_PER_PULL_MAX) * PACKET_BYTES as u64)
 }
 
 /// Where a chunk was found.

@@ -47,7 +47,7 @@ impl ReplayWindow {
     }
 
     fn is_new(&self, counter: u64) -> bool {
-        if counter == 0 || counter + u64::from(REPLAY_WINDOW) <= self.highest {
+        if counter == 0 || counter <= self.highest.saturating_sub(u64::from(REPLAY_WINDOW)) {
             return false;
         }
         counter > self.highest || !self.contains(counter)

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::packet::{self, Kind, Limits, SmallPacket, Status};
 pub use crate::packet::{Runs, SmallPacket as EndPacket};
 use crate::seeded::Seeded;
-use greeting::{HalfOpen, TicketTag};
+use greeting::{HalfOpen, HelloTag, TicketTag};
 use session::Session;
 
 /// Both clocks, as the caller reads them.
@@ -140,6 +140,8 @@ pub struct Responder {
     random: Seeded,
     mac_key: [u8; 32],
     sessions: HashMap<u64, Session>,
+    /// The session that each HELLO opened, for as long as it lives.
+    by_hello: HashMap<HelloTag, u64>,
     half_open: HalfOpen,
     sessions_of_ticket: HashMap<TicketTag, u16>,
     hints: HintBudget,
@@ -153,19 +155,22 @@ impl Responder {
     pub fn new(config: ResponderConfig, seed: [u8; 32], keys: Vec<Arc<TicketKey>>) -> Self {
         let mut random = Seeded::new(seed);
         let mac_key = random.draw();
-        Self {
+        let mut responder = Self {
             half_open: HalfOpen::new(config.half_open_max),
             config,
-            keys,
+            keys: Vec::new(),
             random,
             mac_key,
             sessions: HashMap::new(),
+            by_hello: HashMap::new(),
             sessions_of_ticket: HashMap::new(),
             hints: HintBudget::default(),
             epoch: None,
             swept_at: None,
             counters: Counters::default(),
-        }
+        };
+        responder.set_ticket_keys(keys);
+        responder
     }
 
     /// Replaces the ticket keys: the current one, then the previous one. Others are ignored.
@@ -192,7 +197,7 @@ impl Responder {
     pub fn answer(&mut self, now: Now, request: &Request, outcome: &Outcome<'_>) -> Option<EndPacket> {
         let epoch = *self.epoch.get_or_insert(now.instant);
         let session = self.sessions.get_mut(&request.handle)?;
-        session.release(request.chunks(), outcome.sent_chunks);
+        session.release(request.chunks(), outcome);
         Some(session.end(now.instant, epoch, &self.mac_key, request, outcome))
     }
 
@@ -204,14 +209,11 @@ impl Responder {
     /// Forgets sessions that were silent for [`limits::SESSION_IDLE`].
     pub fn handle_timeout(&mut self, now: Now) {
         self.swept_at = Some(now.instant);
-        let of_ticket = &mut self.sessions_of_ticket;
-        self.sessions.retain(|_, session| {
-            let keep = !session.is_idle(now.instant);
-            if !keep {
-                greeting::release_ticket(of_ticket, session.ticket_tag());
-            }
-            keep
-        });
+        let idle = self.sessions.iter().filter(|(_, session)| session.is_idle(now.instant)).map(|(handle, _)| *handle);
+        for handle in idle.collect::<Vec<_>>() {
+            self.forget(handle);
+        }
+        self.half_open.retain(|handle| self.sessions.contains_key(&handle));
     }
 
     /// How many sessions there are, half-open ones included.
@@ -284,7 +286,6 @@ impl Responder {
             server_limited: true,
         };
         let epoch = *self.epoch.get_or_insert(now.instant);
-        //= PROTOCOL E1: An END MUST NOT exceed the size of its PULL unless it is covered by the bound of U4.
         Some(Action::Send(session.end(now.instant, epoch, &self.mac_key, &request, &outcome)))
     }
 

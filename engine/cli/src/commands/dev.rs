@@ -48,6 +48,9 @@ pub(crate) struct DevArgs {
     /// Threads of each server; 0 means one per core
     #[arg(long, value_name = "N", default_value_t = 1)]
     shards: u8,
+    /// Most that one session with a server may take, in KiB/s; 0 means no limit
+    #[arg(long, value_name = "KIB_S", default_value_t = 0)]
+    rate: u32,
     #[command(flatten)]
     parent: ParentArg,
 }
@@ -66,6 +69,7 @@ pub(crate) async fn run(args: DevArgs, log: Option<String>) -> Result<(), CliErr
     master_flags.extend(args.ticket_lifetime.into_iter().flat_map(|time| ["--ticket-lifetime".into(), time]));
     server_flags.extend(args.clock_skew.into_iter().flat_map(|time| ["--clock-skew".into(), time]));
     server_flags.extend(["--io".into(), args.io, "--shards".into(), args.shards.to_string().into()]);
+    server_flags.extend(["--rate".into(), args.rate.to_string().into()]);
     dev::run(Options {
         dir,
         servers: args.servers.map(usize::from),

@@ -20,7 +20,7 @@ use super::{DevError, Part};
 /// A part says that it is ready within this; the master may have a database to recover.
 const READY_WAIT: Duration = Duration::from_secs(30);
 /// A part that was asked to end and has not after this is killed. All must end within 5 s.
-const END_WAIT: Duration = Duration::from_secs(3);
+const END_WAIT: Duration = Duration::from_secs(2);
 /// Read from the end of a log to find a part's last words.
 const LAST_WORDS_BYTES: usize = 4_096;
 

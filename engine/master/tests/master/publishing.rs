@@ -160,6 +160,7 @@ async fn an_upload_that_breaks_off_leaves_no_trace() {
         }
         eventually("the upload has begun", async || (!master.origin_files().is_empty()).then_some(())).await;
         call.abort();
+        eprintln!("sent {sent} of {}: {:?} {:?}", parts.len(), master.origin_files(), master.videos().await);
         assert_no_trace(&master).await;
         // Only now: before, it would have ended the stream as a whole upload does.
         drop(sender);

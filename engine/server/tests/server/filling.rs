@@ -13,21 +13,12 @@ use braidcast_proto::v1::{DropOrder, HoldOrder, VerifyOrder};
 
 use crate::asset::Film;
 use crate::master::Master;
-use crate::rig::Rig;
+use crate::rig::{Rig, appears};
 
 const EXTENT: u64 = SEALED_EXTENT_BYTES as u64;
 
 fn verify(film: &Film, extents: &[u64]) -> Order {
     Order::Verify(VerifyOrder { asset: film.id.0, stream: 0, extents: extents.to_vec() })
-}
-
-/// Waits for a pack to get its name, which is a moment after its last extent is held.
-async fn appears(path: &Path) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !path.exists() {
-        assert!(Instant::now() < until, "{} appears", path.display());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

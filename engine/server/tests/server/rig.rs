@@ -1,7 +1,8 @@
 //! A server, its state folder and its master, put together for one test.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use braidcast_proto::v1::master_order::Order;
 use braidcast_server::{JoinToken, Server, ServerConfig};
@@ -41,6 +42,7 @@ impl Rig {
         rig.master.publish(film.id, film.pack.clone());
         rig.master.order(Order::Hold(film.order())).await;
         rig.master.held_in_full(film.id).await;
+        appears(&rig.file(film, "pack")).await;
         rig
     }
 
@@ -78,4 +80,13 @@ pub(crate) fn config_for(master: SocketAddr, certificate: &Certificate, dir: &Te
     let mut config = ServerConfig::new(dir.path(), master.to_string(), certificate.pem.clone(), token);
     config.listen = ([127, 0, 0, 1], 0).into();
     config
+}
+
+/// Waits for a pack to get its name, which is a moment after its last extent is held.
+pub(crate) async fn appears(path: &Path) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while !path.exists() {
+        assert!(Instant::now() < until, "{} appears", path.display());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use braidcast_media::ticket::SessionSecret;
 
+use super::pace::Pace;
 use crate::handshake::{ClientSession, Greeting};
 use crate::limits::{HELLO_RETRY, HELLO_TRIES, RESET_PAUSE};
 use crate::packet::{Proof, session_tag};
@@ -17,6 +18,10 @@ pub(super) struct Open {
     /// Counters of ENDs.
     pub(super) ends: ReplayWindow,
     pub(super) proof: Proof,
+    /// The server has said that its ticket is too old.
+    pub(super) expired: bool,
+    /// Nothing if the server does not limit the rate.
+    pub(super) pace: Option<Pace>,
 }
 
 impl Open {
@@ -46,6 +51,8 @@ pub(super) enum Greeted {
     Opened { lost: bool },
     /// The server speaks these versions, and not this one.
     OtherVersions(Vec<u8>),
+    /// A session is open under which nothing may be asked for.
+    GrantsNothing,
     /// Not for us.
     Nothing,
 }
@@ -117,28 +124,41 @@ impl Connection {
         failed
     }
 
+    /// Whether chunks may be asked for under the session in use.
+    pub(super) fn is_usable(&self) -> bool {
+        self.current.as_ref().is_some_and(|open| !open.expired)
+    }
+
     pub(super) fn is_greeting(&self) -> bool {
         self.attempt.is_some()
     }
 
-    pub(super) fn handle_welcome(&mut self, datagram: &[u8]) -> Greeted {
+    pub(super) fn handle_welcome(&mut self, now: Instant, datagram: &[u8]) -> Greeted {
         let Some(attempt) = &self.attempt else { return Greeted::Nothing };
         let Some(session) = attempt.greeting.handle_welcome(datagram) else { return Greeted::Nothing };
         let lost = attempt.after_reset;
         self.attempt = None;
+        let limits = session.limits;
+        if limits.chunks_per_pull == 0 || limits.runs_per_pull == 0 || limits.pulls_unanswered == 0 {
+            return Greeted::GrantsNothing;
+        }
         //= PROTOCOL R3: A client MUST keep its session until the WELCOME of the next one has opened.
         self.previous = self.current.replace(Open {
             session,
             next_sequence: 1,
             ends: ReplayWindow::new(),
             proof: Proof::default(),
+            expired: false,
+            pace: Pace::new(now, limits.rate_kib_s),
         });
         Greeted::Opened { lost }
     }
 
     pub(super) fn handle_versions(&mut self, datagram: &[u8]) -> Greeted {
         let listed = self.attempt.as_ref().and_then(|a| a.greeting.handle_versions(datagram));
-        listed.map_or(Greeted::Nothing, |versions| Greeted::OtherVersions(versions.to_vec()))
+        let Some(versions) = listed.map(<[u8]>::to_vec) else { return Greeted::Nothing };
+        self.attempt = None;
+        Greeted::OtherVersions(versions)
     }
 
     /// The session that an END names.

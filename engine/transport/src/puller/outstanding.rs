@@ -6,7 +6,7 @@ use braidcast_media::{ChunkNo, Run, StreamId};
 
 use super::Loss;
 use crate::limits::CHUNKS_PER_PULL_MAX;
-use crate::packet::Runs;
+use crate::packet::{End, Runs};
 
 const _: () = assert!(CHUNKS_PER_PULL_MAX as u32 <= u64::BITS);
 
@@ -31,6 +31,17 @@ pub(super) enum Phase {
     Waiting,
     /// What has not come by then is lost, for this reason.
     Closing(Instant, Loss),
+}
+
+/// What became of an older PULL, as far as an END tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It tells nothing of it.
+    Unknown,
+    /// The server has not seen it, though it has seen later ones.
+    Unseen,
+    /// A later one was answered: its own END was lost, or its chunks were cold, or it is beyond the bitmap's reach.
+    Passed,
 }
 
 impl Outstanding {
@@ -78,23 +89,44 @@ impl Outstanding {
         self.missing == 0
     }
 
-    /// Strikes the chunks of `run` that were asked for from the missing ones, and gives how many that were.
-    pub(super) fn strike(&mut self, run: Run) -> u32 {
-        let before = self.missing_chunks();
-        for chunk in run.chunks().take(usize::from(CHUNKS_PER_PULL_MAX)) {
-            if let Some(place) = self.find(self.stream, chunk) {
-                self.arrived(place);
-            }
-        }
-        before - self.missing_chunks()
+    /// Strikes the missing chunks that lie in `runs`, and gives them: a server may list what nobody asked it for.
+    pub(super) fn strike(&mut self, runs: &[Run]) -> Vec<Run> {
+        let holds = |run: &Run, chunk: ChunkNo| (u64::from(run.first.0)..run.end()).contains(&chunk.0.into());
+        let listed = self.chunks().filter(|(_, chunk)| runs.iter().any(|run| holds(run, *chunk)));
+        let struck = self.missing & listed.fold(0, |places, (place, _)| places | 1 << place);
+        self.missing &= !struck;
+        self.runs_of(struck)
     }
 
     /// The missing chunks as runs.
     pub(super) fn missing_runs(&self) -> Vec<Run> {
+        self.runs_of(self.missing)
+    }
+
+    /// What an END of session `tag` tells of this PULL, which it does not answer; `newest`: no session is newer.
+    pub(super) fn fate(&self, tag: u32, newest: bool, end: &End) -> Fate {
+        if self.phase != Phase::Waiting {
+            return Fate::Unknown;
+        }
+        if self.session != tag {
+            return if newest { Fate::Passed } else { Fate::Unknown };
+        }
+        match end.highest.checked_sub(self.sequence) {
+            Some(below @ 1..=64) if end.seen >> (below - 1) & 1 == 0 => Fate::Unseen,
+            Some(1..) if self.sequence < end.sequence => Fate::Passed,
+            _ => Fate::Unknown,
+        }
+    }
+
+    /// All chunks that were asked for, with their places.
+    fn chunks(&self) -> impl Iterator<Item = (u32, ChunkNo)> {
+        (0..).zip(self.runs.iter().flat_map(|run| run.chunks()))
+    }
+
+    fn runs_of(&self, places: u64) -> Vec<Run> {
         let mut out: Vec<Run> = Vec::new();
-        let chunks = self.runs.iter().flat_map(|run| run.chunks());
-        for (place, chunk) in chunks.enumerate() {
-            if self.missing >> place & 1 == 0 {
+        for (place, chunk) in self.chunks() {
+            if places >> place & 1 == 0 {
                 continue;
             }
             match out.last_mut() {

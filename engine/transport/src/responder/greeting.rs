@@ -1,6 +1,6 @@
 //! HELLO, and what is kept of clients that have not pulled yet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use braidcast_media::ticket::{self, Ticket};
@@ -19,7 +19,7 @@ const _: () = assert!(WELCOME_BYTES < HELLO_BYTES);
 pub(super) type TicketTag = [u8; 16];
 
 /// One HELLO from one address.
-type HelloTag = [u8; 16];
+pub(super) type HelloTag = [u8; 16];
 
 impl Responder {
     pub(super) fn handle_hello(
@@ -30,7 +30,7 @@ impl Responder {
     ) -> Option<SmallPacket> {
         let tag = hello_tag(from, hello);
         //= PROTOCOL H4: A server MUST answer the same HELLO from the same address with the same WELCOME.
-        if let Some(session) = self.half_open.find(&tag).and_then(|handle| self.sessions.get(&handle)) {
+        if let Some(session) = self.by_hello.get(&tag).and_then(|handle| self.sessions.get(handle)) {
             return Some(session.welcome().clone());
         }
         let view = parse_hello(hello)?;
@@ -47,11 +47,12 @@ impl Responder {
         let keys = SessionKeys::derive(&ticket.secret, hello, &clear);
         let lifetime_s = ticket.expires_at.saturating_sub(now.unix_s).try_into().unwrap_or(u32::MAX);
         let welcome = packet::welcome(&clear, &keys, self.limits(ticket.rate_kib_s, lifetime_s));
-        let session = Session::new(now.instant, from, keys, welcome.clone(), &ticket, ticket_tag);
+        let session = Session::new(now.instant, from, keys, welcome.clone(), &ticket, ticket_tag, tag);
         self.sessions.insert(handle, session);
+        self.by_hello.insert(tag, handle);
         *self.sessions_of_ticket.entry(ticket_tag).or_default() += 1;
         self.swept_at.get_or_insert(now.instant);
-        if let Some(displaced) = self.half_open.push(tag, handle) {
+        if let Some(displaced) = self.half_open.push(handle) {
             self.forget(displaced);
         }
         Some(welcome)
@@ -89,63 +90,46 @@ impl Responder {
         }
     }
 
-    fn forget(&mut self, handle: u64) {
-        if let Some(session) = self.sessions.remove(&handle) {
-            release_ticket(&mut self.sessions_of_ticket, session.ticket_tag());
+    /// Drops a session and all that points to it, but for its place among the half-open ones.
+    pub(super) fn forget(&mut self, handle: u64) {
+        let Some(session) = self.sessions.remove(&handle) else { return };
+        self.by_hello.remove(&session.hello_tag());
+        if let Some(count) = self.sessions_of_ticket.get_mut(&session.ticket_tag()) {
+            *count -= 1;
+            if *count == 0 {
+                self.sessions_of_ticket.remove(&session.ticket_tag());
+            }
         }
     }
 }
 
-/// Counts one session less for a ticket.
-pub(super) fn release_ticket(of_ticket: &mut HashMap<TicketTag, u16>, tag: TicketTag) {
-    if let Some(count) = of_ticket.get_mut(&tag) {
-        *count -= 1;
-        if *count == 0 {
-            of_ticket.remove(&tag);
-        }
-    }
-}
-
-/// The ring of newest greetings. Half-open sessions that fall out of it are forgotten.
+/// The ring of sessions that have not pulled yet, the oldest first. Who falls out of it is forgotten.
 pub(super) struct HalfOpen {
-    ring: VecDeque<Entry>,
-    by_hello: HashMap<HelloTag, u64>,
+    ring: VecDeque<u64>,
     max: usize,
-}
-
-struct Entry {
-    tag: HelloTag,
-    handle: u64,
-    established: bool,
 }
 
 impl HalfOpen {
     pub(super) fn new(max: usize) -> Self {
-        Self { ring: VecDeque::new(), by_hello: HashMap::new(), max: max.max(1) }
+        Self { ring: VecDeque::new(), max: max.max(1) }
     }
 
-    fn find(&self, tag: &HelloTag) -> Option<u64> {
-        self.by_hello.get(tag).copied()
+    /// Adds a session and gives the one that it displaces, if it does.
+    fn push(&mut self, handle: u64) -> Option<u64> {
+        self.ring.push_back(handle);
+        (self.ring.len() > self.max).then(|| self.ring.pop_front()).flatten()
     }
 
-    /// Adds a greeting and gives the half-open session that it displaces, if it does.
-    fn push(&mut self, tag: HelloTag, handle: u64) -> Option<u64> {
-        self.by_hello.insert(tag, handle);
-        self.ring.push_back(Entry { tag, handle, established: false });
-        if self.ring.len() <= self.max {
-            return None;
-        }
-        let oldest = self.ring.pop_front()?;
-        self.by_hello.remove(&oldest.tag);
-        (!oldest.established).then_some(oldest.handle)
-    }
-
-    /// A session has pulled: it will outlive its place in the ring.
+    /// A session has pulled: it leaves the ring.
     pub(super) fn established(&mut self, handle: u64) {
-        // A session pulls first soon after its greeting, so its entry is near the back.
-        if let Some(entry) = self.ring.iter_mut().rev().find(|entry| entry.handle == handle) {
-            entry.established = true;
+        // A session pulls first soon after its greeting, so it is near the back.
+        if let Some(place) = self.ring.iter().rposition(|&other| other == handle) {
+            self.ring.remove(place);
         }
+    }
+
+    pub(super) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        self.ring.retain(|&handle| keep(handle));
     }
 }
 

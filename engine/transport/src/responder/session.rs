@@ -7,10 +7,13 @@ use braidcast_media::AssetId;
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::ticket::Ticket;
 
-use super::greeting::TicketTag;
+use super::greeting::{HelloTag, TicketTag};
 use super::{Now, Outcome, Refusal, Request, ResponderConfig};
 use crate::keys::SessionKeys;
-use crate::limits::{CHUNKS_PER_PULL_MAX, RATE_KIB_S_MIN, RUNS_PER_PULL_MAX, SESSION_IDLE, UNPROVEN_BYTES_MAX};
+use crate::limits::{
+    CHUNKS_PER_PULL_MAX, END_BYTES_MIN, PULL_BYTES, RATE_KIB_S_MIN, RUN_BYTES, RUNS_PER_PULL_MAX, SESSION_IDLE,
+    unproven_bytes_max,
+};
 use crate::packet::{End, Malformed, Proof, Pull, SmallPacket, Status};
 use crate::replay::ReplayWindow;
 
@@ -20,13 +23,14 @@ pub(super) struct Session {
     keys: SessionKeys,
     welcome: SmallPacket,
     ticket_tag: TicketTag,
+    hello_tag: HelloTag,
     expires_at: u64,
     rate_kib_s: u32,
     assets: Box<[AssetId]>,
     established: bool,
     replay: ReplayWindow,
     ends: u64,
-    /// Bytes of DATA sent.
+    /// Bytes of DATA sent, and of ENDs that were larger than their PULLs.
     sent_bytes: u64,
     /// Bytes of requests that were accepted and not answered yet.
     reserved_bytes: u64,
@@ -44,12 +48,14 @@ impl Session {
         welcome: SmallPacket,
         ticket: &Ticket,
         ticket_tag: TicketTag,
+        hello_tag: HelloTag,
     ) -> Self {
         Self {
             client,
             keys,
             welcome,
             ticket_tag,
+            hello_tag,
             expires_at: ticket.expires_at,
             rate_kib_s: ticket.rate_kib_s,
             assets: ticket.assets.clone().into(),
@@ -74,6 +80,10 @@ impl Session {
 
     pub(super) fn ticket_tag(&self) -> TicketTag {
         self.ticket_tag
+    }
+
+    pub(super) fn hello_tag(&self) -> HelloTag {
+        self.hello_tag
     }
 
     pub(super) fn is_idle(&self, now: Instant) -> bool {
@@ -129,7 +139,7 @@ impl Session {
         let bytes = u64::from(chunks) * PACKET_BYTES as u64;
         //= PROTOCOL U4: A server MUST NOT send more than the lesser of 4 MiB and one second at the session's rate beyond the newest proof that the client returned.
         //= PROTOCOL U5: A server MUST answer a PULL that would exceed that bound with an END of status OVER_LIMIT and no DATA.
-        if self.sent_bytes + self.reserved_bytes + bytes - self.proven_bytes > unproven_max(rate) {
+        if self.sent_bytes + self.reserved_bytes + bytes - self.proven_bytes > unproven_bytes_max(rate) {
             return Some(Refusal::of(Status::OverLimit));
         }
         self.bucket
@@ -144,10 +154,15 @@ impl Session {
     }
 
     /// Replaces a reservation by what was sent in the end.
-    pub(super) fn release(&mut self, requested_chunks: u16, sent_chunks: u16) {
-        debug_assert!(sent_chunks <= requested_chunks);
+    pub(super) fn release(&mut self, requested_chunks: u16, outcome: &Outcome<'_>) {
+        debug_assert!(outcome.sent_chunks <= requested_chunks);
         self.reserved_bytes = self.reserved_bytes.saturating_sub(u64::from(requested_chunks) * PACKET_BYTES as u64);
-        self.sent_bytes += u64::from(sent_chunks) * PACKET_BYTES as u64;
+        self.sent_bytes += u64::from(outcome.sent_chunks) * PACKET_BYTES as u64;
+        //= PROTOCOL E1: An END MUST NOT exceed the size of its PULL unless it is covered by the bound of U4.
+        let end_bytes = END_BYTES_MIN + outcome.not_held.len().min(RUNS_PER_PULL_MAX) * RUN_BYTES;
+        if end_bytes > PULL_BYTES {
+            self.sent_bytes += end_bytes as u64;
+        }
     }
 
     /// The END of a request.
@@ -166,7 +181,8 @@ impl Session {
             status: outcome.status,
             server_limited: outcome.server_limited,
             not_held: outcome.not_held.iter().copied().take(RUNS_PER_PULL_MAX).collect(),
-            retry_after_ms: outcome.retry_after.as_millis().try_into().unwrap_or(u16::MAX),
+            // Rounded up: who comes back by then must not come too early.
+            retry_after_ms: outcome.retry_after.as_micros().div_ceil(1_000).try_into().unwrap_or(u16::MAX),
             sent_chunks: outcome.sent_chunks,
             held_us: micros(now.duration_since(request.received_at)).try_into().unwrap_or(u32::MAX),
             sent_at_us: micros(now.duration_since(epoch)),
@@ -184,13 +200,6 @@ pub(super) fn effective_rate(a: u32, b: u32) -> u32 {
         (0, 0) => 0,
         (0, rate) | (rate, 0) => rate.max(RATE_KIB_S_MIN),
         (a, b) => a.min(b).max(RATE_KIB_S_MIN),
-    }
-}
-
-fn unproven_max(rate_kib_s: u32) -> u64 {
-    match rate_kib_s {
-        0 => UNPROVEN_BYTES_MAX,
-        rate => UNPROVEN_BYTES_MAX.min(u64::from(rate) * 1024),
     }
 }
 

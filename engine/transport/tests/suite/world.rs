@@ -42,7 +42,7 @@ impl Default for Setting {
             bytes: 2_000_001,
             seed: 1,
             faults: Faults::default(),
-            window_bytes: 512 * 1_024,
+            window_bytes: 8 * 52 * PACKET_BYTES as u64,
             pass: PassFor::number(1),
             chunks_per_pull: 52,
             service_time: Duration::ZERO,
