@@ -171,7 +171,11 @@ impl Rig {
         let sha256 = write_film(&film, FILM_BYTES, 1);
         cluster.publish(&film, FILM, proxies.len() as u32);
         let list = cluster.client().ask(async |control| control.distribution(VideoRef::Name(FILM), Window::ALL).await);
-        Self { cluster, proxies, sha256, list: list.expect("a list of servers") }
+        let rig = Self { cluster, proxies, sha256, list: list.expect("a list of servers") };
+        for number in 1..=rig.proxies.len() {
+            eventually("the pack has its name", || rig.server_path(number).exists().then_some(()));
+        }
+        rig
     }
 
     fn client(&self) -> &Client {

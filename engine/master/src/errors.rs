@@ -32,6 +32,8 @@ pub(crate) enum ServiceError {
     NoVideo { name: String },
     #[error("there is no asset {0} any more: open the video again by its name")]
     NoAsset(AssetId),
+    #[error("the origin has lost the pack of asset {0}: put it back, or publish the video again with `replace`")]
+    PackLost(AssetId),
     #[error("there is no user named {username:?}")]
     NoUser { username: String },
 
@@ -147,7 +149,7 @@ impl ServiceError {
             | E::LastAdmin { .. }
             | E::Pack(_) => Code::FailedPrecondition,
             E::DiskFull { .. } | E::TooMany { .. } => Code::ResourceExhausted,
-            E::Damaged(_) => Code::DataLoss,
+            E::Damaged(_) | E::PackLost(_) => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
             E::NoHolder { .. } | E::LoginsBusy | E::ShuttingDown => Code::Unavailable,
             E::UploadIdle(_) => Code::DeadlineExceeded,

@@ -125,10 +125,14 @@ impl Library {
         shelf.named(&parsed).filter(|asset| !shelf.lost.contains(&asset.id)).cloned().ok_or_else(missing)
     }
 
-    /// One very version of a video.
+    /// One very version of a video. One whose pack is lost is told from one that was removed: servers drop the copies
+    /// of the latter.
     pub(crate) fn by_id(&self, id: AssetId) -> Result<Arc<Asset>, ServiceError> {
         let shelf = self.shelf();
-        shelf.assets.get(&id).filter(|_| !shelf.lost.contains(&id)).cloned().ok_or(ServiceError::NoAsset(id))
+        if shelf.lost.contains(&id) {
+            return Err(ServiceError::PackLost(id));
+        }
+        shelf.assets.get(&id).cloned().ok_or(ServiceError::NoAsset(id))
     }
 
     /// What can be watched, in the order of names.

@@ -82,7 +82,7 @@ impl Origin {
         let path = self.path(asset);
         match File::open(&path) {
             Ok(file) => Ok(file),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(ServiceError::NoAsset(asset)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(ServiceError::PackLost(asset)),
             Err(source) => Err(ServiceError::Io { path, source }),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use braidcast_media::hashes;
+use braidcast_media::{AssetId, hashes};
 use braidcast_proto::v1;
 use braidcast_proto::v1::upload_request::Part;
 use tokio::sync::mpsc;
@@ -28,6 +28,24 @@ async fn read(master: &Running, token: &str, asset: u64, offset: u64, length: u6
 async fn server_token(master: &Running) -> String {
     let joined = master.cluster().join(join_request(master, "reader", 9)).await.expect("joins");
     joined.into_inner().server_token
+}
+
+#[tokio::test]
+async fn a_lost_pack_is_told_from_a_removed_asset_so_that_servers_keep_their_copies() {
+    let mut master = Running::start().await;
+    let lost = master.publish("lost", 1_000).await.expect("publishes").asset;
+    let removed = master.publish("removed", 1_000).await.expect("publishes").asset;
+    let remove = v1::RemoveVideoRequest { name: "removed".to_owned() };
+    master.catalogue().remove_video(with_token(&master.admin().await, remove)).await.expect("removes");
+    std::fs::remove_file(master.config.state_dir.join("origin").join(format!("{lost}.pack"))).expect("it is there");
+    for restarted in [false, true] {
+        if restarted {
+            master.restart(|_| {}).await;
+        }
+        let token = server_token(&master).await;
+        let code = async |asset: AssetId| read(&master, &token, asset.0, 0, 1).await.expect_err("no pack").code();
+        assert_eq!((code(lost).await, code(removed).await), (Code::DataLoss, Code::NotFound), "{restarted}");
+    }
 }
 
 /// A video under `name`, or an error, is all that is left: no file, and no attempt that could still be used.
