@@ -1,10 +1,220 @@
-//! x
+//! Files of every kind of length come back as they were published, and what `get` says of it is what others measure.
+
 mod support;
-use crate::support::Dev;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::Duration;
+
+use braidcast_io::Capabilities;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::support::{
+    AnonymousPeak, Cluster, Dev, Ended, Film, Report, SlowReader, chunks, hash_list_bytes, missing_chunks,
+    partial_path, sha256_of, sha256_of_file, skip, wait_written, write_film,
+};
+
+/// Around the ends of chunks (1,200 bytes) and extents (307,200 bytes).
+const LENGTHS: [u64; 7] = [0, 1, 1_199, 1_200, 1_201, 307_200, 307_201];
+/// 2 GiB and a byte: no length of 32 bits with a sign holds it.
+const LARGE_BYTES: u64 = (2 << 30) + 1;
+const MEMORY_KIB_MAX: u64 = 150 * 1024;
+const FILM: &str = "film";
+const CHUNK_BYTES: u64 = 1_200;
+/// Exit code of a command that a local file has stopped.
+const LOCAL_FILE: i32 = 7;
+/// KiB/s of each server where a download must last: with three, 24 MiB/s after a burst of 24 MiB.
+const SLOW_KIB_S: &str = "8192";
+/// Lasts three seconds then.
+const SLOW_FILM_BYTES: u64 = 100_000_000;
+/// Between the last byte written and the moment at which an end is noticed from outside.
+const END_MAX: Duration = Duration::from_secs(1);
+
 #[test]
-fn x() {
-    let dev = Dev::of([("film", 200_000_000)]).start();
-    let got = dev.client().get("film").to(&dev.path("copy")).finish();
-    println!("{:?} {:?} {:?}", got.report(), got.elapsed, got.peak_rss_kib);
-    println!("{:?}", dev.client().sent_bytes());
+fn files_of_any_length_come_back_and_a_large_one_takes_little_memory_of_client_and_server() {
+    let names = LENGTHS.map(|bytes| format!("{bytes} bytes"));
+    let dev = Dev::of(names.iter().map(String::as_str).zip(LENGTHS)).start();
+    for name in &names {
+        let copy = dev.path(name);
+        let report = dev.client().get(name).to(&copy).finish().report();
+        check_report(&report, dev.film(name));
+        assert_eq!(sha256_of_file(&copy), dev.film(name).sha256, "{name}");
+    }
+    let large = publish_large(&dev);
+    let peak = AnonymousPeak::watch(dev.servers().iter().map(|server| server.pid).collect());
+    let copy = dev.path("copy");
+    let ended = dev.client().get(&large.name).to(&copy).finish();
+    check_report(&ended.report(), &large);
+    assert!(ended.peak_rss_kib < MEMORY_KIB_MAX, "get had {} KiB", ended.peak_rss_kib);
+    let anonymous_kib = peak.finish_kib();
+    assert!(anonymous_kib > 0 && anonymous_kib < MEMORY_KIB_MAX, "a server had {anonymous_kib} KiB");
+    assert_eq!(sha256_of_file(&copy), large.sha256);
+}
+
+#[test]
+fn three_equal_servers_share_a_film_and_the_report_says_what_they_counted() {
+    let dev = Dev::of([(FILM, 200_000_000)]).start();
+    let copy = dev.path("copy");
+    let ended = dev.client().get(FILM).to(&copy).finish();
+    let (report, film) = (ended.report(), dev.film(FILM));
+    check_report(&report, film);
+    check_seconds(&ended);
+    assert_eq!(sha256_of_file(&copy), film.sha256);
+    let sent = dev.client().sent_bytes();
+    let total: u64 = sent.values().sum();
+    check_counters(&report, chunks(film.bytes), total);
+    for source in &report.sources {
+        let share = sent[&source.address] as f64 / total as f64;
+        assert!((0.20..=0.47).contains(&share), "{} gave {share}: {sent:?}", source.address);
+        assert!(source.bytes <= sent[&source.address], "{report:?} {sent:?}");
+    }
+    assert_eq!(report.sources.len(), 3, "{report:?}");
+}
+
+#[test]
+fn the_portable_way_of_io_and_io_uring_serve_the_same_bytes() {
+    for mode in ["portable", "uring"] {
+        if let (Err(reason), "uring") = (probe().uring, mode) {
+            return skip(&reason.to_string());
+        }
+        let dev = Dev::of([(FILM, 5_000_000)]).flag("--io", mode).start();
+        let copy = dev.path("copy");
+        check_report(&dev.client().get(FILM).to(&copy).finish().report(), dev.film(FILM));
+        assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256, "{mode}");
+        assert_eq!(dev.logs().matches(&format!(" io={mode} ")).count(), 3, "each server says what it uses");
+    }
+}
+
+#[test]
+fn auto_takes_io_uring_where_the_kernel_permits_it_and_says_so() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&["--io", "auto"]);
+    let said = cluster.server(1).stdout();
+    match probe().uring {
+        Ok(()) => assert!(said.contains(" io=uring "), "{said}"),
+        Err(reason) => {
+            assert!(said.contains(" io=portable "), "{said}");
+            let logged = cluster.server(1).stderr();
+            assert!(logged.contains(&reason.to_string()), "it says why not: {logged}");
+            skip(&reason.to_string());
+        }
+    }
+}
+
+#[test]
+fn standard_output_gets_the_film_in_order_at_the_pace_of_its_reader() {
+    const BYTES: u64 = 60_000_000;
+    let dev = Dev::of([(FILM, BYTES)]).start();
+    let mut running = dev.client().get(FILM).to_stdout().start();
+    let reader = SlowReader::start(running.take_stdout(), 20_000_000);
+    let ended = running.wait();
+    let film = dev.film(FILM);
+    assert_eq!(reader.finish(), (film.bytes, film.sha256.clone()));
+    check_report(&ended.report(), film);
+    check_seconds(&ended);
+    // The reader takes its time, whatever the machine does.
+    assert!(ended.elapsed > Duration::from_secs(2), "{:?}", ended.elapsed);
+    assert!(ended.peak_rss_kib < MEMORY_KIB_MAX, "{} KiB", ended.peak_rss_kib);
+}
+
+#[test]
+fn what_is_no_regular_file_is_written_as_it_is() {
+    let dev = Dev::of([(FILM, 3_000_000)]).start();
+    let film = dev.film(FILM);
+    let null = Path::new("/dev/null");
+    check_report(&dev.client().get(FILM).to(null).finish().report(), film);
+    assert!(fs::metadata(null).expect("it is still there").file_type().is_char_device());
+    assert!(!partial_path(null).exists());
+
+    let pipe = dev.path("pipe");
+    mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("pipes can have names");
+    let path = pipe.clone();
+    let reader = std::thread::spawn(move || sha256_of(File::open(path).expect("readable")));
+    check_report(&dev.client().get(FILM).to(&pipe).finish().report(), film);
+    assert_eq!(reader.join().expect("no panic"), (film.bytes, film.sha256.clone()));
+    assert!(fs::metadata(&pipe).expect("it is still there").file_type().is_fifo());
+    assert!(!partial_path(&pipe).exists());
+}
+
+#[test]
+fn downloads_at_once_do_not_disturb_each_other_and_only_one_writes_a_file() {
+    let dev = Dev::of([("one", SLOW_FILM_BYTES), ("two", SLOW_FILM_BYTES)]).flag("--rate", SLOW_KIB_S).start();
+    let (copy, other) = (dev.path("copy"), dev.path("other"));
+    let first = dev.client().get("one").to(&copy).start();
+    let second = dev.client().get("two").to(&other).start();
+    wait_written(&copy, 0);
+    let intruder = dev.client().get("two").to(&copy).finish();
+    let said = intruder.failure(LOCAL_FILE);
+    assert!(said.contains(copy.to_str().expect("ASCII")) && said.contains("another download"), "{said}");
+    check_report(&first.wait().report(), dev.film("one"));
+    check_report(&second.wait().report(), dev.film("two"));
+    assert_eq!(sha256_of_file(&copy), dev.film("one").sha256);
+    assert_eq!(sha256_of_file(&other), dev.film("two").sha256);
+}
+
+#[test]
+fn a_killed_download_goes_on_where_it_stopped_and_replaces_the_file_that_was_there() {
+    let dev = Dev::of([(FILM, SLOW_FILM_BYTES)]).flag("--rate", SLOW_KIB_S).start();
+    let copy = dev.path("copy");
+    fs::write(&copy, "an older film").expect("writable");
+    let running = dev.client().get(FILM).to(&copy).start();
+    wait_written(&copy, SLOW_FILM_BYTES / 2);
+    running.kill();
+    assert_eq!(fs::read(&copy).expect("readable"), b"an older film", "it stands until the new one is whole");
+    let missing = missing_chunks(&partial_path(&copy), &dev.original(FILM));
+    assert!((1..chunks(SLOW_FILM_BYTES)).contains(&missing), "it was killed in the middle: {missing}");
+
+    let before: u64 = dev.client().sent_bytes().values().sum();
+    let report = dev.client().get(FILM).to(&copy).finish().report();
+    let after: u64 = dev.client().sent_bytes().values().sum();
+    assert!(report.verified && report.bytes == SLOW_FILM_BYTES, "{report:?}");
+    check_counters(&report, missing, after - before);
+    assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
+    assert!(!partial_path(&copy).exists());
+}
+
+/// Publishes a large film from a file of its own, held by one server: it would take the others no other way.
+fn publish_large(dev: &Dev) -> Film {
+    let path = dev.path("large");
+    let sha256 = write_film(&path, LARGE_BYTES, 2);
+    let publish = ["publish".as_ref(), path.as_os_str(), "--replicas".as_ref(), "1".as_ref()];
+    dev.client().run(publish).success();
+    dev.client().wait_held("large", 1);
+    Film { name: "large".to_owned(), bytes: LARGE_BYTES, sha256 }
+}
+
+/// What a report says of a download of a whole film while all servers were well.
+fn check_report(report: &Report, film: &Film) {
+    assert_eq!((report.name.as_str(), report.bytes), (film.name.as_str(), film.bytes));
+    assert!(report.verified && report.redistributions == 0, "{report:?}");
+    assert!(report.sources.iter().all(|source| !source.failed && source.rejected == 0), "{report:?}");
+    // Each chunk is taken once, whoever gives it: `redundant_bytes` are beyond that.
+    assert_eq!(report.source_bytes(), film.bytes + hash_list_bytes(film.bytes), "{report:?}");
+}
+
+/// `sent` is what the servers counted while `missing` chunks of the film were fetched.
+fn check_counters(report: &Report, missing: u64, sent: u64) {
+    let needed = CHUNK_BYTES * (missing + chunks(hash_list_bytes(report.bytes)));
+    let lost: u64 = report.sources.iter().map(|source| source.lost).sum();
+    // What was sent either was needed, or came and was not, or did not come.
+    let least = needed + report.redundant_bytes;
+    let padding = if report.redundant_bytes > 0 { SHORT_CHUNKS * CHUNK_BYTES } else { 0 };
+    let most = least + CHUNK_BYTES * lost + padding;
+    assert!((least..=most).contains(&sent), "{sent} bytes were sent, not {least} to {most}: {report:?}");
+}
+
+/// Redundant chunks that may be shorter than the 1,200 bytes that a server counts: the last of film and hash list.
+const SHORT_CHUNKS: u64 = 2;
+
+/// `seconds` runs from the start of the process to the last byte written.
+fn check_seconds(ended: &Ended) {
+    let (seconds, elapsed) = (ended.report().seconds, ended.elapsed);
+    let least = elapsed.saturating_sub(END_MAX).as_secs_f64();
+    assert!((least..=elapsed.as_secs_f64()).contains(&seconds), "{seconds} s, and {elapsed:?} from outside");
+}
+
+fn probe() -> Capabilities {
+    Capabilities::probe().expect("a socket can be had")
 }

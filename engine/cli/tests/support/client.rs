@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use braidcast_client::{Control, Profile};
+use braidcast_client::control::Role;
+use braidcast_client::profile::Credential;
+use braidcast_client::{Control, Profile, Secret};
 use braidcast_proto::v1::ServerStatus;
 
 use super::{Get, Process, eventually};
@@ -58,6 +60,20 @@ impl Client {
         Output { code, stdout: process.stdout(), stderr: process.stderr() }
     }
 
+    /// Adds an account that may list and fetch, and gives a client that is logged in with it.
+    pub(crate) fn add_viewer(&self, name: &str) -> Self {
+        let password = Secret::new("a password of one's own");
+        self.ask(async |control| {
+            control.add_user(name, &password, Role::Viewer).await.expect("an administrator adds accounts");
+        });
+        let mut profile = Profile::load(&self.profile).expect("a profile");
+        profile.path = self.profile.with_file_name(format!("{name}.toml"));
+        profile.username = name.to_owned();
+        profile.credential = Credential::Password(password);
+        profile.save().expect("writable");
+        Self { profile: profile.path }
+    }
+
     /// A `braidcast get NAME` with `--json`.
     pub(crate) fn get(&self, name: &str) -> Get {
         Get::new(&self.profile, name)
@@ -71,6 +87,14 @@ impl Client {
             let control = Control::connect(&profile).await.expect("the master answers");
             question(control).await
         })
+    }
+
+    /// Waits until so many listed servers hold the video called `name` in full.
+    pub(crate) fn wait_held(&self, name: &str, servers: u32) {
+        eventually("the video is held", || {
+            let video = self.ask(async |control| control.video(name).await.expect("it was published"));
+            (video.replicas_held == servers).then_some(())
+        });
     }
 
     /// The media servers, as the master knows them now.

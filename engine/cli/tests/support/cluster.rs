@@ -86,10 +86,7 @@ impl Cluster {
     pub(crate) fn publish(&self, file: &Path, name: &str, held_by: u32) {
         let publish = ["publish".as_ref(), file.as_os_str(), "--name".as_ref(), name.as_ref()];
         self.client.run(publish).success();
-        eventually("the video is held", || {
-            let video = self.client.ask(async |control| control.video(name).await.expect("it was published"));
-            (video.replicas_held == held_by).then_some(())
-        });
+        self.client.wait_held(name, held_by);
     }
 
     /// Its administrator.

@@ -97,6 +97,11 @@ impl Dev {
         self.films.iter().find(|film| film.name == name).unwrap_or_else(|| panic!("there is no film {name:?}"))
     }
 
+    /// The file that a film was published from.
+    pub(crate) fn original(&self, name: &str) -> PathBuf {
+        self.dir.path().join(FILMS).join(name)
+    }
+
     /// A path in the test's own folder, which goes with this.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

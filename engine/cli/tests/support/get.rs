@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
-use super::{Output, Process, peak_rss_kib};
+use super::memory::{MEMORY_POLL, peak_rss_kib};
+use super::{Output, Process};
 
 /// What `get --json` prints. An unknown or a missing key is an error.
 #[derive(Clone, Debug, Deserialize)]
@@ -189,5 +190,3 @@ impl Ended {
         &self.output.stderr
     }
 }
-
-const MEMORY_POLL: Duration = Duration::from_millis(5);

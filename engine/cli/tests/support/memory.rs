@@ -1,5 +1,10 @@
 //! What the kernel says of a process's memory.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
 /// The most memory that process `pid` has had at a time (`VmHWM`), in KiB; nothing if it has ended.
 pub(crate) fn peak_rss_kib(pid: u32) -> Option<u64> {
     status(pid, "VmHWM:")
@@ -9,6 +14,38 @@ pub(crate) fn peak_rss_kib(pid: u32) -> Option<u64> {
 pub(crate) fn anonymous_kib(pid: u32) -> Option<u64> {
     status(pid, "RssAnon:")
 }
+
+/// Watches the anonymous memory of processes; the kernel keeps no peak of it.
+pub(crate) struct AnonymousPeak {
+    done: Arc<AtomicBool>,
+    watcher: JoinHandle<u64>,
+}
+
+impl AnonymousPeak {
+    /// Watches `pids` from now on.
+    pub(crate) fn watch(pids: Vec<u32>) -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&done);
+        let watcher = std::thread::spawn(move || {
+            let mut peak = 0;
+            while !told.load(Ordering::Relaxed) {
+                peak = pids.iter().filter_map(|pid| anonymous_kib(*pid)).fold(peak, u64::max);
+                std::thread::sleep(MEMORY_POLL);
+            }
+            peak
+        });
+        Self { done, watcher }
+    }
+
+    /// The most that any of them had at a time, in KiB.
+    pub(crate) fn finish_kib(self) -> u64 {
+        self.done.store(true, Ordering::Relaxed);
+        self.watcher.join().expect("reading numbers does not panic")
+    }
+}
+
+/// How often memory is looked at.
+pub(super) const MEMORY_POLL: Duration = Duration::from_millis(5);
 
 fn status(pid: u32, field: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -51,7 +51,8 @@ impl Parts {
                     }
                 }
                 Some(Part::Finish(finish)) => {
-                    // A stream that ends here is whole; one that breaks off here was given up by its publisher.
+                    // All is there, and only the header decides whether it fits: whether the publisher still
+                    // listens makes no difference.
                     return match self.next().await? {
                         None => Ok(finish),
                         Some(_) => Err(ServiceError::UploadOrder("nothing may follow `finish`")),

@@ -164,28 +164,52 @@ async fn a_file_that_no_pack_can_hold_is_refused_at_once() {
 async fn an_upload_that_breaks_off_leaves_no_trace() {
     let master = Running::start().await;
     let token = master.admin().await;
-    let upload = master.begin(&token, "film", 1_000_000, false, 0).await.expect("begins");
-    let parts = upload.parts();
-    // Before the first extent, between extents, and with all but the end of the stream.
-    for sent in [1, 3, parts.len()] {
+    let untouched = master.begin(&token, "film", 1_000_000, false, 0).await.expect("begins");
+    // Before the first extent, between extents, and before the end.
+    for sent in [1, 3, untouched.parts().len() - 1] {
         let upload = master.begin(&token, "film", 1_000_000, false, 0).await.expect("begins");
-        let (sender, stream) = mpsc::channel(16);
-        let mut client = master.publishing();
-        let request = with_token(&token, ReceiverStream::new(stream));
-        let call = tokio::spawn(async move { client.upload(request).await });
-        for part in upload.parts().into_iter().take(sent) {
-            sender.send(v1::UploadRequest { part: Some(part) }).await.expect("the call is open");
-        }
-        eventually("the upload has begun", async || (!master.origin_files().is_empty()).then_some(())).await;
-        call.abort();
-        eprintln!("sent {sent} of {}: {:?} {:?}", parts.len(), master.origin_files(), master.videos().await);
+        let _open = break_off(&master, &token, upload.parts().into_iter().take(sent)).await;
         assert_no_trace(&master).await;
-        // Only now: before, it would have ended the stream as a whole upload does.
-        drop(sender);
         let retry = master.upload(&token, upload.parts()).await.expect_err("an attempt is good for one upload");
         assert_eq!(retry.code(), Code::FailedPrecondition);
     }
-    master.upload(&token, upload.parts()).await.expect("another attempt is not touched");
+    master.upload(&token, untouched.parts()).await.expect("another attempt is not touched");
+}
+
+#[tokio::test]
+async fn a_publisher_that_goes_before_it_was_answered_leaves_the_whole_video_or_nothing() {
+    let master = Running::start().await;
+    let token = master.admin().await;
+    let upload = master.begin(&token, "film", 1_000_000, false, 0).await.expect("begins");
+    let _open = break_off(&master, &token, upload.parts()).await;
+    eventually("one or the other", async || {
+        let (files, videos) = (master.origin_files(), master.videos().await);
+        match files.as_slice() {
+            [] => videos.is_empty().then_some(()),
+            [pack] if *pack == format!("{}.pack", upload.asset) => (videos.len() == 1).then_some(()),
+            _ => None,
+        }
+    })
+    .await;
+}
+
+/// Begins an upload and hangs up once the parts are sent. The stream must stay open for as long as the test looks:
+/// closed before the hang-up is through, it would have ended as a whole upload does.
+async fn break_off(
+    master: &Running,
+    token: &str,
+    parts: impl IntoIterator<Item = Part>,
+) -> mpsc::Sender<v1::UploadRequest> {
+    let (sender, stream) = mpsc::channel(16);
+    let mut client = master.publishing();
+    let request = with_token(token, ReceiverStream::new(stream));
+    let call = tokio::spawn(async move { client.upload(request).await });
+    for part in parts {
+        sender.send(v1::UploadRequest { part: Some(part) }).await.expect("the call is open");
+    }
+    eventually("the upload has begun", async || (!master.origin_files().is_empty()).then_some(())).await;
+    call.abort();
+    sender
 }
 
 #[tokio::test]

@@ -204,7 +204,6 @@ async fn a_pack_cut_short_under_the_server_is_filled_anew() {
 async fn a_whole_pack_is_served_after_a_restart_without_being_read_again() {
     let film = Film::new(1, 2 * EXTENT_BYTES);
     let rig = Rig::holding(&film).await;
-    appears(&rig.file(&film, "pack")).await;
     let rig = rig.restart().await;
     rig.master.take_reads();
     rig.master.order(Order::Hold(film.order())).await;

@@ -16,10 +16,16 @@ impl Puller {
             return;
         };
         self.heard(now);
+        if let Some(index) = self.position(tag, end.sequence) {
+            self.settle(now, tag, index, &end);
+        }
+        // Comes second: the answer's round trip says how patient to be.
         self.close_older(now, tag, &end);
-        let Some(index) = self.position(tag, end.sequence) else { return };
+    }
+
+    fn settle(&mut self, now: Instant, tag: u32, index: usize, end: &End) {
         match end.status {
-            Status::Ok | Status::NotHeld => self.on_answered(now, index, &end),
+            Status::Ok | Status::NotHeld => self.on_answered(now, index, end),
             Status::Busy | Status::OverLimit => {
                 if end.status == Status::Busy {
                     self.busy_until = Some(now + Duration::from_millis(end.retry_after_ms.max(1).into()));

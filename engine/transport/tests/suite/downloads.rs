@@ -56,14 +56,15 @@ fn five_percent_of_every_fault_both_ways_spoils_no_byte() {
         assert_eq!(counters.accepted_bytes, 3_000_001, "seed {seed}");
         assert!(counters.lost_chunks > 0 && counters.rejected > 0, "seed {seed}: {counters:?}");
         // What comes in vain is what the link delivered twice, and chunks that were given up a little too early:
-        // at most one in fifty.
-        eprintln!("XX {seed} {counters:?} dup {} t {:?}", world.down.duplicated_bytes, world.elapsed());
-        let early = counters.unwanted_bytes.saturating_sub(world.down.duplicated_bytes);
-        assert!(early <= 3_000_001 / 50, "seed {seed}: {early} bytes came in vain, {counters:?}");
+        // at most one in a hundred.
+        let in_vain = counters.unwanted_bytes.saturating_sub(world.down.duplicated_bytes);
+        assert!(in_vain <= 3_000_001 / 100, "seed {seed}: {in_vain} bytes came in vain, {counters:?}");
         assert!(world.elapsed() < Duration::from_secs(20), "seed {seed}: {:?}", world.elapsed());
     }
 }
 
+/// Mechanism: a PULL that three later ones had overtaken was given up at once, and patience was measured before the
+/// first round trip was known; either had whole trains sent twice.
 #[test]
 fn packets_that_overtake_each_other_are_not_taken_for_lost() {
     let reordered = |seed| Link::new(DELAY, Faults { reordering: 30, ..Faults::default() }, seed);
@@ -117,8 +118,7 @@ fn a_session_with_a_rate_is_pulled_at_that_rate_without_a_storm_of_refusals() {
     assert!((3.9..6.0).contains(&seconds), "{seconds} s");
     let trains = u64::from(world.asset.chunks()).div_ceil(52);
     let pulls = world.up.sent_of_kind[&PULL];
-    eprintln!("XX {seconds} {pulls} {trains}");
-    assert!(pulls <= 4 * trains, "{pulls} PULLs for {trains} trains");
+    assert!(pulls <= trains + trains / 10, "{pulls} PULLs for {trains} trains");
     assert_eq!(world.responder.counters().over_limit, 0);
 }
 
