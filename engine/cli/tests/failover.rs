@@ -10,7 +10,7 @@ use braidcast_client::control::{Distribution, VideoRef, Window};
 use braidcast_proto::v1::{FailedHost, FailureReason};
 
 use crate::support::{
-    Client, Dev, Report, chunks, hash_list_bytes, missing_chunks, partial_path, sha256_of_file, wait_written,
+    Client, Dev, Report, SlowReader, chunks, hash_list_bytes, missing_chunks, partial_path, sha256_of_file, wait_written,
 };
 
 const FILM: &str = "film";
@@ -96,9 +96,7 @@ fn with_all_servers_dead_get_says_so_and_goes_on_when_they_are_back() {
     let after: u64 = dev.client().sent_bytes().values().sum();
     assert!(report.verified && report.bytes == FILM_BYTES, "{report:?}");
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
-    let needed = CHUNK_BYTES * (missing + chunks(hash_list_bytes(FILM_BYTES)));
-    let most = needed + overhead(&report);
-    assert!((needed..=most).contains(&(after - before)), "{} and not {needed} to {most}", after - before);
+    check_sent(after - before, missing, &report);
 }
 
 #[test]
@@ -108,24 +106,33 @@ fn a_server_that_freezes_is_done_without_and_what_it_sends_late_is_counted_as_re
     let running = dev.client().get(FILM).to(&copy).start();
     wait_written(&copy, FILM_BYTES / 2);
     dev.freeze_server(2);
+    wait_written(&copy, FILM_BYTES / 5 * 4);
+    // What it was asked for has waited in its socket.
+    dev.thaw_server(2);
     let report = running.wait().report();
     check_whole(&dev, &report, &copy);
     assert_eq!(report.failed(), dev.addresses(&[2]), "{report:?}");
     assert!(report.redistributions >= 1, "{report:?}");
     check_named_by_no_range(&list(dev.client()), &dev.addresses(&[2]));
-    dev.thaw_server(2);
+    println!("{report:?} {:?}", dev.client().sent_bytes());
+    let sent: u64 = dev.client().sent_bytes().values().sum();
+    check_sent(sent, chunks(FILM_BYTES), &report);
+    assert!(report.redundant_bytes > 0, "{report:?}");
 }
 
 #[test]
 fn a_ticket_that_expires_during_a_download_is_renewed_unnoticed() {
     const LIFETIME: Duration = Duration::from_secs(2);
-    let dev = Dev::of([(FILM, FILM_BYTES)]);
-    let dev = dev.flag("--ticket-lifetime", "2s").flag("--clock-skew", "0s").flag("--rate", "4096").start();
-    let copy = dev.path("copy");
-    let ended = dev.client().get(FILM).to(&copy).finish();
+    /// Eight seconds, however fast the servers are.
+    const READER_BYTES_PER_S: u64 = FILM_BYTES / 8;
+    let dev = Dev::of([(FILM, FILM_BYTES)]).flag("--ticket-lifetime", "2s").flag("--clock-skew", "0s").start();
+    let mut running = dev.client().get(FILM).to_stdout().start();
+    let reader = SlowReader::start(running.take_stdout(), READER_BYTES_PER_S);
+    let ended = running.wait();
     assert!(ended.elapsed > LIFETIME * 3, "it lasts for more than one ticket's life: {:?}", ended.elapsed);
+    assert_eq!(reader.finish(), (FILM_BYTES, dev.film(FILM).sha256.clone()));
     let report = ended.report();
-    check_whole(&dev, &report, &copy);
+    assert!(report.verified, "{report:?}");
     assert_eq!((report.failed(), report.redistributions), (vec![], 0), "{report:?}");
 }
 
@@ -139,12 +146,14 @@ fn check_whole(dev: &Dev, report: &Report, copy: &Path) {
     assert_eq!(sha256_of_file(copy), dev.film(FILM).sha256);
 }
 
-/// Bytes that servers may have counted beyond what was needed.
-fn overhead(report: &Report) -> u64 {
+/// `sent` is what servers counted while `missing` chunks of the film were fetched.
+fn check_sent(sent: u64, missing: u64, report: &Report) {
+    let needed = CHUNK_BYTES * (missing + chunks(hash_list_bytes(FILM_BYTES)));
     let lost: u64 = report.sources.iter().map(|source| source.lost).sum();
     // Chunks that are shorter than what a server counts for them: the last of film and hash list.
     let padding = if report.redundant_bytes > 0 { 2 * CHUNK_BYTES } else { 0 };
-    report.redundant_bytes + lost * CHUNK_BYTES + padding
+    let (least, most) = (needed + report.redundant_bytes, needed + report.redundant_bytes + lost * CHUNK_BYTES + padding);
+    assert!((least..=most).contains(&sent), "{sent} bytes were sent, not {least} to {most}: {report:?}");
 }
 
 /// Who holds what, as the master tells `client` now.

@@ -39,6 +39,19 @@ impl Output {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self.stdout
     }
+
+    /// Asserts that it failed with exit code `code`, and that its errors hold all of `words`.
+    ///
+    /// # Panics
+    /// If that is not so.
+    #[track_caller]
+    pub(crate) fn assert_refused(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        let errors: String = self.stderr.lines().filter(|line| line.starts_with("braidcast: ")).collect();
+        for word in words {
+            assert!(errors.contains(word), "{word:?} is missing in {:?}", self.stderr);
+        }
+    }
 }
 
 impl Client {
@@ -55,9 +68,7 @@ impl Client {
     pub(crate) fn run(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
         let mut all: Vec<OsString> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
         all.extend(["--profile".into(), self.profile.clone().into()]);
-        let mut process = Process::start(all);
-        let code = process.wait().code();
-        Output { code, stdout: process.stdout(), stderr: process.stderr() }
+        Process::start(all).finish()
     }
 
     /// Adds an account that may list and fetch, and gives a client that is logged in with it.
@@ -72,6 +83,19 @@ impl Client {
         profile.credential = Credential::Password(password);
         profile.save().expect("writable");
         Self { profile: profile.path }
+    }
+
+    /// Runs `braidcast publish FILE FLAGS` to its end.
+    pub(crate) fn publish(&self, file: &Path, flags: &[&str]) -> Output {
+        self.run([OsStr::new("publish"), file.as_os_str()].into_iter().chain(flags.iter().map(OsStr::new)))
+    }
+
+    /// Names of all videos, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let videos = self.ask(async |control| control.list_videos().await.expect("the master lists videos"));
+        let mut names: Vec<String> = videos.into_iter().map(|video| video.name).collect();
+        names.sort();
+        names
     }
 
     /// A `braidcast get NAME` with `--json`.

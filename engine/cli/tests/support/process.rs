@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{PATIENCE, POLL, eventually};
+use super::{Output, PATIENCE, POLL, eventually};
 
 /// A running `braidcast`, or one that has ended. What it says is kept in files, and printed if the test fails.
 /// Dropped, it is asked to end and, if it does not, killed.
@@ -99,6 +99,12 @@ impl Process {
     pub(crate) fn has_ended(&mut self) -> bool {
         self.status = self.status.or_else(|| self.child.try_wait().expect("a child can be waited for"));
         self.status.is_some()
+    }
+
+    /// Waits until it ends, and tells what it said.
+    pub(crate) fn finish(&mut self) -> Output {
+        let code = self.wait().code();
+        Output { code, stdout: self.stdout(), stderr: self.stderr() }
     }
 
     /// Waits until it ends.

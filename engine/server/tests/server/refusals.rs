@@ -77,7 +77,6 @@ async fn a_replayed_pull_is_not_answered_again() {
     let first = client.send_pull(&[RUN]);
     client.collect(1, Duration::from_secs(20)).assert_chunks(&film, &[RUN]);
     client.pull(&[RUN]).assert_chunks(&film, &[RUN]);
-    //= PROTOCOL U2: A server MUST NOT answer a sequence that it has seen, nor one older than the replay window.
     for _ in 0..3 {
         client.socket.send_to(&first, rig.server.udp_addr()).expect("loopback takes it");
     }
@@ -147,7 +146,6 @@ async fn a_session_does_not_move_to_another_address() {
         elsewhere.send_to(&pull, rig.server.udp_addr()).expect("loopback takes it");
         let mut room = [0; 2_048];
         let bytes = elsewhere.recv(&mut room).expect("a hint comes");
-        //= PROTOCOL R1: A server MUST limit the rate of RESETs, and never send one larger than the packet that caused it.
         assert_eq!(Kind::of(&room[..bytes]), Some(Kind::Reset));
         assert_eq!(room[4..16], pull[4..16], "handle and sequence are echoed");
         elsewhere.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");

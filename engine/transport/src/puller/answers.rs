@@ -45,8 +45,8 @@ impl Puller {
         let (tag, counter) = End::clear(datagram)?;
         let open = self.connection.by_tag(tag)?;
         let end = End::open(datagram, counter, &open.session.keys.server)?;
+        //= PROTOCOL E4: A client MUST drop an END whose counter it has seen, and take from one whose sequence it does not wait for no more than its proof and its bitmap.
         let newest = counter > open.ends.highest();
-        //= PROTOCOL E4: A client MUST drop an END whose counter it has seen or whose sequence it does not wait for.
         if !open.ends.accept(counter) {
             return None;
         }

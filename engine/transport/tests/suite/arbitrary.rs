@@ -132,7 +132,7 @@ impl ServerRun {
         let Some(answer) = self.server.reply(address(from), &sent) else { return Ok(()) };
         prop_assert!(answer.len() <= sent.len());
         if answer[0] == 0x12 {
-            prop_assert_eq!(sent, hello.clone(), "only an unaltered HELLO is welcome");
+            prop_assert!(sent == hello, "only an unaltered HELLO is welcome");
             let (session, limits) = Session::open(&hello, &answer, &pass.secret).expect("WELCOME opens");
             let known = self.clients.iter().any(|client| client.session.handle == session.handle);
             if !known {

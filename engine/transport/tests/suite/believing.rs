@@ -267,7 +267,7 @@ fn loss_is_charged_on_the_word_of_an_end_and_not_before() {
     assert_eq!(client.puller.counters().lost_chunks, 1);
 }
 
-//= PROTOCOL E4: A client MUST drop an END whose counter it has seen or whose sequence it does not wait for.
+//= PROTOCOL E4: A client MUST drop an END whose counter it has seen, and take from one whose sequence it does not wait for no more than its proof and its bitmap.
 #[test]
 fn a_replayed_end_is_dropped() {
     let mut client = Scripted::open();
@@ -284,17 +284,18 @@ fn a_replayed_end_is_dropped() {
 }
 
 #[test]
-fn an_end_for_a_sequence_that_is_not_waited_for_settles_nothing() {
+fn an_end_for_a_sequence_that_is_not_waited_for_gives_its_proof_and_settles_nothing() {
     let mut client = Scripted::open();
     let (waited_for, _) = client.pull(&[(0, 10)]);
     for sequence in [0, waited_for + 1, 1_000] {
         for status in [BUSY, EXPIRED, UNKNOWN_ASSET, OVER_LIMIT, MALFORMED, NOT_HELD] {
-            client.end(&EndText { sequence, status, ..EndText::default() });
+            client.end(&EndText { sequence, status, proof: [sequence as u8; 16], ..EndText::default() });
         }
     }
     assert_eq!((client.events(), client.puller.in_flight_chunks()), (vec![], 10));
     assert!(client.puller.capacity_chunks(client.now) > 0);
     client.arrive(0..10);
+    assert_eq!(client.pull(&[(20, 1)]).1.proof, [1_000_u32 as u8; 16]);
 }
 
 #[test]
