@@ -33,6 +33,7 @@ fn through_a_network_that_loses_doubles_reorders_and_corrupts_a_twentieth_the_fi
     const REDUNDANT_MAX: u64 = FILM_BYTES / 4;
     let rig = Rig::start([SEED, SEED + 1, SEED + 2].map(|seed| Proxy::start(seed, Faults::each(50))));
     let report = rig.get_whole();
+    println!("{report:?}");
     assert!(report.sources.iter().any(|source| source.lost > 0), "{report:?}");
     assert!(report.sources.iter().any(|source| source.rejected > 0), "{report:?}");
     assert!(report.redundant_bytes <= REDUNDANT_MAX, "{report:?}");
@@ -77,7 +78,8 @@ fn where_the_origin_has_lost_the_pack_the_error_names_server_and_chunk() {
     rig.server_pack(1).damage(StreamId::ORIGINAL, CHUNK);
     std::fs::remove_file(rig.origin_path()).expect("the origin has it");
     rig.assert_no_copy(&["is damaged there"]);
-    assert!(rig.server_path(1).exists(), "the last copy is kept, damaged as it is");
+    let kept = rig.server_path(1).with_extension("filling");
+    assert!(kept.exists(), "the rest of what may be the last copy is kept");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A profile: which master to ask, whom to trust, and who one is.
 //!
 //! ```toml
-//! master = "192.0.2.7:7400"       # host:port
+//! master = "192.0.2.7:4600"       # host:port
 //! ca = "ca.pem"                   # beside the profile; or the PEM text itself as ca_pem = """..."""
 //! username = "ada"
 //! password = "..."                # or refresh_token = "...", which `braidcast login` writes

@@ -11,6 +11,7 @@ use braidcast_media::{AssetId, ContentKey, PackLayout};
 use sqlx::SqlitePool;
 
 use crate::errors::ServiceError;
+use crate::limits::NAME_BYTES_MAX;
 use crate::names::VideoName;
 use crate::sync::lock;
 
@@ -63,6 +64,13 @@ impl Shelf {
         Some(taken)
     }
 
+    fn unless_lost(&self, asset: &Arc<Asset>) -> Result<Arc<Asset>, ServiceError> {
+        if self.lost.contains(&asset.id) {
+            return Err(ServiceError::PackLost(asset.id));
+        }
+        Ok(Arc::clone(asset))
+    }
+
     fn named(&self, name: &VideoName) -> Option<&Arc<Asset>> {
         self.names.get(name).and_then(|id| self.assets.get(id))
     }
@@ -112,27 +120,32 @@ impl Library {
     pub(crate) fn set_lost(&self, lost: HashSet<AssetId>) {
         let mut shelf = self.shelf();
         for asset in lost.iter().filter_map(|id| shelf.assets.get(id)) {
-            tracing::error!(name = %asset.name, asset = %asset.id, "the origin has lost this video's pack: publish it again with `replace`");
+            let (name, asset) = (&asset.name, asset.id);
+            tracing::error!(%name, %asset, "the origin has lost this video's pack: publish it again with `replace`");
         }
         shelf.lost = lost;
     }
 
     /// The current version of a video.
     pub(crate) fn by_name(&self, name: &str) -> Result<Arc<Asset>, ServiceError> {
-        let missing = || ServiceError::NoVideo { name: name.chars().take(crate::limits::NAME_BYTES_MAX).collect() };
+        let missing = || ServiceError::NoVideo { name: name.chars().take(NAME_BYTES_MAX).collect() };
         let parsed = VideoName::parse(name).map_err(|_| missing())?;
         let shelf = self.shelf();
-        shelf.named(&parsed).filter(|asset| !shelf.lost.contains(&asset.id)).cloned().ok_or_else(missing)
+        let asset = shelf.named(&parsed).ok_or_else(missing)?;
+        shelf.unless_lost(asset)
     }
 
     /// One very version of a video. One whose pack is lost is told from one that was removed: servers drop the copies
     /// of the latter.
     pub(crate) fn by_id(&self, id: AssetId) -> Result<Arc<Asset>, ServiceError> {
         let shelf = self.shelf();
-        if shelf.lost.contains(&id) {
-            return Err(ServiceError::PackLost(id));
-        }
-        shelf.assets.get(&id).cloned().ok_or(ServiceError::NoAsset(id))
+        let asset = shelf.assets.get(&id).ok_or(ServiceError::NoAsset(id))?;
+        shelf.unless_lost(asset)
+    }
+
+    /// Whether the database has this asset, with its pack or without.
+    pub(crate) fn knows(&self, id: AssetId) -> bool {
+        self.shelf().assets.contains_key(&id)
     }
 
     /// What can be watched, in the order of names.

@@ -65,8 +65,9 @@ mod tests {
 
     #[test]
     fn spaces_unicode_and_255_bytes_pass() {
-        for good in ["a", "holiday film.mp4", "фильм 映画 🎬.mkv", "...", "..a", &"x".repeat(255), &"é".repeat(127)]
-        {
+        let longest = ["x".repeat(255), "é".repeat(127)];
+        let short = ["a", "holiday film.mp4", "фильм 映画 🎬.mkv", "...", "..a"];
+        for good in short.into_iter().chain(longest.iter().map(String::as_str)) {
             assert!(VideoName::parse(good).is_ok(), "{good:?}");
         }
     }

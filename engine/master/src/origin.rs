@@ -92,7 +92,7 @@ impl Origin {
         let path = self.path(asset);
         match fs::remove_file(&path).and_then(|()| sync_parent(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a pack could not be removed; the next start tries again");
+                tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; the next start tries again");
             }
             _ => {}
         }

@@ -17,6 +17,7 @@
 //! Nothing here sleeps for a fixed time to let something happen: it is waited for, for [`PATIENCE`] at most.
 
 mod client;
+mod clock;
 mod cluster;
 mod dev;
 mod films;
@@ -36,6 +37,7 @@ pub(crate) mod wire;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Client, Output};
+pub(crate) use clock::Clock;
 pub(crate) use cluster::Cluster;
 pub(crate) use dev::{Dev, DevBuilder, Part};
 pub(crate) use films::{Film, sha256_of, sha256_of_file, write_film};

@@ -18,7 +18,8 @@ pub enum DownloadError {
     Control(#[from] ControlError),
     /// Nothing comes from any server.
     #[error(
-        "no server sends anything:{}; bring a server back and run the same command again, which goes on from here",
+        "no server sends anything:{}; bring a server back, or let UDP through to it, and run the same command again, \
+         which goes on from here",
         list(sources)
     )]
     NoSources {

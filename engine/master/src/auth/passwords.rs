@@ -1,4 +1,5 @@
-//! Passwords: argon2id with its crate's defaults (19 MiB, two passes; OWASP's first choice), away from the threads that serve calls.
+//! Passwords: argon2id with its crate's defaults (19 MiB, two passes; OWASP's choice), away from the threads that
+//! serve calls.
 
 use argon2::password_hash::{self, PasswordHasher, PasswordVerifier};
 use argon2::{Argon2, PasswordHash};

@@ -112,7 +112,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_server_that_goes_moves_only_what_it_held(asset: u64, count in 2_usize..9, replicas in 1_u32..5, gone in 0_usize..8) {
+        fn a_server_that_goes_moves_only_what_it_held(
+            asset: u64, count in 2_usize..9, replicas in 1_u32..5, gone in 0_usize..8,
+        ) {
             let ids = ids(count);
             let all = servers(&ids, 1 << 30);
             let gone = gone % count;

@@ -76,7 +76,12 @@ impl DistributionService {
             holders.retain(|holder| !fails(holder));
         }
         drop(penalties);
-        holders.truncate(HOSTS_MAX);
+        if holders.len() > HOSTS_MAX {
+            // Different clients get different ones of so many.
+            let first = turn(caller, asset.id) % holders.len() as u64;
+            holders.rotate_left(first as usize);
+            holders.truncate(HOSTS_MAX);
+        }
         Ok(holders)
     }
 
@@ -93,8 +98,8 @@ impl DistributionService {
 
     fn on_failed(&self, caller: &Caller, asset: &Asset, failed: &[v1::FailedHost]) {
         let reporter = Reporter::new(caller.user, asset.id);
-        let held: HashSet<String> = self.cluster.statuses().into_iter().map(|server| server.server_id).collect();
-        for host in failed.iter().take(FAILED_HOSTS_MAX).filter(|host| held.contains(&host.server_id)) {
+        let known: HashSet<String> = self.cluster.statuses().into_iter().map(|server| server.server_id).collect();
+        for host in failed.iter().take(FAILED_HOSTS_MAX).filter(|host| known.contains(&host.server_id)) {
             lock(&self.penalties).add(Instant::now(), reporter, &host.server_id);
             let reason = host.reason();
             tracing::info!(

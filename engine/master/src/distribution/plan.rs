@@ -164,7 +164,8 @@ mod tests {
     proptest! {
         #[test]
         fn ranges_cover_the_window_without_gap_or_overlap(
-            start in 0_u32..1_000_000, extents in 1_u32..20_000, weights in prop::collection::vec(0_u32..40, 1..12), turn: u64,
+            start in 0_u32..1_000_000, extents in 1_u32..20_000,
+            weights in prop::collection::vec(0_u32..40, 1..12), turn: u64,
         ) {
             let window = start..=start + extents - 1;
             let ranges = deal(&window, &weights, turn);

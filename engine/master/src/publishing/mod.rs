@@ -80,7 +80,7 @@ impl PublishingService {
     fn draw_id(&self) -> AssetId {
         loop {
             let id = AssetId(u64::from_be_bytes(random::draw()));
-            if id != AssetId(0) && self.library.by_id(id).is_err() {
+            if id != AssetId(0) && !self.library.knows(id) {
                 return id;
             }
         }

@@ -65,7 +65,7 @@ impl Parts {
     }
 }
 
-/// A thread that writes extents. Dropped before [`Writer::finish`], nothing is left of the pack.
+/// A thread that writes extents. Dropped before [`Writer::join`], nothing is left of the pack.
 pub(crate) struct Writer {
     extents: mpsc::Sender<Vec<u8>>,
     thread: JoinHandle<Result<PackWriter, PackError>>,

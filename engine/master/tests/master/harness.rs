@@ -16,6 +16,7 @@ use braidcast_proto::v1::origin_client::OriginClient;
 use braidcast_proto::v1::publishing_client::PublishingClient;
 use braidcast_proto::v1::upload_request::Part;
 use braidcast_proto::v1::users_client::UsersClient;
+use tokio::sync::OnceCell;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status};
 
@@ -29,6 +30,7 @@ pub(crate) struct Running {
     pub(crate) config: MasterConfig,
     master: Option<Master>,
     pub(crate) channel: Channel,
+    admin_token: OnceCell<String>,
     _dir: tempfile::TempDir,
 }
 
@@ -47,7 +49,7 @@ impl Running {
         };
         change(&mut config);
         let (master, channel) = serve(&config).await;
-        Self { config, master: Some(master), channel, _dir: dir }
+        Self { config, master: Some(master), channel, admin_token: OnceCell::new(), _dir: dir }
     }
 
     /// Stops the master, lets `between` at its files, and starts it again.
@@ -109,9 +111,9 @@ impl Running {
         OriginClient::new(self.channel.clone())
     }
 
-    /// An access token of the administrator.
+    /// An access token of the administrator; one for the whole test, because logging in is dear.
     pub(crate) async fn admin(&self) -> String {
-        self.login(ADMIN, PASSWORD).await.access_token
+        self.admin_token.get_or_init(|| async { self.login(ADMIN, PASSWORD).await.access_token }).await.clone()
     }
 
     pub(crate) async fn login(&self, username: &str, password: &str) -> v1::Token {

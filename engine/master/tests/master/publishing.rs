@@ -160,6 +160,7 @@ async fn a_file_that_no_pack_can_hold_is_refused_at_once() {
     }
 }
 
+//= PROTOCOL K1: A pack MUST appear under its name complete or not at all.
 #[tokio::test]
 async fn an_upload_that_breaks_off_leaves_no_trace() {
     let master = Running::start().await;

@@ -47,6 +47,10 @@ async fn a_video_whose_pack_is_lost_is_not_shown_and_the_servers_keep_their_copi
         })
         .await;
     assert_eq!(master.videos().await.iter().map(|video| video.asset).collect::<Vec<_>>(), [kept.0]);
+    let named = v1::GetVideoRequest { name: "lost".into() };
+    let refused = master.catalogue().get_video(with_token(&master.admin().await, named)).await.expect_err("lost");
+    assert_eq!(refused.code(), tonic::Code::DataLoss);
+    assert!(refused.message().contains("publish"), "{refused}");
     let server = FakeServer::start(&master, "s1", 9001, Manners::default()).await;
     server.hold(lost, 2, 2, "");
     eventually("the other is held", async || server.holds(kept).then_some(())).await;

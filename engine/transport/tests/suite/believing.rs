@@ -28,7 +28,7 @@ fn only_the_welcome_of_its_own_hello_opens_a_session() {
     let hello = client.greet().expect("HELLO is due");
     let (_, good) = Session::welcome(&hello, &client.pass.secret, 5, WireLimits::default());
     let (_, without_secret) = Session::welcome(&hello, &[0; 32], 5, WireLimits::default());
-    let mut other_hello = hello.clone();
+    let mut other_hello = hello;
     other_hello[4] ^= 1;
     let (_, other_random) = Session::welcome(&other_hello, &client.pass.secret, 5, WireLimits::default());
     let mut forged = vec![without_secret, other_random];
