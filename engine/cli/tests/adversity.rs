@@ -32,14 +32,11 @@ fn through_a_network_that_loses_doubles_reorders_and_corrupts_a_twentieth_the_fi
     /// than this would mean that chunks are asked for again without need.
     const REDUNDANT_MAX: u64 = FILM_BYTES / 4;
     let rig = Rig::start([SEED, SEED + 1, SEED + 2].map(|seed| Proxy::start(seed, Faults::each(50))));
+    //= PROTOCOL D2: A client MUST take a chunk's bytes only after its tag verifies.
     let report = rig.get_whole();
-    println!("{report:?}");
     assert!(report.sources.iter().any(|source| source.lost > 0), "{report:?}");
     assert!(report.sources.iter().any(|source| source.rejected > 0), "{report:?}");
     assert!(report.redundant_bytes <= REDUNDANT_MAX, "{report:?}");
-    for proxy in &rig.proxies {
-        assert!(proxy.faults_made() > 0 && proxy.data_to_clients() > 0, "{}", proxy.address());
-    }
 }
 
 #[test]
@@ -84,7 +81,7 @@ fn where_the_origin_has_lost_the_pack_the_error_names_server_and_chunk() {
 
 #[test]
 fn a_server_that_forges_chunks_is_found_out_by_the_extents_hash_and_banned() {
-    let rig = Rig::of_perfect(3);
+    let mut rig = Rig::of_perfect(3);
     // The key is every viewer's, so that a viewer and a server together can make chunks that open.
     for chunk in [CHUNK, ChunkNo(CHUNK.0 + 1), ChunkNo(CHUNK.0 + 70)] {
         rig.forge(1, StreamId::ORIGINAL, chunk);
@@ -92,6 +89,11 @@ fn a_server_that_forges_chunks_is_found_out_by_the_extents_hash_and_banned() {
     let outcome = rig.get_from_first_then_others();
     //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.
     rig.assert_banned_and_completed(outcome);
+    let server = rig.client().server_id(rig.address(1));
+    eventually("the master is told, and tells its operator", || {
+        let log = rig.cluster.master().stderr();
+        log.lines().any(|line| line.contains("forges chunks") && line.contains(&server)).then_some(())
+    });
 }
 
 #[test]

@@ -25,10 +25,10 @@ const FILM: &str = "film";
 const CHUNK_BYTES: u64 = 1_200;
 /// Exit code of a command that a local file has stopped.
 const LOCAL_FILE: i32 = 7;
-/// KiB/s of each server where a download must last: with three, 24 MiB/s after a burst of 24 MiB.
-const SLOW_KIB_S: &str = "8192";
+/// KiB/s of each server where a download must last: with three, 12 MiB/s after a burst of 12 MiB.
+const SLOW_KIB_S: &str = "4096";
 /// Lasts three seconds then.
-const SLOW_FILM_BYTES: u64 = 100_000_000;
+const SLOW_FILM_BYTES: u64 = 50_000_000;
 /// Between the last byte written and the moment at which an end is noticed from outside.
 const END_MAX: Duration = Duration::from_secs(1);
 

@@ -20,7 +20,8 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock that is ahead by so many seconds; nothing where `faketime` is missing.
     pub(crate) fn ahead(seconds: i64) -> Option<Self> {
-        let asked = Command::new("faketime").args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]).stderr(Stdio::null()).output();
+        let asked =
+            Command::new("faketime").args(["-m", "-f", "+0s", "printenv", "LD_PRELOAD"]).stderr(Stdio::null()).output();
         let mut library = asked.ok().filter(|output| output.status.success())?.stdout;
         library.truncate(library.trim_ascii_end().len());
         let dir = tempfile::tempdir().expect("a temporary folder");

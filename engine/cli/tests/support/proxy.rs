@@ -62,7 +62,6 @@ struct Path {
     faults: Faults,
     is_cut: AtomicBool,
     ended: AtomicBool,
-    faults_made: AtomicU64,
     data_to_clients: AtomicU64,
 }
 
@@ -77,7 +76,6 @@ impl Proxy {
             faults,
             is_cut: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            faults_made: AtomicU64::new(0),
             data_to_clients: AtomicU64::new(0),
         });
         let shared = Arc::clone(&path);
@@ -98,11 +96,6 @@ impl Proxy {
     /// Cuts the path, or mends it. While it is cut nothing passes.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.path.is_cut.store(is_cut, Ordering::Relaxed);
-    }
-
-    /// Datagrams that met some fault, of both directions.
-    pub(crate) fn faults_made(&self) -> u64 {
-        self.path.faults_made.load(Ordering::Relaxed)
     }
 
     /// Datagrams of DATA that were passed on to clients.
@@ -187,9 +180,6 @@ impl Lane {
         let faults = path.faults;
         let [lost, doubled, reordered, corrupted] = [faults.lost, faults.doubled, faults.reordered, faults.corrupted]
             .map(|share| self.random.below(1_000) < share);
-        if lost || doubled || reordered || corrupted {
-            path.faults_made.fetch_add(1, Ordering::Relaxed);
-        }
         if lost {
             return;
         }
