@@ -126,7 +126,7 @@ fn where_only_a_forger_holds_the_film_nothing_comes_out() {
 fn what_is_written_to_standard_output_before_a_forgery_is_right() {
     let rig = Rig::of_perfect(1);
     rig.forge(1, StreamId::ORIGINAL, CHUNK);
-    let mut get = rig.client().get(FILM).to_stdout().start();
+    let mut get = rig.client().get(FILM).piped().start();
     let mut out = Vec::new();
     get.take_stdout().read_to_end(&mut out).expect("a pipe is readable to its end");
     get.wait().failure(INTEGRITY);

@@ -191,7 +191,7 @@ fn dev_ends_all_its_parts_when_it_is_asked_to_even_during_a_download() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut dev = Dev::of([("film", 50_000_000)]).servers(2).start();
         let parts = pids(&dev);
-        let mut download = dev.client().get("film").to_stdout().start();
+        let mut download = dev.client().get("film").piped().start();
         // Nobody reads on: the download stays.
         let mut stdout = download.take_stdout();
         std::io::Read::read_exact(&mut stdout, &mut [0; 1_000]).expect("the film begins");

@@ -73,7 +73,7 @@ fn a_place_that_cannot_be_written_is_named() {
 #[test]
 fn a_reader_that_goes_away_ends_the_download() {
     let dev = Dev::of([("film", 20 * MIB)]).servers(1).start();
-    let mut to_stdout = dev.client().get("film").to_stdout().start();
+    let mut to_stdout = dev.client().get("film").piped().start();
     drop(to_stdout.take_stdout());
     let ended = to_stdout.wait().output;
     ended.assert_refused(LOCAL_FILE, &["standard output", "has stopped"]);

@@ -132,7 +132,7 @@ fn a_ticket_that_expires_during_a_download_is_renewed_unnoticed() {
     /// Eight seconds, however fast the servers are.
     const READER_BYTES_PER_S: u64 = FILM_BYTES / 8;
     let dev = Dev::of([(FILM, FILM_BYTES)]).flag("--ticket-lifetime", "2s").flag("--clock-skew", "0s").start();
-    let mut running = dev.client().get(FILM).to_stdout().start();
+    let mut running = dev.client().get(FILM).piped().start();
     let reader = SlowReader::start(running.take_stdout(), READER_BYTES_PER_S);
     let ended = running.wait();
     assert!(ended.elapsed > LIFETIME * 3, "it lasts for more than one ticket's life: {:?}", ended.elapsed);

@@ -107,7 +107,7 @@ fn auto_takes_io_uring_where_the_kernel_permits_it_and_says_so() {
 fn standard_output_gets_the_film_in_order_at_the_pace_of_its_reader() {
     const BYTES: u64 = 60_000_000;
     let dev = Dev::of([(FILM, BYTES)]).start();
-    let mut running = dev.client().get(FILM).to_stdout().start();
+    let mut running = dev.client().get(FILM).piped().start();
     let reader = SlowReader::start(running.take_stdout(), 20_000_000);
     let ended = running.wait();
     let film = dev.film(FILM);

@@ -1,7 +1,7 @@
 //! The server's side: greets clients, opens their PULLs, and says which chunks may be sent where.
 //!
 //! It never sees a chunk. The caller looks the runs of a [`Request`] up, sends them, and ends the answer with the
-//! packet that [`Responder::answer`] makes. All state of a client is one [`session::Session`].
+//! packet that [`Responder::answer`] makes. All state of a client is one `Session`.
 
 mod greeting;
 mod session;

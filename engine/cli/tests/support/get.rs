@@ -71,7 +71,7 @@ impl Get {
     }
 
     /// To standard output, which the caller reads: [`Running::take_stdout`]. The report is on standard error then.
-    pub(crate) fn to_stdout(mut self) -> Self {
+    pub(crate) fn piped(mut self) -> Self {
         self.piped = true;
         self.flag("--output", "-")
     }
