@@ -106,7 +106,7 @@ pub(crate) const PROBES_PENDING_MAX: usize = 8;
 pub(crate) const PROBE_RESULTS_MAX: usize = 1_024;
 /// Life of the ticket of a probe.
 pub(crate) const PROBE_TICKET_LIFETIME: Duration = Duration::from_secs(30);
-/// An order to hold an asset is repeated after this long, if the server does not report it or could not fill it.
+/// An order to hold an asset is repeated after this long, while the server does not report all of it.
 pub(crate) const HOLD_REPEAT: Duration = Duration::from_secs(10);
 /// A server that has been gone for this long is given up, and what it held is placed elsewhere. A restart takes
 /// seconds; filling again is dear.

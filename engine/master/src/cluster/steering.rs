@@ -75,8 +75,8 @@ impl Registry {
         for (id, server) in &mut self.servers {
             let held = server.holding(asset.id);
             if placed.contains(id) {
-                // One that fills and does not complain is left alone.
-                if held.is_none_or(|holding| !holding.error.is_empty()) {
+                // Also one that has a part: it may have been restarted, and not know that the rest is wanted.
+                if held.is_none_or(|holding| !holding.is_whole(asset)) {
                     tell(server, now, asset.id, Some(asset));
                 }
             } else if held.is_some() && settled {

@@ -253,3 +253,15 @@ async fn a_server_holds_nothing_while_it_has_only_a_part_or_another_length() {
         assert_eq!(master.videos().await[0].replicas_held, counts, "{held} of {total}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_comes_back_with_a_part_is_told_to_hold_the_whole() {
+    let master = Running::start().await;
+    let asset = master.publish("film", 1_000_000).await.expect("publishes").asset;
+    let silent = Manners { reports: false, ..Manners::default() };
+    let server = FakeServer::start(&master, "s1", 9001, silent).await;
+    // Filled by a process that was killed; the one that has joined since was never told of the asset.
+    server.hold(asset, 2, 5, "");
+    server.change(|manners| manners.reports = true);
+    eventually("the rest is filled", async || (master.videos().await[0].replicas_held == 1).then_some(())).await;
+}

@@ -1,7 +1,5 @@
 //! Files of every kind of length come back as they were published, and what `get` says of it is what others measure.
 
-mod support;
-
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -25,6 +23,8 @@ const FILM: &str = "film";
 const CHUNK_BYTES: u64 = 1_200;
 /// Exit code of a command that a local file has stopped.
 const LOCAL_FILE: i32 = 7;
+/// Exit code of what Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
 /// KiB/s of each server where a download must last: with three, 12 MiB/s after a burst of 12 MiB.
 const SLOW_KIB_S: &str = "4096";
 /// Lasts three seconds then.
@@ -173,6 +173,20 @@ fn a_killed_download_goes_on_where_it_stopped_and_replaces_the_file_that_was_the
     check_counters(&report, missing, after - before);
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
     assert!(!partial_path(&copy).exists());
+}
+
+#[test]
+fn ctrl_c_ends_a_download_at_once_and_keeps_what_it_has() {
+    let dev = Dev::of([(FILM, SLOW_FILM_BYTES)]).flag("--rate", SLOW_KIB_S).start();
+    let copy = dev.path("copy");
+    let mut running = dev.client().get(FILM).to(&copy).start();
+    wait_written(&copy, SLOW_FILM_BYTES / 4);
+    running.interrupt();
+    running.wait().failure(INTERRUPTED);
+    assert!(partial_path(&copy).exists() && !copy.exists());
+    let report = dev.client().get(FILM).to(&copy).finish().report();
+    assert!(report.sources.iter().map(|source| source.bytes).sum::<u64>() < SLOW_FILM_BYTES, "{report:?}");
+    assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
 }
 
 /// Publishes a large film from a file of its own, held by one server: it would take the others no other way.

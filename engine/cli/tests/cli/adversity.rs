@@ -1,8 +1,6 @@
 //! Networks that damage datagrams, packs that rot and servers that lie: out comes the file that was published, or
 //! nothing does and the error names the culprit.
 
-mod support;
-
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;

@@ -1,8 +1,6 @@
 //! A file is published whole or leaves no trace, whatever is wrong with it, its name or the disk, and the error names
 //! the culprit and the remedy.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -132,7 +130,8 @@ fn a_file_that_changes_while_it_is_sealed_is_not_published() {
         fs::rename(&new, path).expect("own folder");
     };
     let dev = Dev::of([("kept", 5_000)]).servers(1).start();
-    let changes: [(&str, &dyn Fn(&Path)); 4] =
+    type Change<'a> = (&'a str, &'a dyn Fn(&Path));
+    let changes: [Change<'_>; 4] =
         [("grow", &grow), ("shrink", &shrink), ("overwrite", &overwrite), ("replace", &replace)];
     for (name, change) in changes {
         let path = film(&dev, name, 128 * MIB);

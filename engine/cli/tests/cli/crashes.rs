@@ -1,8 +1,6 @@
 //! Processes that are killed with SIGKILL at any point of publishing and filling leave the whole video or nothing, and
 //! what is started again goes on from there; `dev` ends, and is ended, with all its parts.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -122,7 +120,9 @@ fn a_server_killed_at_any_point_of_filling_goes_on_from_there_and_serves() {
         let asset = asset(&dev, &name);
         let filling = folder.join(format!("{asset}.filling"));
         let threshold = FILM_BYTES * percent / 100;
-        while allocated(&filling).is_none_or(|bytes| bytes < threshold) && !folder.join(format!("{asset}.pack")).exists() {
+        while allocated(&filling).is_none_or(|bytes| bytes < threshold)
+            && !folder.join(format!("{asset}.pack")).exists()
+        {
             std::thread::sleep(Duration::from_micros(500));
         }
         dev.kill_server(1);
@@ -135,7 +135,8 @@ fn a_server_killed_at_any_point_of_filling_goes_on_from_there_and_serves() {
             assert!(written < FILM_BYTES - kept + FILM_BYTES / 10, "{kept} bytes were kept, and {written} written");
             resumed += 1;
         }
-        let (at_server, at_origin) = (folder.join(format!("{asset}.pack")), dev.state().join(format!("master/origin/{asset}.pack")));
+        let (at_server, at_origin) =
+            (folder.join(format!("{asset}.pack")), dev.state().join(format!("master/origin/{asset}.pack")));
         assert_eq!(sha256_of_file(&at_server), sha256_of_file(&at_origin), "{percent}%");
         assert_eq!(fetch(&dev, &name), film.sha256, "{percent}%");
         held.push(name);
@@ -326,11 +327,18 @@ fn asset(dev: &Dev, name: &str) -> String {
 /// Starts another `dev` on the same state.
 fn start_dev(dev: &Dev) -> Process {
     let (films, state) = (dev.path("films"), dev.state());
-    Process::start([OsStr::new("dev"), films.as_os_str(), "--exit-with-parent".as_ref(), "--state".as_ref(), state.as_os_str()])
+    Process::start([
+        OsStr::new("dev"),
+        films.as_os_str(),
+        "--exit-with-parent".as_ref(),
+        "--state".as_ref(),
+        state.as_os_str(),
+    ])
 }
 
 fn restart(part: &str, state: &Path) -> Output {
-    Process::start(["dev".as_ref(), "--restart".as_ref(), part.as_ref(), "--state".as_ref(), state.as_os_str()]).finish()
+    Process::start(["dev".as_ref(), "--restart".as_ref(), part.as_ref(), "--state".as_ref(), state.as_os_str()])
+        .finish()
 }
 
 fn pids(dev: &Dev) -> Vec<u32> {

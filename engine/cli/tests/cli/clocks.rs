@@ -1,7 +1,5 @@
 //! A wall clock that is ten minutes off, of client, server or master, costs nothing, or is named with its remedy.
 
-mod support;
-
 use std::ffi::OsStr;
 
 use crate::support::{
@@ -104,7 +102,10 @@ fn a_master_whose_clock_jumps_lists_nobody_and_says_why() {
     for (seconds, of_server, of_client) in [(OFF_S, "behind", "behind"), (-OFF_S, "ahead", "ahead of")] {
         clock.set(seconds);
         let state = wait_unlisted(client, &server, of_server);
-        assert!(state.contains("its clock is") && state.contains("of the master's") && state.contains("NTP"), "{state}");
+        assert!(
+            state.contains("its clock is") && state.contains("of the master's") && state.contains("NTP"),
+            "{state}"
+        );
         let refused = client.get("film").to(&cluster.path("copy")).finish().output;
         refused.assert_refused(NO_SOURCE, &["0 of 1 servers are listed", "`braidcast servers`"]);
         let doctor = client.run(["doctor"]);

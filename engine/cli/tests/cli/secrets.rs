@@ -1,7 +1,5 @@
 //! Nothing that a process says, and nothing that others can see of it, holds a key, a token or a password.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -94,7 +92,7 @@ fn files_that_hold_secrets_are_for_their_owner_alone() {
     }
 }
 
-fn a_profile_with_a_wrong_password(client: &support::Client, path: &Path) -> String {
+fn a_profile_with_a_wrong_password(client: &crate::support::Client, path: &Path) -> String {
     let mut profile = Profile::load(client.profile()).expect("a profile");
     profile.path = path.to_owned();
     profile.credential = Credential::Password(braidcast_client::Secret::new("quite the wrong password"));
@@ -109,7 +107,7 @@ fn processes(dev: &mut Dev) -> Vec<(String, u32)> {
 }
 
 /// Everything secret that this session has to do with, read from where it is kept or asked for as a client asks.
-fn secrets(dev: &Dev, viewer: &support::Client, wrong: &Path) -> Secrets {
+fn secrets(dev: &Dev, viewer: &crate::support::Client, wrong: &Path) -> Secrets {
     let mut secrets = Secrets::new();
     let profiles = [dev.client().profile(), viewer.profile(), wrong];
     for path in profiles.into_iter().flat_map(|path| [path.to_owned(), path.with_extension("tokens.toml")]) {

@@ -1,8 +1,6 @@
 //! What goes wrong ends in a right result, or in an error that names the culprit and the remedy, under the exit code
 //! that `braidcast --help` lists.
 
-mod support;
-
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -100,7 +98,8 @@ fn wrong_usage_names_and_profiles_are_told_apart() {
     let missing = Client::new(dev.path("missing.toml"));
     missing.run(["ls"]).assert_refused(NOT_FOUND, &["missing.toml", "No such file"]);
     let nowhere = output(braidcast(["ls"]).current_dir(dev.path("films")));
-    nowhere.assert_refused(NOT_FOUND, &["no profile", ".braidcast/profile.toml", "braidcast dev DIR", "braidcast login"]);
+    nowhere
+        .assert_refused(NOT_FOUND, &["no profile", ".braidcast/profile.toml", "braidcast dev DIR", "braidcast login"]);
 }
 
 #[test]
@@ -188,7 +187,8 @@ fn servers_that_udp_does_not_reach_are_named() {
     let silent = proxies.remove(0);
     // Its socket closes: from now on the system refuses what is sent there.
     drop(proxies);
-    let words = ["no server sends anything", &addresses[0], &addresses[1], "port is closed", "run the same command again"];
+    let words =
+        ["no server sends anything", &addresses[0], &addresses[1], "port is closed", "run the same command again"];
     get().assert_refused(NO_SOURCE, &words);
     assert!(cluster.path("copy.part").exists(), "the partial file is kept");
     let doctor = cluster.client().run(["doctor"]);

@@ -1,7 +1,5 @@
 //! Servers die, freeze and come back while a film is fetched: it arrives as published, and what is told of it is true.
 
-mod support;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,8 +8,8 @@ use braidcast_client::control::{Distribution, VideoRef, Window};
 use braidcast_proto::v1::{FailedHost, FailureReason};
 
 use crate::support::{
-    Client, Dev, Report, SlowReader, chunks, eventually, hash_list_bytes, missing_chunks, partial_path, sha256_of_file,
-    wait_written,
+    Client, Dev, DevBuilder, Report, SlowReader, chunks, eventually, hash_list_bytes, missing_chunks, partial_path,
+    sha256_of_file, wait_written,
 };
 
 const FILM: &str = "film";
@@ -142,7 +140,7 @@ fn a_ticket_that_expires_during_a_download_is_renewed_unnoticed() {
     assert_eq!((report.failed(), report.redistributions), (vec![], 0), "{report:?}");
 }
 
-fn slow_dev() -> support::DevBuilder {
+fn slow_dev() -> DevBuilder {
     Dev::of([(FILM, FILM_BYTES)]).flag("--rate", RATE_KIB_S)
 }
 
