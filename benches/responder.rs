@@ -31,8 +31,7 @@ impl Pair {
     fn open() -> Self {
         let key = TicketKey::new(1, &[1; 32]);
         let secret = SessionSecret::new([2; 32]);
-        let ticket =
-            Ticket { secret: secret.clone(), user: 1, expires_at: 2_000, rate_kib_s: 0, assets: vec![ASSET] };
+        let ticket = Ticket { secret: secret.clone(), user: 1, expires_at: 2_000, rate_kib_s: 0, assets: vec![ASSET] };
         let sealed = key.seal(&ticket, [3; 12]);
         let responder = Responder::new(ResponderConfig::default(), [4; 32], vec![Arc::new(key)]);
         let layout = PackLayout::of_file(1 << 30).expect("a gibibyte fits");

@@ -28,7 +28,11 @@ pub(crate) async fn run(args: ServersArgs) -> Result<(), CliError> {
 
 fn row(server: &ServerStatus) -> [String; 8] {
     let heard = humantime::format_duration(Duration::from_millis(server.heartbeat_age_ms));
-    let state = if server.listed { "listed".to_owned() } else { format!("not listed: {}", server.reason) };
+    let state = match (server.listed, server.reason.as_str()) {
+        (true, "") => "listed".to_owned(),
+        (true, complaint) => format!("listed; {complaint}"),
+        (false, reason) => format!("not listed: {reason}"),
+    };
     [
         server.address.clone(),
         output::printable(&server.server_id).into_owned(),

@@ -189,7 +189,7 @@ fn ctrl_c_ends_a_download_at_once_and_keeps_what_it_has() {
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
 }
 
-/// Publishes a large film from a file of its own, held by one server: it would take the others no other way.
+/// Publishes a large film that one server holds: copies on all three would only fill the disk.
 fn publish_large(dev: &Dev) -> Film {
     let path = dev.path("large");
     let sha256 = write_film(&path, LARGE_BYTES, 2);

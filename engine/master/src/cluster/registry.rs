@@ -166,7 +166,7 @@ impl Registry {
             server_id: id.to_owned(),
             address: server.address.to_string(),
             listed: unlisted.is_none(),
-            reason: unlisted.map(|why| why.to_string()).unwrap_or_default(),
+            reason: unlisted.map(|why| why.to_string()).or_else(|| server.complaint()).unwrap_or_default(),
             heartbeat_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             capacity_bytes: server.capacity_bytes,
             used_bytes: report.map_or(0, |report| report.used_bytes),

@@ -138,6 +138,13 @@ impl fmt::Display for Unlisted {
 }
 
 impl Server {
+    /// What keeps it from filling a video, if anything does.
+    pub(super) fn complaint(&self) -> Option<String> {
+        let holdings = self.report.iter().flat_map(|report| &report.holdings);
+        let complaints = holdings.filter(|(_, holding)| !holding.error.is_empty());
+        complaints.min_by_key(|(asset, _)| **asset).map(|(asset, holding)| format!("asset {asset}: {}", holding.error))
+    }
+
     /// A server that the database knows and that has not joined yet.
     pub(crate) fn absent(address: SocketAddr, keys: KeyRing) -> Self {
         Self {

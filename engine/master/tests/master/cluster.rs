@@ -265,3 +265,17 @@ async fn a_server_that_comes_back_with_a_part_is_told_to_hold_the_whole() {
     server.change(|manners| manners.reports = true);
     eventually("the rest is filled", async || (master.videos().await[0].replicas_held == 1).then_some(())).await;
 }
+
+#[tokio::test]
+async fn what_keeps_a_listed_server_from_filling_is_shown() {
+    let master = Running::start().await;
+    let lazy = Manners { fills: false, ..Manners::default() };
+    let server = FakeServer::start(&master, "s1", 9001, lazy).await;
+    let asset = master.publish("film", 1_000_000).await.expect("publishes").asset;
+    server.hold(asset, 2, 5, "the disk is full");
+    eventually("the complaint", async || {
+        let shown = master.server("s1").await;
+        (shown.listed && shown.reason.contains("the disk is full")).then_some(())
+    })
+    .await;
+}

@@ -6,6 +6,7 @@ use std::process::ChildStdout;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::memory::{MEMORY_POLL, peak_rss_kib};
@@ -133,6 +134,11 @@ impl Running {
     pub(crate) fn kill(mut self) {
         assert!(!self.process.has_ended(), "it ended before it could be killed: {}", self.process.stderr());
         self.process.kill();
+    }
+
+    /// Asks it to end, as Ctrl-C does.
+    pub(crate) fn interrupt(&mut self) {
+        self.process.signal(Signal::SIGINT);
     }
 
     /// Waits for its end.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ pub(crate) struct Process {
     child: Child,
     status: Option<ExitStatus>,
     /// Parts end when it closes, even if the test is killed.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     said: TempDir,
     more_logs: Vec<PathBuf>,
@@ -48,7 +49,7 @@ impl Process {
         let title = format!("{command:?}");
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{title}: {error}"));
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        Self { title, child, status: None, _stdin: stdin, stdout, said, more_logs: Vec::new() }
+        Self { title, child, status: None, stdin, stdout, said, more_logs: Vec::new() }
     }
 
     /// Its process id.
@@ -62,6 +63,12 @@ impl Process {
     /// The second time, and for a process that was not started piped.
     pub(crate) fn take_stdout(&mut self) -> ChildStdout {
         self.stdout.take().expect("standard output is piped and not yet taken")
+    }
+
+    /// Writes to its standard input.
+    pub(crate) fn tell(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is piped");
+        stdin.write_all(text.as_bytes()).expect("it reads");
     }
 
     /// What it has written to standard output so far.

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 
+/// First byte of HELLO.
+const HELLO: u8 = 0x11;
 /// First byte of DATA.
 const DATA: u8 = 0x14;
 /// Longer than any datagram of the protocol.
@@ -63,6 +65,7 @@ struct Path {
     is_cut: AtomicBool,
     ended: AtomicBool,
     data_to_clients: AtomicU64,
+    greetings: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Proxy {
@@ -77,6 +80,7 @@ impl Proxy {
             is_cut: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             data_to_clients: AtomicU64::new(0),
+            greetings: Mutex::default(),
         });
         let shared = Arc::clone(&path);
         let listener = std::thread::spawn(move || shared.carry_to_server(seed));
@@ -96,6 +100,11 @@ impl Proxy {
     /// Cuts the path, or mends it. While it is cut nothing passes.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.path.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// Every HELLO that a client has sent.
+    pub(crate) fn greetings(&self) -> Vec<Vec<u8>> {
+        self.path.greetings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Datagrams of DATA that were passed on to clients.
@@ -135,6 +144,9 @@ impl Path {
                 answers.push(std::thread::spawn(move || path.carry_to_client(&back, from, lane)));
                 (socket, Lane::new(seed ^ (2 * number)))
             });
+            if room[0] == HELLO {
+                self.greetings.lock().unwrap_or_else(PoisonError::into_inner).push(room[..bytes].to_vec());
+            }
             lane.pass(self, &room[..bytes], |datagram| send(socket.send(datagram)));
         }
         for thread in answers {
