@@ -14,7 +14,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{Row, SqlSafeStr};
 
 use crate::support::proxy::{Faults, Proxy};
-use crate::support::{Dev, Process, eventually, sha256_of_file};
+use crate::support::{Dev, Process, sha256_of_file};
 
 /// Exit code of a login that is refused.
 const NOT_AUTHORISED: i32 = 3;
@@ -22,6 +22,10 @@ const NOT_AUTHORISED: i32 = 3;
 const TICKET_LENGTH_AT: usize = 36;
 /// Values in the master's settings that are shorter are numbers and the like.
 const KEY_BYTES_MIN: usize = 16;
+/// An octet string of 32 bytes, in DER.
+const P256_KEY_FOLLOWS: [u8; 2] = [0x04, 0x20];
+/// RFC 4648, section 4.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 const ADA: &str = "a password of one's own";
 const ADA_LATER: &str = "and another, for later";
@@ -73,11 +77,13 @@ fn files_that_hold_secrets_are_for_their_owner_alone() {
 fn every_form_of_a_secret_is_looked_for() {
     let secret = b"\x00\xfb\xefab\"";
     let texts =
-        ["00fbef616222", "00FBEF616222", "[0, 251, 239, 97, 98, 34]", "APvvYWIi", "APvvYWIi", r#"b"\0\xfb\xefab\"""#];
+        ["00fbef616222", "00FBEF616222", "[0, 251, 239, 97, 98, 34]", "APvvYWIi", r#"b"\0\xfb\xefab\"""#];
     for text in texts {
         assert!(forms(secret).iter().any(|form| text.contains(form.as_str())), "{text}");
     }
-    assert!(forms(b"\xfb\xef\xbe").contains(&"--++".replace('+', "-")), "of URLs, too");
+    for text in ["++++", "----"] {
+        assert!(forms(b"\xfb\xef\xbe").contains(&text.to_owned()), "{text}");
+    }
     assert!(forms(b"a password").contains(&"a password".to_owned()));
 }
 
@@ -229,9 +235,13 @@ impl Secrets {
             self.add(&path.display().to_string(), text.trim());
         }
         let pem = fs::read_to_string(master.join("ca.key")).expect("readable");
-        for (number, line) in pem.lines().filter(|line| !line.starts_with('-')).enumerate() {
+        let lines: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        for (number, line) in lines.iter().enumerate() {
             self.add(&format!("line {number} of ca.key"), line);
         }
+        let der = from_base64(&lines.concat());
+        let at = der.windows(2).position(|pair| pair == P256_KEY_FOLLOWS).expect("a key of P-256 in PKCS #8");
+        self.add("number in ca.key", &der[at + 2..][..32]);
         self.read_database(&master.join("master.db"));
     }
 
@@ -335,14 +345,23 @@ fn forms(secret: &[u8]) -> Vec<String> {
     forms
 }
 
-/// RFC 4648, section 4, without the last, padded group: the rest is enough to be found by.
+/// Base64 without the last, padded group: the rest is enough to be found by.
 fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let sextets = |group: &[u8; 3]| {
         let bits = u32::from_be_bytes([0, group[0], group[1], group[2]]);
         [18, 12, 6, 0].map(|shift| char::from(ALPHABET[(bits >> shift & 63) as usize]))
     };
     bytes.as_chunks::<3>().0.iter().flat_map(sextets).collect()
+}
+
+/// The other way. What is padding reads as zeros.
+fn from_base64(text: &str) -> Vec<u8> {
+    let sextet = |c: u8| ALPHABET.iter().position(|known| *known == c).unwrap_or(0) as u32;
+    let group = |group: &[u8; 4]| {
+        let bits = group.iter().fold(0, |bits, c| bits << 6 | sextet(*c));
+        [16, 8, 0].map(|shift| (bits >> shift) as u8)
+    };
+    text.as_bytes().as_chunks::<4>().0.iter().flat_map(group).collect()
 }
 
 fn text(path: &Path) -> String {
