@@ -53,10 +53,16 @@ fn a_pack_damaged_on_one_of_three_servers_does_no_harm() {
 fn the_only_holder_of_a_damaged_pack_is_told_and_mends_it_from_the_origin() {
     let rig = Rig::of_perfect(1);
     let (pack, origin) = (rig.server_pack(1), rig.origin_pack());
-    pack.damage(StreamId::ORIGINAL, CHUNK);
+    // In extents far apart.
+    let damaged = [CHUNK, ChunkNo(5_000), ChunkNo(9_999), ChunkNo(16_000)];
+    for chunk in damaged {
+        pack.damage(StreamId::ORIGINAL, chunk);
+    }
     let report = rig.get_whole();
     assert!(rig.part_of(1, &report).rejected > 0, "{report:?}");
-    assert_eq!(pack.packet(StreamId::ORIGINAL, CHUNK), origin.packet(StreamId::ORIGINAL, CHUNK), "mended on disk");
+    for chunk in damaged {
+        assert!(pack.packet(StreamId::ORIGINAL, chunk) == origin.packet(StreamId::ORIGINAL, chunk), "mended on disk");
+    }
 }
 
 #[test]

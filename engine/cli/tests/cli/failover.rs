@@ -16,7 +16,6 @@ const FILM: &str = "film";
 const FILM_BYTES: u64 = 50_000_000;
 /// KiB/s of each server: with three, 12 MiB/s after a burst of 12 MiB, so that a film lasts about three seconds.
 const RATE_KIB_S: &str = "4096";
-const CHUNK_BYTES: u64 = 1_200;
 /// Exit code of a download that no server serves.
 const NO_SOURCE: i32 = 5;
 
@@ -100,7 +99,7 @@ fn with_all_servers_dead_get_says_so_and_goes_on_when_they_are_back() {
     let after: u64 = dev.client().sent_bytes().values().sum();
     assert!(report.verified && report.bytes == FILM_BYTES, "{report:?}");
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
-    check_sent(after - before, missing, &report);
+    report.check_sent(missing, after - before);
 }
 
 #[test]
@@ -120,7 +119,7 @@ fn what_a_thawed_server_sends_late_is_counted_as_redundant() {
     assert_eq!(report.failed(), frozen, "{report:?}");
     assert!(report.redistributions >= 1, "{report:?}");
     let sent: u64 = dev.client().sent_bytes().values().sum();
-    check_sent(sent, chunks(FILM_BYTES), &report);
+    report.check_sent(chunks(FILM_BYTES), sent);
     assert!(report.redundant_bytes > 0, "{report:?}");
 }
 
@@ -148,17 +147,6 @@ fn check_whole(dev: &Dev, report: &Report, copy: &Path) {
     assert!(report.verified && report.bytes == FILM_BYTES, "{report:?}");
     assert_eq!(report.source_bytes(), FILM_BYTES + hash_list_bytes(FILM_BYTES), "{report:?}");
     assert_eq!(sha256_of_file(copy), dev.film(FILM).sha256);
-}
-
-/// `sent` is what servers counted while `missing` chunks of the film were fetched.
-fn check_sent(sent: u64, missing: u64, report: &Report) {
-    let needed = CHUNK_BYTES * (missing + chunks(hash_list_bytes(FILM_BYTES)));
-    let lost: u64 = report.sources.iter().map(|source| source.lost).sum();
-    // Chunks that are shorter than what a server counts for them: the last of film and hash list.
-    let padding = if report.redundant_bytes > 0 { 2 * CHUNK_BYTES } else { 0 };
-    let (least, most) =
-        (needed + report.redundant_bytes, needed + report.redundant_bytes + lost * CHUNK_BYTES + padding);
-    assert!((least..=most).contains(&sent), "{sent} bytes were sent, not {least} to {most}: {report:?}");
 }
 
 /// Who holds what, as the master tells `client` now.

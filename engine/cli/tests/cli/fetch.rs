@@ -20,7 +20,6 @@ const LENGTHS: [u64; 7] = [0, 1, 1_199, 1_200, 1_201, 307_200, 307_201];
 const LARGE_BYTES: u64 = (2 << 30) + 1;
 const MEMORY_KIB_MAX: u64 = 150 * 1024;
 const FILM: &str = "film";
-const CHUNK_BYTES: u64 = 1_200;
 /// Exit code of a command that a local file has stopped.
 const LOCAL_FILE: i32 = 7;
 /// Exit code of what Ctrl-C ended.
@@ -64,7 +63,7 @@ fn three_equal_servers_share_a_film_and_the_report_says_what_they_counted() {
     assert_eq!(sha256_of_file(&copy), film.sha256);
     let sent = dev.client().sent_bytes();
     let total: u64 = sent.values().sum();
-    check_counters(&report, chunks(film.bytes), total);
+    report.check_sent(chunks(film.bytes), total);
     for source in &report.sources {
         let share = sent[&source.address] as f64 / total as f64;
         assert!((0.20..=0.47).contains(&share), "{} gave {share}: {sent:?}", source.address);
@@ -170,7 +169,7 @@ fn a_killed_download_goes_on_where_it_stopped_and_replaces_the_file_that_was_the
     let report = dev.client().get(FILM).to(&copy).finish().report();
     let after: u64 = dev.client().sent_bytes().values().sum();
     assert!(report.verified && report.bytes == SLOW_FILM_BYTES, "{report:?}");
-    check_counters(&report, missing, after - before);
+    report.check_sent(missing, after - before);
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
     assert!(!partial_path(&copy).exists());
 }
@@ -207,20 +206,6 @@ fn check_report(report: &Report, film: &Film) {
     // Each chunk is taken once, whoever gives it: `redundant_bytes` are beyond that.
     assert_eq!(report.source_bytes(), film.bytes + hash_list_bytes(film.bytes), "{report:?}");
 }
-
-/// `sent` is what the servers counted while `missing` chunks of the film were fetched.
-fn check_counters(report: &Report, missing: u64, sent: u64) {
-    let needed = CHUNK_BYTES * (missing + chunks(hash_list_bytes(report.bytes)));
-    let lost: u64 = report.sources.iter().map(|source| source.lost).sum();
-    // What was sent either was needed, or came and was not, or did not come.
-    let least = needed + report.redundant_bytes;
-    let padding = if report.redundant_bytes > 0 { SHORT_CHUNKS * CHUNK_BYTES } else { 0 };
-    let most = least + CHUNK_BYTES * lost + padding;
-    assert!((least..=most).contains(&sent), "{sent} bytes were sent, not {least} to {most}: {report:?}");
-}
-
-/// Redundant chunks that may be shorter than the 1,200 bytes that a server counts: the last of film and hash list.
-const SHORT_CHUNKS: u64 = 2;
 
 /// `seconds` runs from the start of the process to the last byte written.
 fn check_seconds(ended: &Ended) {

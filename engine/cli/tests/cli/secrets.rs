@@ -76,8 +76,7 @@ fn files_that_hold_secrets_are_for_their_owner_alone() {
 #[test]
 fn every_form_of_a_secret_is_looked_for() {
     let secret = b"\x00\xfb\xefab\"";
-    let texts =
-        ["00fbef616222", "00FBEF616222", "[0, 251, 239, 97, 98, 34]", "APvvYWIi", r#"b"\0\xfb\xefab\"""#];
+    let texts = ["00fbef616222", "00FBEF616222", "[0, 251, 239, 97, 98, 34]", "APvvYWIi", r#"b"\0\xfb\xefab\"""#];
     for text in texts {
         assert!(forms(secret).iter().any(|form| text.contains(form.as_str())), "{text}");
     }

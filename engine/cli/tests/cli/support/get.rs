@@ -6,11 +6,12 @@ use std::process::ChildStdout;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use braidcast_media::layout::CHUNK_BYTES;
 use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::memory::{MEMORY_POLL, peak_rss_kib};
-use super::{Output, Process};
+use super::{Output, Process, chunks, hash_list_bytes};
 
 /// What `get --json` prints. An unknown or a missing key is an error.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,7 +50,22 @@ impl Report {
     pub(crate) fn source_bytes(&self) -> u64 {
         self.sources.iter().map(|source| source.bytes).sum()
     }
+
+    /// Checks the report against `sent`, the bytes that the servers counted while the hash list and `missing` chunks
+    /// of the film were fetched.
+    pub(crate) fn check_sent(&self, missing: u64, sent: u64) {
+        let needed = CHUNK_BYTES as u64 * (missing + chunks(hash_list_bytes(self.bytes)));
+        // What was sent either was needed, or came and was not, or did not come.
+        let lost: u64 = self.sources.iter().map(|source| source.lost * CHUNK_BYTES as u64).sum();
+        let padding = if self.redundant_bytes > 0 { PADDING_BYTES_MAX } else { 0 };
+        let least = needed + self.redundant_bytes;
+        let most = least + lost + padding;
+        assert!((least..=most).contains(&sent), "{sent} bytes were sent, not {least} to {most}: {self:?}");
+    }
 }
+
+/// Servers count 1,200 bytes for each chunk; the last ones of the film and of the hash list are shorter.
+const PADDING_BYTES_MAX: u64 = 2 * CHUNK_BYTES as u64;
 
 /// A `braidcast get NAME --json` that is being made.
 #[must_use]
