@@ -135,8 +135,10 @@ fn a_server_killed_at_any_point_of_filling_goes_on_from_there_and_serves() {
             assert!(written < FILM_BYTES - kept + FILM_BYTES / 10, "{kept} bytes were kept, and {written} written");
             resumed += 1;
         }
-        let (at_server, at_origin) =
-            (folder.join(format!("{asset}.pack")), dev.state().join(format!("master/origin/{asset}.pack")));
+        let pack = format!("{asset}.pack");
+        let (at_server, at_origin) = (folder.join(&pack), dev.state().join("master/origin").join(&pack));
+        // It serves every extent before it has made all of them durable.
+        eventually("the pack has its name", || at_server.exists().then_some(()));
         assert_eq!(sha256_of_file(&at_server), sha256_of_file(&at_origin), "{percent}%");
         assert_eq!(fetch(&dev, &name), film.sha256, "{percent}%");
         held.push(name);
