@@ -11,7 +11,7 @@ help: ## what can be made
 
 demo: ## publish a film (VIDEO=path, or a made clip), fetch it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
-	@cargo build --release --quiet --package braidcast-cli
+	@cargo build --release --quiet --workspace
 	@.ci/demo
 
 test: install lint ## all checks and tests, then their counts
@@ -23,11 +23,11 @@ lint: install ## formatting, clippy and documentation, with warnings as errors
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --quiet --workspace --no-deps --document-private-items
 
 bench: install ## criterion benches: bytes per second end to end, sealing, opening, answering
-	@cargo build --release --quiet --package braidcast-cli
+	@cargo build --release --quiet --workspace
 	@cargo bench --package braidcast-benches
 
 build: install ## the `braidcast` command, in target/release
-	@cargo build --release --package braidcast-cli
+	@cargo build --release --workspace
 
 install:
 	@.ci/install $(BUILD_PACKAGES) $(TEST_PACKAGES)
