@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "braidcast/v1/film.proto",
     "braidcast/v1/auth.proto",
     "braidcast/v1/catalogue.proto",
     "braidcast/v1/distribution.proto",

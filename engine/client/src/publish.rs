@@ -126,6 +126,7 @@ pub async fn publish_file(
             bytes,
             replace: options.replace,
             replicas: options.replicas,
+            ..BeginPublishRequest::default()
         })
         .await?;
     let asset = begun.asset;

@@ -34,6 +34,7 @@ impl CatalogueService {
                 published_at: asset.published_at,
                 replicas_wanted,
                 replicas_held,
+                film: None,
             }
         };
         assets.iter().map(video).collect()

@@ -36,8 +36,14 @@ pub struct StreamId(pub u8);
 impl StreamId {
     /// The published file, byte for byte.
     pub const ORIGINAL: Self = Self(0);
+    /// The frame index.
+    pub const FRAMES: Self = Self(1);
+    /// The key-frame index.
+    pub const KEY_FRAMES: Self = Self(2);
     /// BLAKE3 of every plain extent of the other streams.
     pub const PLAIN_HASHES: Self = Self(3);
+    /// Access units end to end, where the original does not keep them contiguous.
+    pub const ACCESS_UNITS: Self = Self(4);
 }
 
 impl fmt::Display for StreamId {

@@ -123,13 +123,20 @@ impl PackLayout {
     /// # Errors
     /// [`LayoutError::StreamTooLong`] for a file that no stream can hold.
     pub fn of_file(bytes: u64) -> Result<Self, LayoutError> {
-        let original = StreamLayout { id: StreamId::ORIGINAL, bytes };
-        if bytes > STREAM_BYTES_MAX {
-            return Err(LayoutError::StreamTooLong { stream: original.id, bytes });
+        Self::of_asset(vec![StreamLayout { id: StreamId::ORIGINAL, bytes }])
+    }
+
+    /// The layout of an asset that holds `streams`, and stream 3 over them as the last.
+    ///
+    /// # Errors
+    /// [`LayoutError`] for lengths and tables that the format cannot hold; stream 3 must not be among `streams`.
+    pub fn of_asset(mut streams: Vec<StreamLayout>) -> Result<Self, LayoutError> {
+        if let Some(long) = streams.iter().find(|stream| stream.bytes > STREAM_BYTES_MAX) {
+            return Err(LayoutError::StreamTooLong { stream: long.id, bytes: long.bytes });
         }
-        let hashes =
-            StreamLayout { id: StreamId::PLAIN_HASHES, bytes: u64::from(original.extents()) * HASH_BYTES as u64 };
-        Self::new(vec![original, hashes])
+        let extents: u64 = streams.iter().map(|stream| u64::from(stream.extents())).sum();
+        streams.push(StreamLayout { id: StreamId::PLAIN_HASHES, bytes: extents * HASH_BYTES as u64 });
+        Self::new(streams)
     }
 
     /// The streams in file order.

@@ -7,11 +7,13 @@
 //! - [`chunk`]: sealing and opening one chunk
 //! - [`seal`]: a file turned into the extents of a pack
 //! - [`pack`]: a pack's header, and a pack written so that it appears whole
+//! - [`frames`]: the frame index and the key-frame index
 //! - [`hashes`]: the two hash lists and what vouches for them
 //! - [`ticket`]: what a master gives a client to greet one server with
 #![forbid(unsafe_code)]
 
 pub mod chunk;
+pub mod frames;
 pub mod hashes;
 pub mod ids;
 pub mod layout;

@@ -11,6 +11,7 @@ use braidcast_proto::v1::distribution_client::DistributionClient;
 use braidcast_proto::v1::get_distribution_request::{Video as WireVideo, Window as WireWindow};
 use braidcast_proto::v1::{
     self, ExtentWindow, FailedHost, GetDistributionRequest, GetDistributionResponse, RedistributeRequest,
+    redistribute_request,
 };
 
 use super::Control;
@@ -115,7 +116,11 @@ impl Control {
         failed: Vec<FailedHost>,
     ) -> Result<Distribution, ControlError> {
         let what = asset_name(asset);
-        let request = RedistributeRequest { asset: asset.0, window: Some(window.into()), failed };
+        let request = RedistributeRequest {
+            asset: asset.0,
+            window: Some(redistribute_request::Window::Extents(window.into())),
+            failed,
+        };
         let answer = self
             .call(&what, request, async |channel, request| DistributionClient::new(channel).redistribute(request).await)
             .await?
@@ -255,7 +260,9 @@ mod tests {
                 content_key: vec![9; 16],
                 plain_roots: vec![3; 32],
                 streams,
+                film: None,
             }),
+            frames: None,
         }
     }
 

@@ -48,7 +48,13 @@ impl DistributionService {
     ) -> Result<v1::GetDistributionResponse, ServiceError> {
         let metadata = Some(metadata(asset));
         let Some(window) = window::extents_of(window, original_extents(&asset.layout))? else {
-            return Ok(v1::GetDistributionResponse { hosts: vec![], ranges: vec![], end_of_file: true, metadata });
+            return Ok(v1::GetDistributionResponse {
+                hosts: vec![],
+                ranges: vec![],
+                end_of_file: true,
+                metadata,
+                frames: None,
+            });
         };
         let holders = self.holders_for(caller, asset)?;
         let weights: Vec<u32> = holders.iter().map(weight).collect();
@@ -59,6 +65,7 @@ impl DistributionService {
             ranges: ranges.into_iter().map(range).collect(),
             end_of_file,
             metadata,
+            frames: None,
         })
     }
 
@@ -164,7 +171,15 @@ impl v1::distribution_server::Distribution for DistributionService {
         let v1::RedistributeRequest { asset, window, failed } = request.into_inner();
         let asset = self.library.by_id(AssetId(asset))?;
         self.on_failed(&caller, &asset, &failed);
-        Ok(Response::new(self.answer(&caller, &asset, window.map(Window::Extents))?))
+        Ok(Response::new(self.answer(
+            &caller,
+            &asset,
+            window.map(|window| match window {
+                v1::redistribute_request::Window::Extents(extents) => Window::Extents(extents),
+                v1::redistribute_request::Window::Frames(frames) => Window::Frames(frames),
+                v1::redistribute_request::Window::Time(time) => Window::Time(time),
+            }),
+        )?))
     }
 }
 
@@ -197,6 +212,7 @@ fn metadata(asset: &Asset) -> v1::Metadata {
         content_key: asset.content_key.expose().to_vec(),
         plain_roots: asset.plain_roots.clone(),
         streams: asset.layout.streams().iter().map(stream).collect(),
+        film: None,
     }
 }
 

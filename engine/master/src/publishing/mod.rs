@@ -50,7 +50,7 @@ impl PublishingService {
     }
 
     async fn begin(&self, caller: gate::Caller, request: v1::BeginPublishRequest) -> Result<AssetKey, ServiceError> {
-        let v1::BeginPublishRequest { name, bytes, replace, replicas } = request;
+        let v1::BeginPublishRequest { name, bytes, replace, replicas, .. } = request;
         let name = VideoName::parse(&name)?;
         let layout = layout_of(bytes)?;
         if !replace {

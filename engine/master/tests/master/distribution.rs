@@ -206,7 +206,8 @@ async fn redistribute(
     asset: AssetId,
     failed: Vec<v1::FailedHost>,
 ) -> v1::GetDistributionResponse {
-    let window = Some(v1::ExtentWindow { extent_start: 4, extent_end: None });
+    let extents = v1::ExtentWindow { extent_start: 4, extent_end: None };
+    let window = Some(v1::redistribute_request::Window::Extents(extents));
     let request = v1::RedistributeRequest { asset: asset.0, window, failed };
     master.distribution().redistribute(with_token(token, request)).await.expect("answers").into_inner()
 }

@@ -177,7 +177,8 @@ impl Running {
         replace: bool,
         replicas: u32,
     ) -> Result<Upload, Status> {
-        let request = v1::BeginPublishRequest { name: name.into(), bytes: bytes as u64, replace, replicas };
+        let request =
+            v1::BeginPublishRequest { name: name.into(), bytes: bytes as u64, replace, replicas, ..Default::default() };
         let begun = self.publishing().begin_publish(with_token(token, request)).await?.into_inner();
         Ok(Upload::seal(&begun, &film(bytes)))
     }

@@ -154,7 +154,7 @@ async fn a_file_that_no_pack_can_hold_is_refused_at_once() {
     let master = Running::start().await;
     let token = master.admin().await;
     for bytes in [u64::MAX, 1 << 50] {
-        let request = v1::BeginPublishRequest { name: "film".into(), bytes, replace: false, replicas: 0 };
+        let request = v1::BeginPublishRequest { name: "film".into(), bytes, ..Default::default() };
         let refused = master.publishing().begin_publish(with_token(&token, request)).await.expect_err("too long");
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
     }

@@ -18,7 +18,8 @@ async fn each_role_may_do_its_own_and_no_more() {
     let master = Running::start().await;
     let viewer = master.user("vera", v1::Role::Viewer).await;
     let publisher = master.user("paul", v1::Role::Publisher).await;
-    let begin = || v1::BeginPublishRequest { name: "film".into(), bytes: 1, replace: false, replicas: 0 };
+    let begin =
+        || v1::BeginPublishRequest { name: "film".into(), bytes: 1, replace: false, replicas: 0, ..Default::default() };
     let remove = || v1::RemoveVideoRequest { name: "film".into() };
 
     let refused = master.publishing().begin_publish(with_token(&viewer, begin())).await.expect_err("a viewer");
