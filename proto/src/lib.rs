@@ -5,6 +5,9 @@
 //! them and does not use these types.
 #![forbid(unsafe_code)]
 
+/// What the messages are encoded with.
+pub use prost;
+
 /// Package `braidcast.v1`.
 #[allow(missing_docs, clippy::all, rustdoc::all)]
 pub mod v1 {

@@ -116,8 +116,10 @@ fn of_publish(error: &PublishError) -> Code {
         PublishError::Read { .. }
         | PublishError::NotAFile { .. }
         | PublishError::Changed { .. }
+        | PublishError::Unreadable { .. }
         | PublishError::Seal { .. } => LOCAL_FILE,
         PublishError::Name { .. } => USAGE,
+        PublishError::Probe { .. } => OTHER,
         PublishError::Control(error) => of_control(error),
     }
 }

@@ -13,11 +13,13 @@ mod commands;
 mod dev;
 mod error;
 mod exit;
+mod film;
 mod logs;
 mod output;
 mod parent;
 mod password;
 mod progress;
+mod relaunch;
 mod settings;
 mod signals;
 
@@ -29,14 +31,16 @@ use clap::Parser;
 
 use args::{Arguments, Command};
 use error::CliError;
+pub use relaunch::Programs;
 
 /// A command that was interrupted waits this long for a thread that reads or writes a file.
 const LEAVE_THREADS_AFTER: Duration = Duration::from_millis(500);
 
 /// Runs the command that `arguments` (the program's own name first) ask for, and gives the exit code that
-/// `braidcast --help` lists.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// `braidcast --help` lists. Programs that it needs are started as `programs` says.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -> ExitCode {
     let started = Instant::now();
+    relaunch::set(programs);
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

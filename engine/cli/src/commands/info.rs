@@ -9,6 +9,7 @@ use indicatif::HumanBytes;
 use super::connect;
 use crate::args::ProfileArg;
 use crate::error::CliError;
+use crate::film::tracks_in_words;
 use crate::output;
 
 /// Flags of `braidcast info`.
@@ -38,6 +39,11 @@ pub(crate) async fn run(args: InfoArgs) -> Result<(), CliError> {
         ("held by", format!("{} servers of {} wanted", video.replicas_held, video.replicas_wanted)),
         ("servers", servers),
     ];
-    let lines: String = rows.iter().map(|(key, value)| format!("{key:<10} {value}\n")).collect();
+    let film = video.film.as_ref();
+    let kind = film.map_or_else(|| "plain bytes".to_owned(), |film| film.container.clone());
+    let tracks = film.map(tracks_in_words).unwrap_or_default();
+    let film = std::iter::once(("kind", kind)).chain(tracks.into_iter().map(|track| ("track", track)));
+    let lines: String =
+        rows.into_iter().chain(film).map(|(key, value)| format!("{key:<10} {}\n", output::printable(&value))).collect();
     output::print(&lines)
 }

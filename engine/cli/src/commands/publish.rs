@@ -3,23 +3,26 @@
 use std::path::{Path, PathBuf};
 
 use braidcast_client::Control;
-use braidcast_client::publish::{PublishError, PublishOptions, Published, publish_file};
+use braidcast_client::publish::{Kind, PublishError, PublishOptions, Published, publish_file};
 use clap::Args;
 
 use super::connect;
 use crate::args::ProfileArg;
 use crate::error::CliError;
+use crate::film::film_in_words;
 use crate::output;
 use crate::progress::FileBar;
+use crate::relaunch;
 
 /// Flags of `braidcast publish`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   braidcast publish talk.mp4 panel.mp4
+  braidcast publish slides.pdf --as-file
   braidcast publish /srv/films/0001.mp4 --name 'The film.mp4' --replicas 2")]
 pub(crate) struct PublishArgs {
-    /// Files to publish, of any type
+    /// Films to publish (MP4, MOV, AVI, Matroska, WebM, MPEG-TS, MPEG-PS); with --as-file files of any type
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Name of the video, for a single file [default: the file's name without its folders]
@@ -31,6 +34,9 @@ pub(crate) struct PublishArgs {
     /// Put a new version in the place of a video that has the name
     #[arg(long)]
     replace: bool,
+    /// Publish plain bytes: what can be fetched and not played
+    #[arg(long)]
+    as_file: bool,
     #[command(flatten)]
     profile: ProfileArg,
 }
@@ -43,14 +49,16 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
             "--name names one video, and {total} files are given; publish them singly"
         )));
     }
-    let options = PublishOptions { name: args.name, replicas: args.replicas, replace: args.replace };
+    let kind = if args.as_file { Kind::File } else { Kind::Film(relaunch::probe()) };
+    let options = PublishOptions { kind, name: args.name, replicas: args.replicas, replace: args.replace };
     let control = connect(&args.profile).await?;
     let mut failures = Vec::new();
     for file in &args.files {
         match publish_with_bar(&control, file, &options).await {
             Ok(video) => {
                 let name = output::printable(&video.name);
-                output::print(&format!("published {name}: {} bytes, asset {}\n", video.bytes, video.asset))?;
+                let what = video.film.as_ref().map(|film| format!(", {}", film_in_words(film))).unwrap_or_default();
+                output::print(&format!("published {name}: {} bytes{what}, asset {}\n", video.bytes, video.asset))?;
             }
             Err(error) if total > 1 => {
                 eprintln!("braidcast: {}", output::one_line(&error.to_string()));

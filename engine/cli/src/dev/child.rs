@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::{DevError, Part};
+use crate::relaunch;
 
 /// A part says that it is ready within this; the master may have a database to recover.
 const READY_WAIT: Duration = Duration::from_secs(30);
@@ -118,7 +119,7 @@ async fn end(pid: u32, process: &mut Process) {
 
 fn spawn(arguments: Vec<OsString>, log: &Path) -> io::Result<Process> {
     let log = File::options().create(true).append(true).open(log)?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::from(relaunch::braidcast()?);
     // Ctrl-C reaches every process of the terminal's group; the parts are ended by this one, in order.
     command.args(arguments).process_group(0).kill_on_drop(true);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);

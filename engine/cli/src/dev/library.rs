@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use braidcast_client::control::{VideoRef, Window};
-use braidcast_client::publish::{PublishError, PublishOptions};
+use braidcast_client::publish::{Kind, PublishError, PublishOptions, Published};
 use braidcast_client::{Control, ControlError, Profile};
 use braidcast_media::ExtentNo;
 use tokio::time::{Instant, sleep};
@@ -14,6 +14,7 @@ use super::DevError;
 use crate::commands::publish::publish_with_bar;
 use crate::error::CliError;
 use crate::output;
+use crate::relaunch;
 
 const POLL: Duration = Duration::from_millis(50);
 /// After a call that failed because the master is away.
@@ -125,7 +126,7 @@ impl Library {
             if self.failed.contains(file) || name.is_some_and(|name| published.contains(name)) {
                 continue;
             }
-            match publish_with_bar(control, file, &PublishOptions::default()).await {
+            match publish_as_it_is(control, file).await {
                 Ok(video) => tracing::info!(name = video.name, bytes = video.bytes, "published"),
                 Err(PublishError::Control(error)) if is_passing(&error) => return Err(error.into()),
                 Err(error) => {
@@ -156,6 +157,18 @@ impl Library {
             told.tell(|| format!("waiting for {:?}: {held} of {wanted} servers hold it", video.name));
             sleep(POLL).await;
         }
+    }
+}
+
+/// Publishes a film as one, and what is none as plain bytes.
+async fn publish_as_it_is(control: &Control, file: &Path) -> Result<Published, PublishError> {
+    let options = |kind| PublishOptions { kind, name: None, replicas: 0, replace: false };
+    match publish_with_bar(control, file, &options(Kind::Film(relaunch::probe()))).await {
+        Err(PublishError::Unreadable { path, reason }) => {
+            tracing::warn!(file = %path.display(), "no film that can be played, published as plain bytes: {reason}");
+            publish_with_bar(control, file, &options(Kind::File)).await
+        }
+        other => other,
     }
 }
 

@@ -264,7 +264,7 @@ impl Film {
 
     /// Starts to publish it.
     fn publish(&self, dev: &Dev, name: &str) -> Process {
-        let arguments = ["publish", "--name", name, "--profile"].map(OsStr::new).into_iter();
+        let arguments = ["publish", "--as-file", "--name", name, "--profile"].map(OsStr::new).into_iter();
         Process::start(arguments.chain([dev.client().profile().as_os_str(), self.path.as_os_str()]))
     }
 

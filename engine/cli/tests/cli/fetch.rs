@@ -192,7 +192,7 @@ fn ctrl_c_ends_a_download_at_once_and_keeps_what_it_has() {
 fn publish_large(dev: &Dev) -> Film {
     let path = dev.path("large");
     let sha256 = write_film(&path, LARGE_BYTES, 2);
-    let publish = ["publish".as_ref(), path.as_os_str(), "--replicas".as_ref(), "1".as_ref()];
+    let publish = ["publish".as_ref(), "--as-file".as_ref(), path.as_os_str(), "--replicas".as_ref(), "1".as_ref()];
     dev.client().run(publish).success();
     dev.client().wait_held("large", 1);
     Film { name: "large".to_owned(), bytes: LARGE_BYTES, sha256 }

@@ -43,7 +43,13 @@ fn what_is_no_readable_file_is_not_published() {
         dev.client().publish(path, &[]).assert_refused(LOCAL_FILE, words);
     }
     let good = film(&dev, "good", 1_000);
-    let some = dev.client().run([OsStr::new("publish"), missing.as_os_str(), good.as_os_str(), folder.as_os_str()]);
+    let some = dev.client().run([
+        OsStr::new("publish"),
+        OsStr::new("--as-file"),
+        missing.as_os_str(),
+        good.as_os_str(),
+        folder.as_os_str(),
+    ]);
     some.assert_refused(LOCAL_FILE, &["missing.mp4", "folder", "2 of 3 files were not published"]);
     assert_holds_only(&dev, &["good"]);
 }
@@ -55,7 +61,7 @@ fn a_file_that_the_user_may_not_read_is_not_published() {
     let path = user.path("secret.mp4");
     write_film(&path, 1_000, 1);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("own file");
-    let output = user.run(["publish".as_ref(), path.as_os_str()]);
+    let output = user.run(["publish".as_ref(), "--as-file".as_ref(), path.as_os_str()]);
     output.assert_refused(LOCAL_FILE, &["secret.mp4", "Permission denied", "the right to read"]);
     assert_holds_only(&dev, &[]);
 }
@@ -210,7 +216,8 @@ fn publish_in_place_of_kept(dev: &Dev, path: &Path, bytes: u64) -> Process {
     let all = fs::metadata(path).expect("own file").len();
     eventually("a publisher is stopped on its way", || {
         let profile = dev.client().profile();
-        let arguments = ["publish".as_ref(), path.as_os_str(), "--profile".as_ref(), profile.as_os_str()];
+        let arguments =
+            ["publish".as_ref(), "--as-file".as_ref(), path.as_os_str(), "--profile".as_ref(), profile.as_os_str()];
         let mut process = Process::start(arguments.into_iter().chain(flags.iter().map(OsStr::new)));
         while !process.has_ended() && read_so_far(process.pid(), path).is_none_or(|at| at < bytes) {
             std::thread::sleep(Duration::from_millis(1));

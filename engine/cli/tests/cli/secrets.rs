@@ -141,8 +141,8 @@ impl Session {
         for arguments in [
             &["get", "film", "--json", "-o", &copy][..],
             &["get", "no such film"],
-            &["publish", &film, "--name", "another"],
-            &["publish", &film],
+            &["publish", "--as-file", &film, "--name", "another"],
+            &["publish", "--as-file", &film],
             &["ls"],
             &["info", "film"],
             &["servers"],

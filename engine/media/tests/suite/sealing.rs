@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 use braidcast_media::chunk::{DataHeader, NotAuthentic};
 use braidcast_media::layout::{CHUNK_BYTES, PACKET_BYTES, STREAM_BYTES_MAX};
 use braidcast_media::pack::{PackHeader, PackWriter};
-use braidcast_media::seal::{FileSealer, SealError, Sealed};
+use braidcast_media::seal::{FileSealer, SealError, Sealed, StreamSource};
 use braidcast_media::{AssetId, ChunkNo, ContentKey, ExtentNo, Opener, PackLayout, StreamId, StreamLayout, hashes};
 
 const ASSET: AssetId = AssetId(0x00c0_ffee);
@@ -103,7 +103,7 @@ fn a_file_that_shrank_is_refused() {
                 Err(error) => break error,
             }
         };
-        assert!(matches!(error, SealError::LengthChanged { expected } if expected == said), "{error}");
+        assert!(matches!(error, SealError::LengthChanged { expected, .. } if expected == said), "{error}");
     }
 }
 
@@ -114,7 +114,7 @@ fn a_file_that_grew_is_refused() {
         let mut sealed = Vec::new();
         while sealer.next_extent(&mut sealed).expect("there are bytes enough").is_some() {}
         let error = sealer.finish().err().expect("the file goes on");
-        assert!(matches!(error, SealError::LengthChanged { expected } if expected == said), "{error}");
+        assert!(matches!(error, SealError::LengthChanged { expected, .. } if expected == said), "{error}");
     }
 }
 
@@ -140,6 +140,50 @@ fn a_signal_does_not_spoil_sealing() {
         let mut sealed = Vec::new();
         while sealer.next_extent(&mut sealed).expect("interrupted reads are repeated").is_some() {}
         assert!(sealer.finish().is_ok(), "{bytes} bytes");
+    }
+}
+
+fn source(id: StreamId, bytes: usize, plain: &[u8]) -> StreamSource<&[u8]> {
+    StreamSource { layout: StreamLayout { id, bytes: bytes as u64 }, reader: plain }
+}
+
+#[test]
+fn several_streams_stand_one_after_the_other_and_the_hash_list_vouches_for_all() {
+    let streams = [(StreamId::ORIGINAL, film(307_201)), (StreamId::FRAMES, film(0)), (StreamId::ACCESS_UNITS, film(5))];
+    let sources = streams.iter().map(|(id, plain)| source(*id, plain.len(), plain)).collect();
+    let mut sealer = FileSealer::of_streams(sources, &key(), ASSET).expect("short streams");
+    let (mut pack, mut sealed) = (Vec::new(), Vec::new());
+    let layout = sealer.layout().clone();
+    while let Some(number) = sealer.next_extent(&mut sealed).expect("they are as long as they were") {
+        pack.resize(layout.extent_offset(number) as usize, 0);
+        pack.extend_from_slice(&sealed);
+    }
+    let roots = sealer.finish().expect("they end where they should").plain_roots;
+    for (id, plain) in &streams {
+        let stream = *layout.stream(*id).expect("it was sealed");
+        assert_eq!(&open_stream(&pack, &layout, stream), plain, "stream {id}");
+    }
+    let list = open_stream(&pack, &layout, *layout.streams().last().expect("the hash list"));
+    assert_eq!(roots, hashes::hash(&list));
+    let units = hashes::index_in_list(&layout, StreamId::ACCESS_UNITS, ExtentNo(0)).expect("it has an extent");
+    assert_eq!(list[units as usize * 32..][..32], hashes::hash(&streams[2].1));
+}
+
+#[test]
+fn a_stream_that_is_too_long_or_too_short_is_named() {
+    for said in [4, 6] {
+        let plain = film(5);
+        let sources = vec![source(StreamId::ORIGINAL, 5, &plain), source(StreamId::FRAMES, said, &plain)];
+        let mut sealer = FileSealer::of_streams(sources, &key(), ASSET).expect("short streams");
+        let mut sealed = Vec::new();
+        let error = loop {
+            match sealer.next_extent(&mut sealed) {
+                Ok(Some(_)) => {}
+                Ok(None) => break sealer.finish().map(|_| ()).expect_err("the stream goes on"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, SealError::LengthChanged { stream: StreamId::FRAMES, .. }), "{error}");
     }
 }
 

@@ -87,7 +87,11 @@ impl Client {
 
     /// Runs `braidcast publish FILE FLAGS` to its end.
     pub(crate) fn publish(&self, file: &Path, flags: &[&str]) -> Output {
-        self.run([OsStr::new("publish"), file.as_os_str()].into_iter().chain(flags.iter().map(OsStr::new)))
+        self.run(
+            [OsStr::new("publish"), OsStr::new("--as-file"), file.as_os_str()]
+                .into_iter()
+                .chain(flags.iter().map(OsStr::new)),
+        )
     }
 
     /// Names of all videos, sorted.

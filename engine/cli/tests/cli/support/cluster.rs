@@ -84,7 +84,7 @@ impl Cluster {
 
     /// Publishes a file under `name`, and waits until so many servers hold it.
     pub(crate) fn publish(&self, file: &Path, name: &str, held_by: u32) {
-        let publish = ["publish".as_ref(), file.as_os_str(), "--name".as_ref(), name.as_ref()];
+        let publish = ["publish".as_ref(), "--as-file".as_ref(), file.as_os_str(), "--name".as_ref(), name.as_ref()];
         self.client.run(publish).success();
         self.client.wait_held(name, held_by);
     }

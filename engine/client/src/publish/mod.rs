@@ -1,30 +1,45 @@
 //! Publishing: a file sealed on this machine and streamed to the master.
 //!
-//! The master draws id and key, a thread reads and seals the file once, and the extents go through a bounded channel
-//! into the upload. The asset exists from the moment the master has checked the last of it, and not at all before.
+//! A film is looked into first ([`probe`]). The master draws id and key, a thread reads and seals the file once, and
+//! the extents go through a bounded channel into the upload. The asset exists from the moment the master has checked
+//! the last of it, and not at all before.
+
+mod probe;
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use braidcast_media::AssetId;
-use braidcast_media::layout::EXTENT_BYTES;
-use braidcast_media::seal::{FileSealer, SealError};
+use braidcast_media::seal::{FileSealer, SealError, StreamSource};
+use braidcast_media::{AssetId, StreamId, StreamLayout};
 use braidcast_proto::v1::upload_request::Part;
-use braidcast_proto::v1::{BeginPublishRequest, UploadFinish, UploadRequest, UploadStart};
+use braidcast_proto::v1::{BeginPublishRequest, Film, UploadFinish, UploadRequest, UploadStart};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::control::{BegunPublish, Control};
 use crate::error::ControlError;
+pub use probe::ProbeCommand;
+use probe::Probed;
 
 /// Sealed extents that wait for the network: 2.5 MB.
 const EXTENTS_WAITING_MAX: usize = 8;
 
+/// What a file is published as.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A film: its frames can be asked for, and players can show it. What is none is refused.
+    Film(ProbeCommand),
+    /// Plain bytes, whatever they are: they can be fetched, and not played.
+    File,
+}
+
 /// How to publish a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PublishOptions {
+    /// What it is to be.
+    pub kind: Kind,
     /// The video's name; nothing means the file's own name without its folders.
     pub name: Option<String>,
     /// How many servers should hold it. Default 0: what the master is set to, which is all that it has unless it was
@@ -37,14 +52,14 @@ pub struct PublishOptions {
 /// How far a publication is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishProgress {
-    /// Bytes of the file that were sealed and handed on.
+    /// Bytes that were sealed and handed on.
     pub bytes_done: u64,
-    /// Length of the file.
+    /// All bytes to be sealed: the file's, and those of a film's index and of its access units.
     pub bytes_total: u64,
 }
 
 /// What was published.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Published {
     /// Under which name.
     pub name: String,
@@ -52,6 +67,8 @@ pub struct Published {
     pub asset: AssetId,
     /// Length of the file in bytes.
     pub bytes: u64,
+    /// What was found in it, if it is a film.
+    pub film: Option<Film>,
 }
 
 /// A file was not published; the master keeps nothing of it.
@@ -84,6 +101,25 @@ pub enum PublishError {
     Changed {
         /// Which file.
         path: PathBuf,
+    },
+    /// It is no film, or a broken one.
+    #[error("{path} is no film that can be played: {reason}; publish it as plain bytes with `--as-file`")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What was found in it.
+        reason: String,
+    },
+    /// The program that looks into files cannot be used.
+    #[error(
+        "{program} cannot look into the file: {reason}; it comes with braidcast and must stand beside it, or publish \
+         plain bytes with `--as-file`"
+    )]
+    Probe {
+        /// Which program.
+        program: PathBuf,
+        /// What is wrong with it.
+        reason: String,
     },
     /// It cannot be laid out.
     #[error("{path}: {source}")]
@@ -120,18 +156,15 @@ pub async fn publish_file(
         None => file_name(path)?,
     };
     let bytes = source.before.bytes;
-    let begun = control
-        .begin_publish(BeginPublishRequest {
-            name: name.clone(),
-            bytes,
-            replace: options.replace,
-            replicas: options.replicas,
-            ..BeginPublishRequest::default()
-        })
-        .await?;
+    let found = match &options.kind {
+        Kind::Film(command) => Some((command.clone(), command.report(path).await?)),
+        Kind::File => None,
+    };
+    let begun = control.begin_publish(request(&name, bytes, options, found.as_ref().map(|(_, probed)| probed))).await?;
     let asset = begun.asset;
+    let film = found.as_ref().map(|(_, probed)| probed.film.clone());
     let (parts, waiting) = mpsc::channel(EXTENTS_WAITING_MAX);
-    let sealing = tokio::task::spawn_blocking(move || source.seal(&begun, &parts, progress));
+    let sealing = tokio::task::spawn_blocking(move || source.seal(found, &begun, &parts, progress));
     let uploaded = control.upload(&name, ReceiverStream::new(waiting)).await;
     // The sealing thread ends by itself: the upload's end closed its channel. Its error is the cause of the upload's.
     match sealing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))? {
@@ -142,7 +175,20 @@ pub async fn publish_file(
             return Err(ControlError::BadAnswer { what: path.display().to_string(), reason }.into());
         }
     }
-    Ok(Published { name, asset, bytes })
+    Ok(Published { name, asset, bytes, film })
+}
+
+fn request(name: &str, bytes: u64, options: &PublishOptions, probed: Option<&Probed>) -> BeginPublishRequest {
+    BeginPublishRequest {
+        name: name.to_owned(),
+        bytes,
+        replace: options.replace,
+        replicas: options.replicas,
+        film: probed.map(|probed| probed.film.clone()),
+        frame_index_bytes: probed.map_or(0, |probed| probed.frame_index.len() as u64),
+        key_frame_index_bytes: probed.map_or(0, |probed| probed.key_frame_index.len() as u64),
+        access_unit_bytes: probed.map_or(0, |probed| probed.access_unit_bytes),
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -204,29 +250,55 @@ impl Source {
 
     fn seal(
         self,
+        found: Option<(ProbeCommand, Probed)>,
         begun: &BegunPublish,
         parts: &mpsc::Sender<UploadRequest>,
         mut progress: impl FnMut(PublishProgress),
     ) -> Result<Sealing, PublishError> {
-        let bytes_total = self.before.bytes;
         let wrong = |error| self.error(error);
-        let mut sealer = FileSealer::new(&self.file, bytes_total, &begun.content_key, begun.asset).map_err(wrong)?;
+        let streams = self.streams(found)?;
+        let bytes_total = streams.iter().map(|stream| stream.layout.bytes).sum();
+        let mut sealer = FileSealer::of_streams(streams, &begun.content_key, begun.asset).map_err(wrong)?;
         let send = |part| parts.blocking_send(UploadRequest { part: Some(part) }).is_ok();
         if !send(Part::Start(UploadStart { asset: begun.asset.0 })) {
             return Ok(Sealing::Abandoned);
         }
-        let mut sealed = Vec::new();
+        let (mut sealed, mut bytes_done) = (Vec::new(), 0);
         while let Some(extent) = sealer.next_extent(&mut sealed).map_err(wrong)? {
             if !send(Part::Extent(std::mem::take(&mut sealed))) {
                 return Ok(Sealing::Abandoned);
             }
-            let bytes_done = bytes_total.min((u64::from(extent) + 1) * EXTENT_BYTES as u64);
+            if let Some((stream, extent)) = sealer.layout().extent_at(extent)
+                && stream.id != StreamId::PLAIN_HASHES
+            {
+                bytes_done += stream.extent_bytes(extent) as u64;
+            }
             progress(PublishProgress { bytes_done, bytes_total });
         }
         let whole = sealer.finish().map_err(wrong)?;
         self.check_unchanged()?;
         let finish = UploadFinish { header: whole.header.to_bytes(), plain_roots: whole.plain_roots };
         Ok(if send(Part::Finish(finish)) { Sealing::Complete } else { Sealing::Abandoned })
+    }
+
+    /// What is sealed, in the order of the pack.
+    fn streams(
+        &self,
+        found: Option<(ProbeCommand, Probed)>,
+    ) -> Result<Vec<StreamSource<Box<dyn Read + '_>>>, PublishError> {
+        fn source<'a>(id: StreamId, bytes: u64, reader: impl Read + 'a) -> StreamSource<Box<dyn Read + 'a>> {
+            StreamSource { layout: StreamLayout { id, bytes }, reader: Box::new(reader) }
+        }
+        let mut streams = vec![source(StreamId::ORIGINAL, self.before.bytes, &self.file)];
+        let Some((command, probed)) = found else { return Ok(streams) };
+        let units = probed.access_unit_stream();
+        let index = |id, bytes: Vec<u8>| source(id, bytes.len() as u64, Cursor::new(bytes));
+        streams.push(index(StreamId::FRAMES, probed.frame_index));
+        streams.push(index(StreamId::KEY_FRAMES, probed.key_frame_index));
+        if let Some(units) = units {
+            streams.push(source(units.id, units.bytes, command.access_units(&self.path)?));
+        }
+        Ok(streams)
     }
 
     /// What was read is one state of the file only if nobody wrote to it meanwhile, and the file only if nobody put
@@ -269,6 +341,7 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
+    use braidcast_media::layout::EXTENT_BYTES;
     use braidcast_media::{ContentKey, PackLayout};
 
     use super::*;
@@ -282,7 +355,7 @@ mod tests {
         let source = Source::open(path.to_owned()).expect("a readable file");
         meanwhile();
         let (sender, mut receiver) = mpsc::channel(64);
-        let outcome = source.seal(&begun(), &sender, |_| {});
+        let outcome = source.seal(None, &begun(), &sender, |_| {});
         drop(sender);
         let parts = std::iter::from_fn(|| receiver.blocking_recv()).filter_map(|request| request.part).collect();
         (outcome, parts)
@@ -344,7 +417,7 @@ mod tests {
         let source = Source::open(path).expect("a readable file");
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
-        assert!(matches!(source.seal(&begun(), &sender, |_| {}), Ok(Sealing::Abandoned)));
+        assert!(matches!(source.seal(None, &begun(), &sender, |_| {}), Ok(Sealing::Abandoned)));
     }
 
     #[test]
