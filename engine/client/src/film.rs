@@ -80,6 +80,8 @@ pub enum Next {
 /// Where a seek leads to.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SeekPoint {
+    /// What [`FrameControl::seek`] gave: seeks are numbered from 1.
+    pub seek: u64,
     /// The time that was asked for, in seconds from the first picture.
     pub seconds: f64,
     /// Pictures shown before the key frame that comes next.
@@ -314,18 +316,19 @@ impl FrameControl {
     }
 
     /// Goes to another time, in seconds from the first picture: [`FrameStream::next`] gives a [`Next::Seeked`] and then
-    /// the frames from the key frame on that the picture shown at that time needs. What is under way is dropped.
+    /// the frames from the key frame on that the picture shown at that time needs. What is under way is dropped. Gives
+    /// the number of the seek; of several in a row only the last is carried out.
     ///
     /// # Errors
     /// [`FilmError::Seek`] for a time that the film does not have; nothing has changed then.
-    pub fn seek(&self, seconds: f64) -> Result<(), FilmError> {
+    pub fn seek(&self, seconds: f64) -> Result<u64, FilmError> {
         if !(0.0..self.info.duration).contains(&seconds) {
             return Err(FilmError::Seek { seconds, duration: self.info.duration });
         }
         let epoch = self.shared.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         // Once the stream has ended, it has said why.
         let _ = self.wishes.send(Wish::Seek { epoch, seconds });
-        Ok(())
+        Ok(epoch)
     }
 
     /// How things stand.

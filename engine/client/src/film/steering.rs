@@ -276,8 +276,11 @@ impl Steering {
         self.shared.lists.fetch_add(1, Ordering::Relaxed);
         let name = || self.info.name.clone();
         let span = list.frames.take().ok_or_else(|| FilmError::NoFrames { name: name() })?;
-        let seek =
-            self.seek.take().map(|seconds| SeekPoint { seconds, pictures_before: span.pictures_before.unwrap_or(0) });
+        let seek = self.seek.take().map(|seconds| SeekPoint {
+            seek: self.epoch,
+            seconds,
+            pictures_before: span.pictures_before.unwrap_or(0),
+        });
         self.next = span.end();
         let jobs = self.jobs(&span)?;
         let span =
