@@ -77,12 +77,14 @@ impl Builder {
             (track.start, track.end) = (span.start, span.end);
             track.frames = index.len() as u64;
             // `ENTRIES_MAX` entries are far fewer chunks than 32 bits hold.
-            track.first_chunk = (frame_index.len() / CHUNK_BYTES) as u32;
+            track.first_chunk = frame_index.len().div_ceil(CHUNK_BYTES) as u32;
+            if index.len() > 0 {
+                frame_index.resize(track.first_chunk as usize * CHUNK_BYTES, 0);
+            }
             if let Some(video) = &mut track.video {
                 video.pictures = span.pictures;
             }
             frame_index.extend_from_slice(index.bytes());
-            frame_index.resize(frame_index.len().next_multiple_of(CHUNK_BYTES), 0);
         }
         let video = &self.indexes[self.video_track];
         if video.span().pictures == 0 {
