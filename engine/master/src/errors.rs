@@ -175,7 +175,8 @@ impl ServiceError {
 impl From<ServiceError> for Status {
     fn from(error: ServiceError) -> Self {
         let code = error.code();
-        if code == Code::Internal {
+        // What the disk or the origin has wrong is the operator's to put right.
+        if code == Code::Internal || matches!(error, ServiceError::Index { .. }) {
             tracing::error!(error = &error as &dyn std::error::Error, "a call failed");
         }
         Self::new(code, error.to_string())

@@ -1,10 +1,11 @@
 //! What a description of a film can have wrong.
 
+use braidcast_media::frames::CODEC_DESCRIPTIONS_MAX;
+
 use crate::limits::{
     CODEC_DESCRIPTION_BYTES_MAX, FILM_BYTES_MAX, FILM_TEXT_BYTES_MAX, FILM_TRACKS_MAX, PICTURE_SIDE_MAX,
     TRACK_FRAMES_MAX,
 };
-use braidcast_media::frames::CODEC_DESCRIPTIONS_MAX;
 
 /// A description that cannot be. Each names the field of BeginPublishRequest.
 #[derive(Debug, thiserror::Error)]

@@ -90,7 +90,7 @@ fn labels(made: &MadeFilm, frames: &RangeInclusive<u64>, range: &v1::Range) -> (
     let within = |n: &u64| entry(n).size > 0 && entry(n).offset < to && entry(n).end() > from;
     let mut found = frames.clone().filter(within);
     match found.next() {
-        Some(first) => (first, found.last().unwrap_or(first)),
+        Some(first) => (first, found.next_back().unwrap_or(first)),
         None => {
             let next = frames.clone().find(|n| entry(n).offset >= to).expect("one follows");
             (next, next)
@@ -150,11 +150,16 @@ async fn windows_of_time_give_the_frames_that_their_pictures_need() {
                 assert_eq!(answer.frames.expect("frames").picture_start, Some(key.picture.into()), "{from} to {to}");
             }
         }
-        let last_key = made.keys.last().expect("keys");
-        for window in [time(seconds(300), None), time(seconds(295), Some(1e9)), time(seconds(294), Some(f64::INFINITY))]
-        {
+        // The last two key frames are those of the pictures 288 and 300.
+        let [.., key, last_key] = made.keys.as_slice() else { panic!("two keys at least") };
+        for (window, key) in [
+            (time(seconds(300), None), last_key),
+            (time(seconds(299), None), key),
+            (time(seconds(295), Some(1e9)), key),
+            (time(seconds(288), Some(f64::INFINITY)), key),
+        ] {
             let answer = ask(&master, name, window).await.expect("answers");
-            assert_frames(made, &answer, u64::from(last_key.frame)..=300);
+            assert_frames(made, &answer, u64::from(key.frame)..=300);
         }
         assert_frames(made, &ask(&master, name, time(0.0, None)).await.expect("answers"), 0..=300);
     }
@@ -176,6 +181,20 @@ async fn pictures_before_the_first_key_frame_are_decoded_from_the_first_frame() 
         assert_eq!(answer.frames.as_ref().expect("frames").picture_start, Some(0));
         assert_eq!(made.frames[last as usize].pts, Some(START + from * STEP));
         assert_frames(made, &answer, 0..=last);
+    }
+}
+
+#[tokio::test]
+async fn containers_without_decode_times_give_the_same_frames() {
+    let made = MadeFilm::new(60, 1_000);
+    let mut without = made.clone();
+    without.frames.iter_mut().for_each(|frame| frame.dts = None);
+    let (master, _server, _uploads) = held(&[&without]).await;
+    for to in 40..80 {
+        let shown = |frame: &FrameEntry| frame.pts <= Some(START + to * STEP);
+        let last = without.frames.iter().rposition(shown).expect("the first at least");
+        let answer = ask(&master, "film-0", time(seconds(37), Some(seconds(to)))).await.expect("answers");
+        assert_frames(&without, &answer, 34..=last as u64);
     }
 }
 
@@ -298,6 +317,19 @@ async fn the_catalogue_tells_of_films_and_remembers_them() {
         let video = master.catalogue().get_video(request).await.expect("it is there").into_inner().video;
         assert_eq!(video.expect("a video").film.as_ref(), Some(&made.film));
     }
+}
+
+#[tokio::test]
+async fn the_longest_description_travels_both_ways_and_a_longer_one_is_refused() {
+    let mut made = MadeFilm::new(10, 1_000);
+    made.film.tracks[0].codec_descriptions = vec![vec![3; 1 << 20]];
+    made.film.tracks[1].codec_descriptions = vec![vec![4; (1 << 20) - 500]];
+    let (master, _server, _uploads) = held(&[&made]).await;
+    assert_frames(&made, &ask(&master, "film-0", time(0.0, None)).await.expect("answers"), 0..=30);
+    made.film.tracks[1].codec_descriptions = vec![vec![4; 1 << 20]];
+    let refused = made.publish(&master, "film-1").await.map(|_| ()).expect_err("over 2 MiB");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("`film` takes"), "{refused}");
 }
 
 #[tokio::test]
