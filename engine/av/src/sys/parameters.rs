@@ -148,8 +148,10 @@ fn set_extradata(fields: &mut AVCodecParameters, description: &[u8]) -> Result<(
 
 fn codec_id(name: &str) -> Option<Id> {
     let name = CString::new(name).ok()?;
-    // SAFETY: the name ends with a zero; what is found is static.
-    let descriptor = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }?;
+    // SAFETY: the name ends with a zero, and the call keeps nothing of it.
+    let found = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()) };
+    // SAFETY: what is found is static, or null.
+    let descriptor = unsafe { found.as_ref() }?;
     Some(descriptor.id.into())
 }
 
