@@ -125,7 +125,7 @@ impl Clip {
         let mut hasher = DefaultHasher::new();
         self.extension.hash(&mut hasher);
         match &self.recipe {
-            Encoded(size, options) => (size, options, SUBTITLES).hash(&mut hasher),
+            Encoded(size, options) => ("two passes for hidden frames", size, options, SUBTITLES).hash(&mut hasher),
             Edited(of, before, after) => (find(of).key(), before, after).hash(&mut hasher),
             Joined(first, second) => (find(first).key(), find(second).key()).hash(&mut hasher),
         }
@@ -145,7 +145,21 @@ fn encode(size: &str, options: &str, directory: &Path, out: &Path) {
     if !options.contains("-pix_fmt") && !options.contains("prores") && !options.contains("mjpeg") {
         command.args(["-pix_fmt", "yuv420p"]);
     }
-    run(command.args(options.split_whitespace()).arg("-shortest").arg(out));
+    command.args(options.split_whitespace()).arg("-shortest");
+    if options.contains("-auto-alt-ref") {
+        // libvpx makes hidden frames in the second of two passes only.
+        let log = out.with_extension("pass");
+        command.arg("-passlogfile").arg(&log);
+        run(again(&command).args(["-pass", "1", "-f", "null", "-"]));
+        command.args(["-pass", "2"]);
+    }
+    run(command.arg(out));
+}
+
+fn again(command: &Command) -> Command {
+    let mut other = Command::new(command.get_program());
+    other.args(command.get_args());
+    other
 }
 
 fn words(options: &str) -> Command {

@@ -77,8 +77,11 @@ fn after_a_seek_to_any_key_frame_the_pictures_are_those_of_the_whole_film() {
         for key in published.keys() {
             decoder.flush();
             let some = play(&mut decoder, (key.frame as usize..entries.len()).map(unit)).expect("as before");
+            let first = some.iter().find(|picture| picture.key_frame()).expect("it begins with a key frame").pts();
+            // AVI has no presentation times: FFmpeg makes them out of the order in which pictures come out.
+            assert!(first == Some(key.pts) || name == "mpeg4 and mp3" && first > Some(key.pts), "{name}: {first:?}");
             let from = |pictures: &[Picture]| {
-                let shown = |picture: &&Picture| picture.pts() >= Some(key.pts);
+                let shown = |picture: &&Picture| picture.pts() >= first;
                 pictures.iter().filter(shown).map(as_reference).collect::<Vec<_>>()
             };
             assert_eq!(from(&some), from(&all), "{name}: from frame {}", key.frame);

@@ -115,6 +115,8 @@ fn compare_track(name: &str, track: &v1::Track, stream: &HashMap<String, String>
         assert_eq!(video.height.to_string(), stream["height"], "{name}");
         assert_eq!(video.pixel_format, stream["pix_fmt"], "{name}");
         assert_eq!(video.reorder.to_string(), stream["has_b_frames"], "{name}");
+        let rotation = stream.get("rotation").map_or(0.0, |degrees| degrees.parse().expect("a number"));
+        assert_eq!(video.rotation, rotation, "{name}");
         assert_eq!(ratio(video.average_frame_rate), expected("avg_frame_rate"), "{name}");
         assert_eq!(ratio(video.real_frame_rate), expected("r_frame_rate"), "{name}");
         assert_eq!(track.level.to_string(), stream["level"], "{name}");
@@ -132,7 +134,7 @@ fn language_and_rotation_are_kept() {
     let languages: Vec<&str> = published.film.tracks.iter().map(|track| track.language.as_str()).collect();
     assert_eq!(languages, ["", "", "deu"]);
     let rotation = |name| publish(&find(name).path()).video().video.as_ref().expect("video").rotation;
-    assert_eq!(rotation("turned by a quarter"), -90.0);
+    assert_eq!(rotation("turned by a quarter"), 90.0);
     assert_eq!(rotation("one key frame"), 0.0);
 }
 

@@ -62,7 +62,9 @@ fn what_is_no_film_is_named() {
         .args(["-v", "error", "-nostdin", "-i"])
         .arg(clip)
         .args(["-vn", "-c", "copy"])
-        .args([&mp3, &directory.path().join("music.mp4")])
+        .arg(&mp3)
+        .args(["-vn", "-c", "copy"])
+        .arg(directory.path().join("music.mp4"))
         .status();
     assert!(made.expect("the ffmpeg program is installed").success());
     let film = |name: &str, content: &[u8]| {

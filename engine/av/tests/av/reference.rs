@@ -87,19 +87,34 @@ pub(crate) fn decoded(path: &Path, format: Option<&str>) -> Vec<u8> {
 
 fn ffprobe(path: &Path) -> Command {
     let mut command = Command::new("ffprobe");
-    command.args(["-v", "quiet", "-of", "compact=p=0"]).arg(path);
+    command.args(["-v", "quiet", "-of", "default"]).arg(path);
     command
 }
 
+/// The fields of each section that ffprobe writes, those of the sections within it after its own.
 fn lines(command: &mut Command) -> Vec<HashMap<String, String>> {
     let output = command.stdin(Stdio::null()).output().expect("the ffprobe program is installed");
     assert!(output.status.success(), "{command:?}");
     let text = String::from_utf8(output.stdout).expect("ffprobe writes UTF-8");
-    let fields = |line: &str| {
-        let pair = |field: &str| field.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
-        line.split('|').filter_map(pair).collect()
-    };
-    text.lines().filter(|line| line.contains('=')).map(fields).collect()
+    let mut sections: Vec<HashMap<String, String>> = Vec::new();
+    // A transport stream's programs name its streams once more.
+    let mut in_program = false;
+    for line in text.lines() {
+        match line {
+            "[PROGRAM]" => in_program = true,
+            "[/PROGRAM]" => in_program = false,
+            _ => {}
+        }
+        if in_program {
+            continue;
+        }
+        if ["[PACKET]", "[FRAME]", "[STREAM]"].contains(&line) {
+            sections.push(HashMap::new());
+        } else if let (Some(section), Some((key, value))) = (sections.last_mut(), line.split_once('=')) {
+            section.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+        }
+    }
+    sections
 }
 
 fn number(line: &HashMap<String, String>, key: &str) -> Option<i64> {
