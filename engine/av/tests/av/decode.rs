@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use braidcast_av::{DecodeError, Decoder, Picture, Received};
+use braidcast_media::frames::FrameEntry;
 
 use crate::clips::{CLIPS, find};
 use crate::player::{play, publish};
@@ -87,6 +88,24 @@ fn after_a_seek_to_any_key_frame_the_pictures_are_those_of_the_whole_film() {
             assert_eq!(from(&some), from(&all), "{name}: from frame {}", key.frame);
         }
     }
+}
+
+#[test]
+fn a_codec_description_is_in_force_from_the_first_frame_that_names_it() {
+    let [first, second] = ["h264 with B-frames and two audio tracks", "key frames only"].map(|name| find(name).path());
+    let films = [publish(&first), publish(&second)];
+    let mut track = films[0].video().clone();
+    track.codec_descriptions.extend(films[1].video().codec_descriptions.clone());
+    assert_ne!(track.codec_descriptions[0], track.codec_descriptions[1]);
+    let units = films.iter().enumerate().flat_map(|(number, film)| {
+        let entries = film.entries(film.video());
+        entries.into_iter().map(move |entry| (FrameEntry { codec: number as u8, ..entry }, film.data(&entry)))
+    });
+    let mut decoder = Decoder::new(&track, 2).expect("it can be played");
+    let pictures = play(&mut decoder, units).expect("it can be played");
+    let expected = [first, second].map(|path| reference::decoded(&path, None)).concat();
+    assert!(samples(&pictures) == expected);
+    assert_eq!(decoder.errors(), 0);
 }
 
 #[test]

@@ -54,6 +54,17 @@ fn the_program_writes_the_access_units_that_the_index_points_to() {
 }
 
 #[test]
+fn the_program_writes_into_no_file() {
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let path = directory.path().join("report");
+    let out = fs::File::create(&path).expect("the directory takes files");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_braidcast-probe"));
+    let status = command.arg("report").arg(find("mjpeg").path()).stdin(Stdio::null()).stdout(out).status();
+    assert!(!status.expect("the program was built").success());
+    assert_eq!(fs::metadata(&path).expect("it was created").len(), 0);
+}
+
+#[test]
 fn what_is_no_film_is_named() {
     let directory = tempfile::tempdir().expect("a directory for temporary files");
     let mp3 = directory.path().join("music.mp3");
@@ -113,6 +124,22 @@ fn a_codec_that_is_not_played_is_named() {
     assert!(made.expect("the ffmpeg program is installed").success());
     let why = look(&path).expect_err("ffv1 is not played");
     assert!(why.starts_with("its video track cannot be played: its codec `ffv1` is not one"), "{why}");
+}
+
+#[test]
+fn an_encrypted_film_is_named() {
+    let directory = tempfile::tempdir().expect("a directory for temporary files");
+    let path = directory.path().join("protected.mp4");
+    let key = "00112233445566778899aabbccddeeff";
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-i"])
+        .arg(find("key frames only").path())
+        .args(["-c", "copy", "-encryption_scheme", "cenc-aes-ctr"])
+        .args(["-encryption_key", key, "-encryption_kid", key])
+        .arg(&path)
+        .status();
+    assert!(made.expect("the ffmpeg program is installed").success());
+    assert_eq!(look(&path), Err("track 0 is encrypted, and nobody could play it".to_owned()));
 }
 
 #[test]
