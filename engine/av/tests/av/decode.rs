@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use braidcast_av::{DecodeError, Decoder, Picture, Received};
+use braidcast_av::{Converter, DecodeError, Decoder, Picture, Received};
 use braidcast_media::frames::FrameEntry;
 
 use crate::clips::{CLIPS, find};
@@ -116,6 +116,16 @@ fn pictures_outlive_their_decoder() {
     assert!(sizes >= pictures.len() * 128 * 96, "{sizes}");
     let elsewhere = std::thread::spawn(move || samples(&pictures)).join().expect("pictures may go to other threads");
     assert_eq!(elsewhere, reference::decoded(&find("vp9 and opus").path(), None));
+}
+
+#[test]
+fn a_decoder_may_move_to_another_thread_and_a_picture_be_shared() {
+    fn may_move<T: Send>(_: &T) {}
+    fn may_be_shared<T: Send + Sync>(_: &T) {}
+    let published = publish(&find("key frames only").path());
+    may_move(&Decoder::new(published.video(), 1).expect("it can be played"));
+    may_move(&Converter::new());
+    may_be_shared(&published.play(1)[0]);
 }
 
 #[test]
