@@ -93,7 +93,7 @@ impl Decoder {
     /// Opens a decoder for `track`, which may have come from a network: every field is checked.
     ///
     /// `threads` decode at a time, each a picture of its own; 0 for one per core. At most
-    /// [`THREADS_MAX`](crate::limits::THREADS_MAX). Each holds a picture back.
+    /// [`THREADS_MAX`]. Each holds a picture back.
     ///
     /// # Errors
     /// [`DecodeError::Track`], [`DecodeError::Open`], [`DecodeError::OutOfMemory`].

@@ -9,7 +9,8 @@
 //! player      Track, entries, bytes -> Decoder -> Picture -> planes, or Converter -> rgb24
 //! ```
 //!
-//! - [`probe`]: what the program does; [`probe::cage`] keeps a hostile file from taking the machine
+//! - [`probe`]: what the program does; [`probe::program`] is its `main`, and [`probe::cage`] keeps a hostile file from
+//!   taking the machine
 //! - [`decode`]: pictures out of access units
 //! - [`picture`]: a picture's planes
 //! - [`convert`]: pictures in other colours

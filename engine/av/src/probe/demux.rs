@@ -109,6 +109,11 @@ impl Unit {
         sys::packet::side_data(&self.packet, side_data::Type::Palette.into()).is_some()
     }
 
+    /// Whether it is encrypted, and the container has no key.
+    pub(super) fn is_encrypted(&self) -> bool {
+        sys::packet::side_data(&self.packet, side_data::Type::EncryptionInfo.into()).is_some()
+    }
+
     /// Its entry of the index, but for the place and the number of its codec description.
     pub(super) fn entry(&self, codec: &str) -> FrameEntry {
         let flags = sys::packet::flags(&self.packet);

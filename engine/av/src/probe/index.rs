@@ -45,6 +45,9 @@ impl TrackIndex {
         if unit.has_palette() {
             return Err(Reject::Palette(unit.track));
         }
+        if unit.is_encrypted() {
+            return Err(Reject::Encrypted(unit.track));
+        }
         if let Some(description) = unit.new_description() {
             self.description = self.number(description)?;
         }

@@ -38,6 +38,9 @@ pub(super) enum Reject {
     /// What decoders need with single frames cannot be kept.
     #[error("track {0} changes its palette from frame to frame, which the index cannot keep")]
     Palette(usize),
+    /// It is protected by a scheme of its container's.
+    #[error("track {0} is encrypted, and nobody could play it")]
+    Encrypted(usize),
     /// The access units do not stand in the file: to be tried again, with a stream of their own.
     #[error("its frames do not stand in the file in one piece")]
     NotInFile,

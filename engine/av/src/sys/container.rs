@@ -40,8 +40,10 @@ pub(crate) fn guess(head: &[u8]) -> Option<(String, String)> {
     };
     let mut score = 0;
     // SAFETY: `data` describes `padded`, which is that long and has the padding behind it, and a file name that ends
-    // with a zero; both live past the call, which keeps neither. The format found is static, or there is none.
-    let format = unsafe { ffi::av_probe_input_format3(&raw const data, 1, &raw mut score).as_ref() }?;
+    // with a zero; both live past the call, which keeps neither.
+    let found = unsafe { ffi::av_probe_input_format3(&raw const data, 1, &raw mut score) };
+    // SAFETY: the format found is static, or null.
+    let format = unsafe { found.as_ref() }?;
     Some((text(format.name), text(format.long_name)))
 }
 
@@ -56,8 +58,10 @@ pub(crate) fn metadata(stream: &Stream<'_>, key: &CStr) -> Option<String> {
     let pointer = unsafe { stream.as_ptr() };
     // SAFETY: as above: the stream lives as long as `stream`, and nothing changes it meanwhile.
     let dictionary = unsafe { (*pointer).metadata };
-    // SAFETY: a dictionary may be null, the key ends with a zero, and the entry found, if any, belongs to the dictionary.
-    let entry = unsafe { ffi::av_dict_get(dictionary, key.as_ptr(), ptr::null(), 0).as_ref() }?;
+    // SAFETY: a dictionary may be null, and the key ends with a zero; the call keeps neither.
+    let found = unsafe { ffi::av_dict_get(dictionary, key.as_ptr(), ptr::null(), 0) };
+    // SAFETY: null, or an entry of the dictionary, which lives as long as the stream.
+    let entry = unsafe { found.as_ref() }?;
     Some(text(entry.value))
 }
 

@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::mem;
+use std::ptr;
 use std::slice;
 
 use braidcast_proto::v1;
@@ -148,8 +149,10 @@ fn set_extradata(fields: &mut AVCodecParameters, description: &[u8]) -> Result<(
 
 fn codec_id(name: &str) -> Option<Id> {
     let name = CString::new(name).ok()?;
-    // SAFETY: the name ends with a zero; what is found is static.
-    let descriptor = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()).as_ref() }?;
+    // SAFETY: the name ends with a zero, and the call keeps nothing of it.
+    let found = unsafe { ffi::avcodec_descriptor_get_by_name(name.as_ptr()) };
+    // SAFETY: what is found is static, or null.
+    let descriptor = unsafe { found.as_ref() }?;
     Some(descriptor.id.into())
 }
 
@@ -208,16 +211,29 @@ fn static_text(pointer: *const std::ffi::c_char) -> String {
     unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned()
 }
 
-/// The number in the place of an enumeration, which a file can set to one that the enumeration does not have.
-fn number<T>(field: &T) -> u32 {
-    const { assert!(size_of::<T>() == size_of::<u32>()) };
+/// C enumerations of [`AVCodecParameters`] whose fields a file or a message can set to any number.
+trait Enumeration: Sized {
+    const SIZE_IS_THAT_OF_A_NUMBER: () =
+        assert!(size_of::<Self>() == size_of::<u32>() && align_of::<Self>() == align_of::<u32>());
+}
+
+impl Enumeration for ffi::AVFieldOrder {}
+impl Enumeration for ffi::AVColorRange {}
+impl Enumeration for ffi::AVColorPrimaries {}
+impl Enumeration for ffi::AVColorTransferCharacteristic {}
+impl Enumeration for ffi::AVColorSpace {}
+impl Enumeration for ffi::AVChromaLocation {}
+
+/// The number in the place of an enumeration, be it one that the enumeration has or not.
+fn number<T: Enumeration>(field: &T) -> u32 {
+    let () = T::SIZE_IS_THAT_OF_A_NUMBER;
     // SAFETY: the same size, as asserted, and C's enumerations have no padding.
     unsafe { mem::transmute_copy(field) }
 }
 
 /// Puts a number in the place of an enumeration, for FFmpeg's own code, to which every number is one.
-fn set_number<T>(field: &mut T, number: u32) {
-    const { assert!(size_of::<T>() == size_of::<u32>() && align_of::<T>() == align_of::<u32>()) };
+fn set_number<T: Enumeration>(field: &mut T, number: u32) {
+    let () = T::SIZE_IS_THAT_OF_A_NUMBER;
     // SAFETY: the same size and alignment, as asserted; no code of ours reads the field as the enumeration.
-    unsafe { std::ptr::from_mut(field).cast::<u32>().write(number) };
+    unsafe { ptr::from_mut(field).cast::<u32>().write(number) };
 }

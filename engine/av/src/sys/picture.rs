@@ -85,7 +85,9 @@ pub(crate) fn plane(frame: &Video, index: usize, row_bytes: usize, rows: usize) 
     let bytes = stride.checked_mul(rows - 1)?.checked_add(row_bytes)?;
     let start = fields.data[index];
     // SAFETY: the call only looks for the buffer that the plane's pointer points into; it changes nothing.
-    let buffer = unsafe { ffi::av_frame_get_plane_buffer(pointer.cast_mut(), index as i32).as_ref() }?;
+    let found = unsafe { ffi::av_frame_get_plane_buffer(pointer.cast_mut(), index as i32) };
+    // SAFETY: null, or a buffer that the frame holds a reference to.
+    let buffer = unsafe { found.as_ref() }?;
     let before = (start as usize).checked_sub(buffer.data as usize)?;
     if start.is_null() || before.checked_add(bytes)? > buffer.size {
         return None;
