@@ -56,7 +56,8 @@ impl Decoding {
     }
 
     fn decode(&mut self) -> Result<(), PlayError> {
-        loop {
+        // Frames that have come already are not worth decoding once nobody takes pictures.
+        while !self.queue.is_closed() {
             match self.stream.next(WAIT) {
                 Ok(Next::Frame(frame)) => self.take_frame(&frame)?,
                 Ok(Next::Seeked(point)) => self.start_landing(point),
@@ -74,6 +75,7 @@ impl Decoding {
                 }
             }
         }
+        Ok(())
     }
 
     fn start_landing(&mut self, point: SeekPoint) {

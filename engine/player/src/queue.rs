@@ -106,6 +106,10 @@ impl Queue {
         }
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
