@@ -1,0 +1,18 @@
+//! The `braidcast` command and the program that looks into films, as the wheel carries them.
+
+use std::ffi::OsString;
+
+use braidcast_cli::Programs;
+use pyo3::prelude::*;
+
+/// Runs the `braidcast` command and gives its exit code.
+#[pyfunction]
+pub(crate) fn cli(py: Python<'_>, arguments: Vec<OsString>, relaunch: Vec<OsString>, probe: Vec<OsString>) -> u8 {
+    py.detach(|| braidcast_cli::run_to_code(arguments, Programs { braidcast: relaunch, probe }))
+}
+
+/// Runs `braidcast-probe` with these arguments, and gives its exit code.
+#[pyfunction]
+pub(crate) fn probe(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| braidcast_av::probe::run(arguments))
+}
