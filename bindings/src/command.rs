@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 /// Runs the `braidcast` command and gives its exit code.
 #[pyfunction]
 pub(crate) fn cli(py: Python<'_>, arguments: Vec<OsString>, relaunch: Vec<OsString>, probe: Vec<OsString>) -> u8 {
-    py.detach(|| braidcast_cli::run_to_code(arguments, Programs { braidcast: relaunch, probe }))
+    py.detach(|| braidcast_cli::run(arguments, Programs { braidcast: relaunch, probe }))
 }
 
 /// Runs `braidcast-probe` with these arguments, and gives its exit code.
