@@ -5,13 +5,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use braidcast_media::StreamId;
-use braidcast_media::hashes;
 use braidcast_media::layout::CHUNK_BYTES;
+use braidcast_media::{StreamId, hashes};
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::planner::SourceNo;
-use crate::sink::Sink;
+use crate::sink::{Lent, Parallel, Sink};
 use crate::window::{Buffer, Filled, Job, Origins, Suspect};
 
 /// An extent that was hashed.
@@ -28,6 +27,11 @@ pub(crate) enum Verdict {
     Good {
         /// To be used again.
         buffer: Buffer,
+        /// Who gave chunks of an earlier copy that differ from it.
+        liars: Vec<SourceNo>,
+    },
+    /// It is right, and its buffer is with a player now.
+    Lent {
         /// Who gave chunks of an earlier copy that differ from it.
         liars: Vec<SourceNo>,
     },
@@ -56,14 +60,15 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// Starts `threads` threads that write what is right into `sink`, and call `wake` for each extent that is done.
-    /// An output that must be written in order takes one thread.
+    /// Starts `threads` threads that put what is right of `stream` into `sink`, give back what is right of other
+    /// streams, and call `wake` for each extent that is done. An output that must be written in order takes one thread.
     ///
     /// # Errors
     /// What the system says if a thread cannot be started.
     pub(crate) fn start(
         threads: usize,
         capacity: usize,
+        stream: StreamId,
         sink: Sink,
         wake: impl Fn() + Clone + Send + 'static,
     ) -> io::Result<Self> {
@@ -76,7 +81,7 @@ impl Checker {
                 let (inbox, outbox, wake, sink) = (inbox.clone(), outbox.clone(), wake.clone(), Arc::clone(&sink));
                 std::thread::Builder::new().name(format!("check-{number}")).spawn(move || {
                     for filled in inbox {
-                        let released = check(filled, &sink);
+                        let released = check(filled, stream, &sink);
                         let open = released.into_iter().all(|checked| outbox.send(checked).is_ok());
                         wake();
                         if !open {
@@ -114,30 +119,40 @@ impl Drop for Checker {
     }
 }
 
-fn check(filled: Filled, sink: &Mutex<Sink>) -> Vec<Checked> {
+fn check(filled: Filled, stream: StreamId, sink: &Mutex<Sink>) -> Vec<Checked> {
     let Filled { job, buffer, origins, suspect } = filled;
     //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.
     if hashes::hash(&buffer[..job.bytes]) != job.hash {
         return vec![Checked { job, verdict: Verdict::Forged { copy: Box::new(Suspect { buffer, origins }) } }];
     }
     let liars = suspect.map(|suspect| liars(&buffer, &suspect.buffer, &suspect.origins)).unwrap_or_default();
-    if job.key.stream != StreamId::ORIGINAL {
+    if job.key.stream != stream {
         return vec![Checked { job, verdict: Verdict::Good { buffer, liars } }];
     }
     write(job, buffer, liars, sink)
 }
 
 fn write(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>) -> Vec<Checked> {
-    let positioned = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).positioned();
-    if let Some(file) = positioned {
-        let verdict = match file.write(job.key.extent, &buffer[..job.bytes]) {
+    let parallel = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).parallel();
+    let verdict = match parallel {
+        Some(Parallel::File(file)) => match file.write(job.key.extent, &buffer[..job.bytes]) {
             Ok(()) => Verdict::Good { buffer, liars },
             Err(error) => Verdict::Unwritable { error },
-        };
-        return vec![Checked { job, verdict }];
-    }
+        },
+        Some(Parallel::Player(player)) => match player.send(Lent { key: job.key, bytes: job.bytes, buffer }) {
+            Ok(()) => Verdict::Lent { liars },
+            // The player has gone, and the engine is being stopped.
+            Err(returned) => Verdict::Good { buffer: returned.into_inner().buffer, liars },
+        },
+        None => return write_in_order(job, buffer, liars, sink),
+    };
+    vec![Checked { job, verdict }]
+}
+
+fn write_in_order(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>) -> Vec<Checked> {
     let mut sink = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    match sink.write_in_order(job, buffer) {
+    let Sink::Ordered(ordered) = &mut *sink else { unreachable!("the others are used side by side") };
+    match ordered.write(job, buffer) {
         Err(error) => vec![Checked { job, verdict: Verdict::Unwritable { error } }],
         Ok(written) => {
             let mut out = Vec::with_capacity(written.len() + 1);
@@ -146,7 +161,7 @@ fn write(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>) -> 
                 let liars = if done.key == job.key { liars.take().unwrap_or_default() } else { Vec::new() };
                 out.push(Checked { job: done, verdict: Verdict::Good { buffer, liars } });
             }
-            if let Some(liars) = liars.filter(|liars| !liars.is_empty()) {
+            if let Some(liars) = liars {
                 out.push(Checked { job, verdict: Verdict::Kept { liars } });
             }
             out

@@ -7,6 +7,7 @@
 mod catalogue;
 mod channel;
 mod distribution;
+mod span;
 mod token_cache;
 mod tokens;
 mod users;
@@ -26,6 +27,8 @@ use tokens::Tokens;
 
 pub use catalogue::BegunPublish;
 pub use distribution::{Distribution, Host, Range, VideoRef, Window};
+pub use span::FrameSpan;
+pub(crate) use span::{extent_of, last_byte};
 pub use users::{Role, UnknownRole, User};
 
 /// Time that a connection, TLS included, may take.

@@ -3,7 +3,6 @@
 mod error;
 mod output;
 mod progress;
-mod reports;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +17,10 @@ use tokio::time::MissedTickBehavior;
 use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Command, Engine, EngineConfig, EngineError, JobList, Notice};
 use crate::error::ControlError;
+use crate::reports::{Answered, Reports, Request};
 pub use error::DownloadError;
 use output::Output;
 pub use progress::{Progress, Report, SourceProgress, SourceReport};
-use reports::{Answered, Reports, Request};
 
 /// Where a download goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +78,7 @@ pub async fn download(
     let started = Instant::now();
     let last = ExtentNo(LIST_EXTENTS - 1);
     let first_list =
-        control.distribution(VideoRef::Name(name), Window { first: ExtentNo(0), last: Some(last) }).await?;
+        control.distribution(VideoRef::Name(name), Window::Extents { first: ExtentNo(0), last: Some(last) }).await?;
     let original = *first_list.layout.stream(StreamId::ORIGINAL).ok_or(DownloadError::NoFile)?;
     let mut output = tokio::task::spawn_blocking(move || Output::open(&target, original.bytes))
         .await
@@ -89,6 +88,7 @@ pub async fn download(
         asset: first_list.asset,
         content_key: first_list.content_key.clone(),
         layout: first_list.layout.clone(),
+        stream: StreamId::ORIGINAL,
         window_bytes: options.in_flight_bytes,
         extents_max: options.extents_max,
         checkers: if resumable { checker_threads() } else { 1 },
@@ -227,7 +227,7 @@ impl Run {
 
     fn window(&self) -> Window {
         let last = self.wanted_from.saturating_add(LIST_EXTENTS - 1);
-        Window { first: ExtentNo(self.wanted_from), last: Some(ExtentNo(last)) }
+        Window::Extents { first: ExtentNo(self.wanted_from), last: Some(ExtentNo(last)) }
     }
 
     fn progress(&self) -> Progress {

@@ -27,6 +27,7 @@ use tokio::sync::mpsc;
 
 use crate::control::Distribution;
 use crate::sink::Sink;
+use crate::window::Buffer;
 pub(crate) use job::JobList;
 
 /// Settings of an engine.
@@ -36,6 +37,8 @@ pub(crate) struct EngineConfig {
     pub(crate) asset: AssetId,
     pub(crate) content_key: ContentKey,
     pub(crate) layout: PackLayout,
+    /// The stream that goes to the sink, and that lists of servers speak of.
+    pub(crate) stream: StreamId,
     /// Most bytes in flight to one source.
     pub(crate) window_bytes: u64,
     /// Extents in memory at a time.
@@ -50,16 +53,22 @@ pub(crate) struct EngineConfig {
 pub(crate) enum Command {
     /// Who holds what from here on; also brings new tickets.
     List(Box<Distribution>),
-    /// Fetch this; comes once the last one is done.
+    /// Fetch this, after what is to be fetched already.
     Fetch(JobList),
+    /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
+    Abandon,
+    /// A buffer that was lent to a player comes back.
+    Return(Buffer),
+    /// End the thread.
+    Stop,
 }
 
 /// What the engine tells.
 #[derive(Debug)]
 pub(crate) enum Notice {
-    /// A verified extent of a stream other than the file itself.
+    /// A verified extent of a stream that does not go to the sink.
     Extent { extent: ExtentNo, bytes: Vec<u8> },
-    /// All of the last [`Command::Fetch`] is there, verified and written.
+    /// All that was to be fetched is there, verified and written.
     Fetched,
     /// Extents from here on have no sources yet; asked ahead of need.
     WantList { first: ExtentNo },
@@ -108,7 +117,7 @@ pub(crate) enum EngineError {
 /// How things stand; copied out now and then.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Snapshot {
-    /// Plain bytes of stream 0 that are verified and written.
+    /// Plain bytes of the sink's stream that are verified and written.
     pub(crate) written_bytes: u64,
     /// Payload that was taken from the network, for whatever stream.
     pub(crate) accepted_bytes: u64,
@@ -131,9 +140,10 @@ pub(crate) struct SourceSnapshot {
 
 /// A running engine.
 pub(crate) struct Engine {
-    commands: Option<Sender<Command>>,
+    commands: Sender<Command>,
     waker: SelectorWaker,
     snapshot: Arc<Mutex<Snapshot>>,
+    stream: StreamId,
     thread: Option<JoinHandle<()>>,
     /// The output may keep a writer waiting for ever: whoever reads a pipe has stopped.
     may_block: bool,
@@ -151,30 +161,43 @@ impl Engine {
         let selector = Selector::new()?;
         let waker = selector.waker();
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let may_block = sink.positioned().is_none();
+        let stream = config.stream;
+        let may_block = matches!(sink, Sink::Ordered(_));
         let drive = drive::Drive::new(config, sink, selector, inbox, notices, Arc::clone(&snapshot))?;
         let thread = std::thread::Builder::new().name("pull".into()).spawn(move || drive.run())?;
-        Ok((Self { commands: Some(commands), waker, snapshot, thread: Some(thread), may_block }, heard))
+        Ok((Self { commands, waker, snapshot, stream, thread: Some(thread), may_block }, heard))
     }
 
     /// Tells the engine something.
     pub(crate) fn send(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            // A stopped engine has said why; there is nothing to add.
-            let _ = commands.send(command);
-            self.waker.wake();
-        }
+        // A stopped engine has said why; there is nothing to add.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+
+    /// What gives buffers back, from any thread.
+    pub(crate) fn returns(&self) -> Returns {
+        Returns { commands: self.commands.clone(), waker: self.waker.clone() }
+    }
+
+    /// The stream that goes to the sink.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream
     }
 
     /// How things stand.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        self.snapshot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.snapshot_reader().read()
+    }
+
+    /// What tells how things stand, from any thread, also when the engine has stopped.
+    pub(crate) fn snapshot_reader(&self) -> SnapshotReader {
+        SnapshotReader(Arc::clone(&self.snapshot))
     }
 
     /// Stops the thread and waits until all that was checked is written.
     pub(crate) fn stop(&mut self) {
-        self.commands = None;
-        self.waker.wake();
+        self.send(Command::Stop);
         if let Some(thread) = self.thread.take() {
             // A panic there has been printed, and the download ends either way.
             let _ = thread.join();
@@ -182,11 +205,34 @@ impl Engine {
     }
 }
 
+/// Tells how things stand in an engine.
+#[derive(Clone)]
+pub(crate) struct SnapshotReader(Arc<Mutex<Snapshot>>);
+
+impl SnapshotReader {
+    pub(crate) fn read(&self) -> Snapshot {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+}
+
+/// The way back of buffers that were lent to a player.
+pub(crate) struct Returns {
+    commands: Sender<Command>,
+    waker: SelectorWaker,
+}
+
+impl Returns {
+    pub(crate) fn give_back(&self, buffer: Buffer) {
+        // A stopped engine needs no buffers.
+        let _ = self.commands.send(Command::Return(buffer));
+        self.waker.wake();
+    }
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
         if self.may_block {
-            self.commands = None;
-            self.waker.wake();
+            self.send(Command::Stop);
         } else {
             self.stop();
         }

@@ -1,6 +1,7 @@
 //! What can go wrong between a client and its master.
 
 use std::error::Error as StdError;
+use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -191,6 +192,20 @@ pub enum ControlError {
         /// The master's words.
         reason: String,
     },
+}
+
+/// The servers of an error, each with what is wrong with it.
+pub(crate) fn list_sources(sources: &[(String, String)]) -> String {
+    if sources.is_empty() {
+        return " the master names none".into();
+    }
+    let mut out = String::new();
+    for (number, (address, reason)) in sources.iter().enumerate() {
+        let separator = if number == 0 { "" } else { "," };
+        // Writing to a string does not fail.
+        let _ = write!(out, "{separator} {address} ({reason})");
+    }
+    out
 }
 
 /// Which master a call went to and on whose behalf: what errors name.

@@ -6,10 +6,13 @@ pub mod control;
 pub mod download;
 mod engine;
 pub mod error;
+pub mod film;
+
 pub mod planner;
 pub mod private_file;
 pub mod profile;
 pub mod publish;
+mod reports;
 pub mod secret;
 mod sink;
 pub mod window;

@@ -164,6 +164,15 @@ impl Planner {
         }
     }
 
+    /// Drops all that is planned.
+    pub fn clear(&mut self) {
+        self.orphans.clear();
+        for source in &mut self.sources {
+            source.queue.clear();
+            source.queued_chunks = 0;
+        }
+    }
+
     /// Bars a source from everything that is planned.
     pub fn ban(&mut self, banned: SourceNo) {
         self.set_usable(banned, false);

@@ -1,4 +1,5 @@
-//! Where a download goes: a file that is written at any place, or a pipe that takes bytes in order only.
+//! Where verified extents go: into a file that is written at any place, into a pipe that takes bytes in order only, or
+//! to a player that takes the buffers themselves and gives them back.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,7 +10,9 @@ use std::sync::Arc;
 use braidcast_media::ExtentNo;
 use braidcast_media::layout::EXTENT_BYTES;
 
-use crate::window::{Buffer, Job};
+use crossbeam::channel::Sender;
+
+use crate::window::{Buffer, ExtentKey, Job};
 
 /// An output.
 pub(crate) enum Sink {
@@ -17,6 +20,20 @@ pub(crate) enum Sink {
     File(Positioned),
     /// Anything else: standard output, `/dev/null`, a pipe.
     Ordered(Ordered),
+    /// A player.
+    Player(Sender<Lent>),
+}
+
+/// A verified extent in a buffer of the window. Whoever takes it gives the buffer back to the engine, which can fetch
+/// only as much as it has buffers for.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    /// Which extent.
+    pub(crate) key: ExtentKey,
+    /// Plain bytes in the buffer.
+    pub(crate) bytes: usize,
+    /// The buffer.
+    pub(crate) buffer: Buffer,
 }
 
 /// A file that takes extents at their places, in any order and from any thread.
@@ -36,25 +53,33 @@ impl Sink {
         Self::Ordered(Ordered { out, next: 0, waiting: BTreeMap::new() })
     }
 
-    /// The file, if this is one.
-    pub(crate) fn positioned(&self) -> Option<Positioned> {
+    /// What can be used without holding the sink.
+    pub(crate) fn parallel(&self) -> Option<Parallel> {
         match self {
-            Self::File(file) => Some(file.clone()),
+            Self::File(file) => Some(Parallel::File(file.clone())),
+            Self::Player(player) => Some(Parallel::Player(player.clone())),
             Self::Ordered(_) => None,
         }
     }
+}
 
+/// A sink that threads use side by side.
+pub(crate) enum Parallel {
+    File(Positioned),
+    Player(Sender<Lent>),
+}
+
+impl Ordered {
     /// Takes an extent, and gives the ones that are now written.
-    pub(crate) fn write_in_order(&mut self, job: Job, buffer: Buffer) -> io::Result<Vec<(Job, Buffer)>> {
-        let Self::Ordered(ordered) = self else { return Ok(vec![(job, buffer)]) };
-        ordered.waiting.insert(job.key.extent, (job, buffer));
+    pub(crate) fn write(&mut self, job: Job, buffer: Buffer) -> io::Result<Vec<(Job, Buffer)>> {
+        self.waiting.insert(job.key.extent, (job, buffer));
         let mut written = Vec::new();
-        while let Some((job, buffer)) = ordered.waiting.remove(&ExtentNo(ordered.next)) {
-            ordered.out.write_all(&buffer[..job.bytes])?;
-            ordered.next += 1;
+        while let Some((job, buffer)) = self.waiting.remove(&ExtentNo(self.next)) {
+            self.out.write_all(&buffer[..job.bytes])?;
+            self.next += 1;
             written.push((job, buffer));
         }
-        ordered.out.flush()?;
+        self.out.flush()?;
         Ok(written)
     }
 }

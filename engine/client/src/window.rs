@@ -117,6 +117,11 @@ impl Window {
         self.by_key.is_empty()
     }
 
+    /// Whether an extent is under way.
+    pub fn contains(&self, key: ExtentKey) -> bool {
+        self.by_key.contains_key(&key)
+    }
+
     /// Starts an extent. It must not be under way, and [`Window::has_room`] must have said yes. `pin`: the one source
     /// that is to give all of it; `suspect`: an earlier copy, to be compared.
     pub fn start(&mut self, job: Job, barred: SourceSet, pin: Option<SourceNo>, suspect: Option<Box<Suspect>>) {
@@ -154,6 +159,16 @@ impl Window {
         let taken = self.by_key.remove(&key).and_then(|index| self.slots[index].take())?;
         self.last = None;
         Some(Filled { job: taken.job, buffer: taken.buffer, origins: taken.origins, suspect: taken.suspect })
+    }
+
+    /// Drops all that is under way.
+    pub fn clear(&mut self) {
+        self.by_key.clear();
+        self.last = None;
+        let dropped: Vec<Slot> = self.slots.iter_mut().filter_map(Option::take).collect();
+        for slot in dropped {
+            self.recycle(slot.buffer);
+        }
     }
 
     /// Takes a buffer back.

@@ -10,6 +10,7 @@ use crate::accounts::Role;
 use crate::auth::gate;
 use crate::cluster::Cluster;
 use crate::errors::ServiceError;
+use crate::film::Film;
 use crate::library::{Asset, Library};
 use crate::origin::Origin;
 
@@ -23,7 +24,7 @@ pub(crate) struct CatalogueService {
 }
 
 impl CatalogueService {
-    fn videos(&self, assets: &[Arc<Asset>]) -> Vec<v1::Video> {
+    fn videos(&self, assets: &[Arc<Asset>], describe: fn(&Film) -> v1::Film) -> Vec<v1::Video> {
         let replicas = self.cluster.replicas(assets);
         let video = |asset: &Arc<Asset>| {
             let (replicas_wanted, replicas_held) = replicas.get(&asset.id).copied().unwrap_or_default();
@@ -34,7 +35,7 @@ impl CatalogueService {
                 published_at: asset.published_at,
                 replicas_wanted,
                 replicas_held,
-                film: None,
+                film: asset.film.as_deref().map(describe),
             }
         };
         assets.iter().map(video).collect()
@@ -56,14 +57,14 @@ impl v1::catalogue_server::Catalogue for CatalogueService {
         request: Request<v1::ListVideosRequest>,
     ) -> Result<Response<v1::ListVideosResponse>, Status> {
         gate::caller(&request, Role::Viewer)?;
-        let videos = self.videos(&self.library.list());
+        let videos = self.videos(&self.library.list(), Film::summary);
         Ok(Response::new(v1::ListVideosResponse { videos }))
     }
 
     async fn get_video(&self, request: Request<v1::GetVideoRequest>) -> Result<Response<v1::GetVideoResponse>, Status> {
         gate::caller(&request, Role::Viewer)?;
         let asset = self.library.by_name(&request.get_ref().name)?;
-        let video = self.videos(&[asset]).pop();
+        let video = self.videos(&[asset], Film::message).pop();
         Ok(Response::new(v1::GetVideoResponse { video }))
     }
 

@@ -8,7 +8,8 @@ use braidcast_media::pack::PackError;
 use tonic::{Code, Status};
 
 use crate::accounts::{AccountNameError, PasswordError, Role};
-use crate::distribution::WindowError;
+use crate::distribution::{IndexError, WindowError};
+use crate::film::FilmError;
 use crate::names::NameError;
 
 /// Why a call was refused. The text names the culprit and what to do about it, and holds no secret.
@@ -55,6 +56,13 @@ pub(crate) enum ServiceError {
     NoRole,
     #[error("the file has {bytes} bytes, and a video can have at most {bytes_max}: cut it into parts")]
     FileTooLong { bytes: u64, bytes_max: u64 },
+    #[error(
+        "the film and its index take {extents} extents of 307,200 bytes, and a video can have at most {extents_max}: \
+             cut it into parts"
+    )]
+    FilmTooLong { extents: u64, extents_max: u64 },
+    #[error(transparent)]
+    Film(#[from] FilmError),
     #[error("a window that asks for {0}")]
     Window(#[from] WindowError),
     #[error("the request has no `{0}`")]
@@ -91,6 +99,9 @@ pub(crate) enum ServiceError {
     Damaged(PackError),
     #[error("the pack was not taken: {0}; publisher and master must be of one version")]
     Pack(PackError),
+
+    #[error("the frame index of {name:?} (asset {asset}) is damaged or untrue: {problem}; publish the video again")]
+    Index { name: String, asset: AssetId, problem: IndexError },
 
     #[error("bytes {offset} to {end} are past the end of pack {asset}, which has {pack_bytes}")]
     PastEnd { asset: AssetId, offset: u64, end: u128, pack_bytes: u64 },
@@ -137,6 +148,8 @@ impl ServiceError {
             | E::Password(_)
             | E::NoRole
             | E::FileTooLong { .. }
+            | E::FilmTooLong { .. }
+            | E::Film(_)
             | E::Window(_)
             | E::FieldMissing(_)
             | E::ServerAddress { .. }
@@ -149,7 +162,7 @@ impl ServiceError {
             | E::LastAdmin { .. }
             | E::Pack(_) => Code::FailedPrecondition,
             E::DiskFull { .. } | E::TooMany { .. } => Code::ResourceExhausted,
-            E::Damaged(_) | E::PackLost(_) => Code::DataLoss,
+            E::Damaged(_) | E::PackLost(_) | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
             E::NoHolder { .. } | E::LoginsBusy | E::ShuttingDown => Code::Unavailable,
             E::UploadIdle(_) => Code::DeadlineExceeded,

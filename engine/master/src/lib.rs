@@ -12,7 +12,7 @@
 //! ```
 //!
 //! One module per noun. What decides is pure and reads no clock (`auth::lockout`, `cluster::registry`,
-//! `cluster::placement`, `distribution::plan`, `distribution::penalties`, `publishing::attempts`); the services around
+//! `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`, `publishing::attempts`); the services around
 //! it pass the time in, talk gRPC, and keep the database and the disk.
 #![forbid(unsafe_code)]
 
@@ -25,6 +25,7 @@ mod config;
 mod db;
 mod distribution;
 mod errors;
+mod film;
 mod library;
 mod limits;
 mod master;
@@ -34,6 +35,7 @@ mod packs;
 mod publishing;
 mod random;
 mod state_dir;
+mod streams;
 mod sync;
 mod tickets;
 mod tls;

@@ -11,8 +11,10 @@ use braidcast_media::{AssetId, ContentKey, PackLayout};
 use sqlx::SqlitePool;
 
 use crate::errors::ServiceError;
+use crate::film::Film;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::VideoName;
+use crate::streams::StreamLengths;
 use crate::sync::lock;
 
 /// One version of a video.
@@ -23,8 +25,9 @@ pub(crate) struct Asset {
     pub(crate) content_key: ContentKey,
     /// Length of the published file.
     pub(crate) bytes: u64,
-    /// Follows from `bytes`.
     pub(crate) layout: PackLayout,
+    /// Nothing for plain bytes.
+    pub(crate) film: Option<Arc<Film>>,
     /// BLAKE3 of the pack's header.
     pub(crate) header_hash: Hash,
     /// BLAKE3 of every plain extent of stream 3, end to end.
@@ -76,19 +79,30 @@ impl Shelf {
     }
 }
 
-type Row = (i64, String, Vec<u8>, i64, Vec<u8>, Vec<u8>, i64, i64);
+type Row = (i64, String, Vec<u8>, i64, i64, i64, i64, Option<Vec<u8>>, Vec<u8>, Vec<u8>, i64, i64);
 
 /// Why a row is no asset; none of them can come of this program.
 fn asset(row: Row) -> Result<Asset, sqlx::Error> {
-    let (id, name, content_key, bytes, header_hash, plain_roots, replicas, published_at) = row;
+    let (id, name, content_key, bytes, frame_index, key_frame_index, access_units, film, ..) = row;
+    let (.., header_hash, plain_roots, replicas, published_at) = row;
+    let id = AssetId(id.cast_unsigned());
     let broken = |what: &str| sqlx::Error::Decode(format!("asset {id}: {what}").into());
-    let bytes = u64::try_from(bytes).map_err(|_| broken("length"))?;
+    let length = |bytes: i64| u64::try_from(bytes).map_err(|_| broken("length"));
+    let streams = StreamLengths {
+        original: length(bytes)?,
+        frame_index: length(frame_index)?,
+        key_frame_index: length(key_frame_index)?,
+        access_units: length(access_units)?,
+    };
+    let film = film.map(|film| Film::from_bytes(&film, &streams)).transpose();
+    let film = film.map_err(|error| broken(&format!("film: {error}")))?;
     Ok(Asset {
-        id: AssetId(id.cast_unsigned()),
+        id,
         name: VideoName::parse(&name).map_err(|_| broken("name"))?,
         content_key: ContentKey::from_slice(&content_key).ok_or_else(|| broken("key"))?,
-        bytes,
-        layout: PackLayout::of_file(bytes).map_err(|_| broken("length"))?,
+        bytes: streams.original,
+        layout: streams.layout(film.is_some()).map_err(|_| broken("length"))?,
+        film: film.map(Arc::new),
         header_hash: header_hash.try_into().map_err(|_| broken("header hash"))?,
         plain_roots,
         replicas: u32::try_from(replicas).map_err(|_| broken("replicas"))?,
@@ -100,7 +114,8 @@ impl Library {
     /// Reads the database.
     pub(crate) async fn open(pool: SqlitePool) -> Result<Self, sqlx::Error> {
         let rows: Vec<Row> = sqlx::query_as(
-            "SELECT asset, name, content_key, bytes, header_hash, plain_roots, replicas, published_at FROM assets",
+            "SELECT asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes, access_unit_bytes, film,
+                    header_hash, plain_roots, replicas, published_at FROM assets",
         )
         .fetch_all(&pool)
         .await?;
@@ -177,14 +192,20 @@ impl Library {
         }
         let mut transaction = self.pool.begin().await?;
         sqlx::query("DELETE FROM assets WHERE name = ?").bind(asset.name.as_str()).execute(&mut *transaction).await?;
+        let streams = StreamLengths::of(&asset.layout);
         sqlx::query(
-            "INSERT INTO assets (asset, name, content_key, bytes, header_hash, plain_roots, replicas, published_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO assets (asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes,
+                                 access_unit_bytes, film, header_hash, plain_roots, replicas, published_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(asset.id.0.cast_signed())
         .bind(asset.name.as_str())
         .bind(&asset.content_key.expose()[..])
-        .bind(asset.bytes.cast_signed())
+        .bind(streams.original.cast_signed())
+        .bind(streams.frame_index.cast_signed())
+        .bind(streams.key_frame_index.cast_signed())
+        .bind(streams.access_units.cast_signed())
+        .bind(asset.film.as_deref().map(Film::to_bytes))
         .bind(&asset.header_hash[..])
         .bind(&asset.plain_roots[..])
         .bind(i64::from(asset.replicas))
@@ -210,5 +231,95 @@ impl Library {
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         lock(&self.shelf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use braidcast_proto::v1;
+
+    use super::*;
+    use crate::db;
+
+    fn film() -> v1::Film {
+        let track = v1::Track {
+            kind: v1::track::Kind::Video.into(),
+            codec_descriptions: vec![vec![7; 9]],
+            time_base: Some(v1::Rational { numerator: 1, denominator: 25 }),
+            frames: 2,
+            video: Some(v1::VideoTrack { width: 16, height: 16, ..v1::VideoTrack::default() }),
+            ..v1::Track::default()
+        };
+        v1::Film { frames_stream: 4, tracks: vec![track], key_frames: 1, ..v1::Film::default() }
+    }
+
+    fn of_film() -> Asset {
+        let streams = StreamLengths { original: 400_000, frame_index: 48, key_frame_index: 16, access_units: 300_000 };
+        Asset {
+            id: AssetId(u64::MAX),
+            name: VideoName::parse("film").expect("good name"),
+            content_key: ContentKey::new([3; 16]),
+            bytes: 400_000,
+            layout: streams.layout(true).expect("short"),
+            film: Some(Arc::new(Film::new(film(), &streams).expect("good film"))),
+            header_hash: [4; 32],
+            plain_roots: vec![5; 32],
+            replicas: 6,
+            published_at: 7,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_film_is_read_back_as_it_was_committed() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
+        let library = Library::open(pool.clone()).await.expect("empty");
+        library.commit(of_film(), false).await.expect("commits");
+        let again = Library::open(pool).await.expect("reads").by_name("film").expect("it is there");
+        let committed = of_film();
+        assert_eq!((again.id, again.bytes, again.published_at), (committed.id, 400_000, 7));
+        assert_eq!(again.layout, committed.layout);
+        assert_eq!(again.film.as_ref().expect("a film").message(), film());
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_version_keeps_its_assets() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("master.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let first = SqlitePool::connect_with(options).await.expect("opens");
+        sqlx::migrate!().run_to(1, &first).await.expect("migrates");
+        sqlx::query(
+            "INSERT INTO assets (asset, name, content_key, bytes, header_hash, plain_roots, replicas, published_at)
+             VALUES (-2, 'old', zeroblob(16), 1000000, zeroblob(32), zeroblob(32), 0, 1700000000)",
+        )
+        .execute(&first)
+        .await
+        .expect("inserts");
+        first.close().await;
+        let library = Library::open(db::open(&path).await.expect("migrates")).await.expect("reads");
+        let old = library.by_name("old").expect("it is there");
+        assert_eq!((old.id, old.bytes, old.published_at), (AssetId(u64::MAX - 1), 1_000_000, 1_700_000_000));
+        assert_eq!(old.layout, PackLayout::of_file(1_000_000).expect("short"));
+        assert!(old.film.is_none());
+        library.commit(of_film(), false).await.expect("takes films beside it");
+    }
+
+    #[tokio::test]
+    async fn a_row_that_is_no_asset_is_named() {
+        for (change, what) in [
+            ("film = x'ff'", "film"),
+            ("film = NULL, bytes = 9223372036854775807", "length"),
+            ("frame_index_bytes = 47", "film"),
+            ("access_unit_bytes = 9223372036854775807", "length"),
+        ] {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
+            Library::open(pool.clone()).await.expect("empty").commit(of_film(), false).await.expect("commits");
+            let update = sqlx::AssertSqlSafe(format!("UPDATE assets SET {change}"));
+            sqlx::query(update).execute(&pool).await.expect("updates");
+            let error = Library::open(pool).await.map(|_| ()).expect_err(change).to_string();
+            assert!(error.contains("asset ffffffffffffffff: ") && error.contains(what), "{change}: {error}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use braidcast_media::frames::{FRAME_ENTRIES_PER_CHUNK, FRAME_ENTRY_BYTES};
 use braidcast_media::layout::{HASH_BYTES, PAGE_BYTES};
 use braidcast_media::ticket::TICKET_BYTES_MAX;
 use braidcast_proto::MESSAGE_BYTES_MAX;
@@ -34,6 +35,9 @@ pub(crate) const JOIN_TOKEN_BYTES_MIN: usize = 32;
 pub(crate) const NAME_BYTES_MAX: usize = 255;
 /// Longest pack header: it travels in one message, with some room for the frame around it.
 pub(crate) const PACK_HEADER_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX - PAGE_BYTES) as u64;
+/// Extents of all streams but the hash list, so that the pack header stays within [`PACK_HEADER_BYTES_MAX`]: less what
+/// the header and stream 3 need themselves.
+pub(crate) const ASSET_EXTENTS_MAX: u64 = PACK_HEADER_BYTES_MAX / HASH_BYTES as u64 - 256;
 /// Publishing attempts that have begun and not been uploaded yet.
 pub(crate) const ATTEMPTS_MAX: usize = 256;
 /// How long an attempt waits for its upload.
@@ -44,6 +48,23 @@ pub(crate) const UPLOADS_MAX: usize = 16;
 pub(crate) const UPLOAD_QUEUE_EXTENTS: usize = 8;
 /// An upload that sends nothing for this long is broken.
 pub(crate) const UPLOAD_IDLE_MAX: Duration = Duration::from_secs(60);
+
+// Films.
+
+/// Longest description of a film: it travels in each answer about it.
+pub(crate) const FILM_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Tracks of a film.
+pub(crate) const FILM_TRACKS_MAX: usize = 64;
+/// Longest name of a codec, a language or the like.
+pub(crate) const FILM_TEXT_BYTES_MAX: usize = 255;
+/// Decoder configurations of a track together.
+pub(crate) const CODEC_DESCRIPTION_BYTES_MAX: usize = 1024 * 1024;
+/// Width and height of a picture, in pixels.
+pub(crate) const PICTURE_SIDE_MAX: u32 = 16_384;
+/// Frames of a track: their numbers are 32 bits in the key-frame index.
+pub(crate) const TRACK_FRAMES_MAX: u64 = 1 << 32;
+const _: () = assert!(CODEC_DESCRIPTION_BYTES_MAX < FILM_BYTES_MAX);
+const _: () = assert!(TRACK_FRAMES_MAX.div_ceil(FRAME_ENTRIES_PER_CHUNK) <= u32::MAX as u64, "chunk numbers");
 
 // Origin.
 
@@ -67,10 +88,24 @@ pub(crate) const RANGES_MAX: usize = 4_096;
 pub(crate) const HOSTS_MAX: usize = 64;
 /// Hosts of one range: the first choice and the alternates.
 pub(crate) const HOSTS_PER_RANGE_MAX: usize = 8;
-/// Longest answer. A range takes four numbers of at most 6 bytes with their tags, its hosts a byte each, and two
-/// lengths; a host takes its ticket, its secret and two short strings.
-const ANSWER_BYTES_MAX: usize = RANGES_MAX * (4 * 6 + HOSTS_PER_RANGE_MAX + 8) + HOSTS_MAX * (TICKET_BYTES_MAX + 256);
-const _: () = assert!(ANSWER_BYTES_MAX < 1024 * 1024 && ANSWER_BYTES_MAX < MESSAGE_BYTES_MAX);
+/// Frames of one answer; a longer window is answered in part.
+pub(crate) const SPAN_FRAMES_MAX: u64 = 4_096;
+/// Extents of one answer about frames, 1.26 GB; frames that reach further are left to the next answer.
+pub(crate) const SPAN_EXTENTS_MAX: u32 = 4_096;
+const _: () = assert!(SPAN_EXTENTS_MAX as usize <= RANGES_MAX, "even ranges of one extent cover a span whole");
+/// How far the last frame that is shown by some time may stand from the last one decoded by then. Codecs hold back 16
+/// pictures at most.
+pub(crate) const REORDER_FRAMES_MAX: u64 = 64;
+/// Longest answer without what is known of the film. A range takes four numbers of at most 6 bytes with their tags, its
+/// hosts a byte each, and two lengths; a host takes its ticket, its secret and two short strings; the rest are the
+/// roots, at one for 9,600 extents, and the names and numbers of the metadata.
+const LIST_BYTES_MAX: usize = RANGES_MAX * (4 * 6 + HOSTS_PER_RANGE_MAX + 8)
+    + HOSTS_MAX * (TICKET_BYTES_MAX + 256)
+    + SPAN_FRAMES_MAX as usize * FRAME_ENTRY_BYTES
+    + SPAN_EXTENTS_MAX as usize * HASH_BYTES
+    + PAGE_BYTES;
+const ANSWER_BYTES_MAX: usize = FILM_BYTES_MAX + LIST_BYTES_MAX;
+const _: () = assert!(LIST_BYTES_MAX < 1024 * 1024 && ANSWER_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(HOSTS_MAX < 128, "an index into the hosts is a varint of one byte");
 
 /// How long a report of a failed server changes the reporter's lists.
@@ -126,7 +161,3 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long calls under way may go on after [`crate::Master::shutdown`].
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-
-/// Longest file that a pack header within [`PACK_HEADER_BYTES_MAX`] can describe, less what the header and stream 3
-/// need themselves.
-pub(crate) const FILE_EXTENTS_MAX: u64 = PACK_HEADER_BYTES_MAX / HASH_BYTES as u64 - 256;

@@ -238,8 +238,12 @@ impl Parts {
         };
         let publishing =
             PublishingService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.steer));
-        let distribution =
-            DistributionService::new(Arc::clone(&self.library), Arc::clone(&self.cluster), config.ticket_lifetime);
+        let distribution = DistributionService::new(
+            Arc::clone(&self.library),
+            self.origin.clone(),
+            Arc::clone(&self.cluster),
+            config.ticket_lifetime,
+        );
         let cluster = ClusterService::new(Arc::clone(&self.cluster), Arc::clone(&self.tokens), join_token);
         let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone());
         let router = Server::builder()

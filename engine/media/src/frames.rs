@@ -19,6 +19,9 @@ pub const KEY_ENTRY_BYTES: usize = 16;
 pub const KEY_ENTRIES_PER_CHUNK: u64 = (CHUNK_BYTES / KEY_ENTRY_BYTES) as u64;
 /// Codec descriptions that an entry can name.
 pub const CODEC_DESCRIPTIONS_MAX: usize = 32;
+/// Longest frame: a player holds one whole, and never less than it takes to fetch one. Uncompressed 4K pictures of 8 bits
+/// have 12 MiB.
+pub const FRAME_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Largest offset that an entry holds.
 pub const OFFSET_MAX: u64 = (1 << 48) - 1;
 /// Longest duration that an entry holds, in units of the track's time base; longer ones are cut.

@@ -148,7 +148,7 @@ impl Library {
             let waiting = videos.iter().find(|video| video.replicas_held < wanted(video.replicas_wanted));
             let Some(video) = waiting else {
                 for video in &videos {
-                    let window = Window { first: ExtentNo(0), last: Some(ExtentNo(0)) };
+                    let window = Window::Extents { first: ExtentNo(0), last: Some(ExtentNo(0)) };
                     control.distribution(VideoRef::Name(&video.name), window).await?;
                 }
                 return Ok(videos.len());

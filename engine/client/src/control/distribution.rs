@@ -14,7 +14,7 @@ use braidcast_proto::v1::{
     redistribute_request,
 };
 
-use super::Control;
+use super::{Control, FrameSpan};
 use crate::error::{ControlError, asset_name};
 
 /// Which video is meant.
@@ -26,18 +26,35 @@ pub enum VideoRef<'a> {
     Asset(AssetId),
 }
 
-/// Extents of stream 0, both ends inclusive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// The first extent.
-    pub first: ExtentNo,
-    /// The last; nothing means to the end of the file.
-    pub last: Option<ExtentNo>,
+/// The part of a video that is meant.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Window {
+    /// Extents of stream 0, both ends inclusive.
+    Extents {
+        /// The first extent.
+        first: ExtentNo,
+        /// The last; nothing means to the end of the file.
+        last: Option<ExtentNo>,
+    },
+    /// Frames of a film in decode order, both ends inclusive.
+    Frames {
+        /// The first frame.
+        first: u64,
+        /// The last frame.
+        last: u64,
+    },
+    /// The frames that it takes to show a part of a film.
+    Time {
+        /// Seconds from the first picture.
+        start: f64,
+        /// Seconds from the first picture.
+        end: f64,
+    },
 }
 
 impl Window {
     /// The whole file.
-    pub const ALL: Self = Self { first: ExtentNo(0), last: None };
+    pub const ALL: Self = Self::Extents { first: ExtentNo(0), last: None };
 }
 
 /// Which servers hold which extents of an asset, and what it takes to pull and check them.
@@ -55,10 +72,15 @@ pub struct Distribution {
     pub plain_roots: Vec<Hash>,
     /// The servers that `ranges` point to.
     pub hosts: Vec<Host>,
-    /// Covers the window without gap or overlap, in order. Empty for an empty file alone.
+    /// Covers the window without gap or overlap, in order. Empty for an empty file alone. Extents of stream 0, or of
+    /// the stream that the frames stand in.
     pub ranges: Vec<Range>,
-    /// The window reaches the end of the file.
+    /// The answer reaches the end of the file.
     pub end_of_file: bool,
+    /// The frames, where frames or times were asked for.
+    pub frames: Option<FrameSpan>,
+    /// What the publisher found in the file; nothing for plain bytes.
+    pub film: Option<v1::Film>,
 }
 
 /// A media server, and what it takes to greet it.
@@ -94,8 +116,7 @@ impl Control {
     /// [`ControlError::NotFound`], [`ControlError::NoSource`], [`ControlError::BadAnswer`] and the rest.
     pub async fn distribution(&self, video: VideoRef<'_>, window: Window) -> Result<Distribution, ControlError> {
         let what = video.describe();
-        let request =
-            GetDistributionRequest { video: Some(video.into()), window: Some(WireWindow::Extents(window.into())) };
+        let request = GetDistributionRequest { video: Some(video.into()), window: Some(window.into()) };
         let answer = self
             .call(&what, request, async |channel, request| {
                 DistributionClient::new(channel).get_distribution(request).await
@@ -116,11 +137,7 @@ impl Control {
         failed: Vec<FailedHost>,
     ) -> Result<Distribution, ControlError> {
         let what = asset_name(asset);
-        let request = RedistributeRequest {
-            asset: asset.0,
-            window: Some(redistribute_request::Window::Extents(window.into())),
-            failed,
-        };
+        let request = RedistributeRequest { asset: asset.0, window: Some(window.into()), failed };
         let answer = self
             .call(&what, request, async |channel, request| DistributionClient::new(channel).redistribute(request).await)
             .await?
@@ -147,9 +164,27 @@ impl From<VideoRef<'_>> for WireVideo {
     }
 }
 
-impl From<Window> for ExtentWindow {
+impl From<Window> for WireWindow {
     fn from(window: Window) -> Self {
-        Self { extent_start: window.first.0.into(), extent_end: window.last.map(|last| last.0.into()) }
+        match window {
+            Window::Extents { first, last } => {
+                Self::Extents(ExtentWindow { extent_start: first.0.into(), extent_end: last.map(|last| last.0.into()) })
+            }
+            Window::Frames { first, last } => {
+                Self::Frames(v1::FrameWindow { frame_start: first, frame_end: Some(last) })
+            }
+            Window::Time { start, end } => Self::Time(v1::TimeWindow { start_time: start, end_time: Some(end) }),
+        }
+    }
+}
+
+impl From<Window> for redistribute_request::Window {
+    fn from(window: Window) -> Self {
+        match window.into() {
+            WireWindow::Extents(window) => Self::Extents(window),
+            WireWindow::Frames(window) => Self::Frames(window),
+            WireWindow::Time(window) => Self::Time(window),
+        }
     }
 }
 
@@ -169,7 +204,9 @@ fn check(answer: GetDistributionResponse, window: Window) -> Result<Distribution
     let content_key = ContentKey::from_slice(&metadata.content_key).ok_or("the key is not 16 bytes")?;
     let hosts = answer.hosts.into_iter().map(host).collect::<Result<Vec<_>, _>>()?;
     let original = layout.stream(StreamId::ORIGINAL).ok_or("the asset has no stream 0")?;
-    let ranges = ranges(&answer.ranges, hosts.len(), original.extents(), window)?;
+    let frames = answer.frames.map(|frames| FrameSpan::check(frames, &layout)).transpose()?;
+    let covered = covered(window, frames.as_ref(), original)?;
+    let ranges = ranges(&answer.ranges, hosts.len(), covered)?;
     Ok(Distribution {
         name: metadata.name,
         asset: AssetId(metadata.asset),
@@ -179,7 +216,27 @@ fn check(answer: GetDistributionResponse, window: Window) -> Result<Distribution
         hosts,
         ranges,
         end_of_file: answer.end_of_file,
+        frames,
+        film: metadata.film,
     })
+}
+
+/// The extents that an answer must cover: from the first to before the second.
+fn covered(window: Window, frames: Option<&FrameSpan>, original: &StreamLayout) -> Result<(u32, u32), String> {
+    match (window, frames) {
+        (Window::Extents { first, last }, None) => {
+            let end = last.map_or(original.extents(), |last| original.extents().min(last.0.saturating_add(1)));
+            Ok((first.0, end))
+        }
+        (Window::Extents { .. }, Some(_)) => Err("it holds frames where extents were asked for".to_owned()),
+        (Window::Frames { first, .. }, Some(frames)) if frames.first != first => {
+            Err(format!("it begins with frame {} where {first} was asked for", frames.first))
+        }
+        (Window::Frames { .. } | Window::Time { .. }, Some(frames)) => {
+            Ok((frames.first_extent.0, frames.first_extent.0 + frames.extent_hashes.len() as u32))
+        }
+        (Window::Frames { .. } | Window::Time { .. }, None) => Err("it holds no frames".to_owned()),
+    }
 }
 
 fn layout(streams: &[v1::Stream]) -> Result<PackLayout, String> {
@@ -205,24 +262,23 @@ fn host(host: v1::Host) -> Result<Host, String> {
     Ok(Host { server_id: host.server_id, address, ticket: host.ticket, session_secret, ticket_lifetime })
 }
 
-/// Checks that the ranges cover the window, clipped to the file, without gap or overlap.
-fn ranges(ranges: &[v1::Range], hosts: usize, extents: u32, window: Window) -> Result<Vec<Range>, String> {
-    let mut next = u64::from(window.first.0);
+/// Checks that the ranges cover the extents from the first to before the second without gap or overlap.
+fn ranges(ranges: &[v1::Range], hosts: usize, (first, end): (u32, u32)) -> Result<Vec<Range>, String> {
+    let mut next = u64::from(first);
     let mut checked = Vec::with_capacity(ranges.len());
     for range in ranges {
         let (first, last) = (range.extent_start, range.extent_end);
-        if first != next || last < first || last >= u64::from(extents) {
-            return Err(format!("extents {first} to {last} do not follow extent {next} of {extents}"));
+        if first != next || last < first || last >= u64::from(end) {
+            return Err(format!("extents {first} to {last} do not follow extent {next} of {end}"));
         }
         let places: Vec<usize> = range.hosts.iter().map(|&host| host as usize).collect();
         if places.is_empty() || places.iter().any(|&place| place >= hosts) {
             return Err(format!("extents {first} to {last} point to no host of the list"));
         }
-        // Both fit: they are below `extents`.
+        // Both fit: they are below `end`.
         checked.push(Range { first: ExtentNo(first as u32), last: ExtentNo(last as u32), hosts: places });
         next = last + 1;
     }
-    let end = window.last.map_or(extents, |last| extents.min(last.0.saturating_add(1)));
     if next < u64::from(end) {
         return Err(format!("extents {next} to {} are missing", end - 1));
     }
@@ -290,8 +346,11 @@ mod tests {
 
     #[test]
     fn a_window_may_end_before_or_beyond_the_file() {
-        let window = |first, last| Window { first: ExtentNo(first), last: Some(ExtentNo(last)) };
-        let of = |list: &[v1::Range], asked| ranges(list, 1, EXTENTS, asked).map(|list| list.len());
+        let window = |first, last| Window::Extents { first: ExtentNo(first), last: Some(ExtentNo(last)) };
+        let file = StreamLayout { id: StreamId::ORIGINAL, bytes: u64::from(EXTENTS) * EXTENT_BYTES as u64 };
+        let of = |list: &[v1::Range], asked| {
+            ranges(list, 1, covered(asked, None, &file).expect("extents")).map(|list| list.len())
+        };
         assert_eq!(of(&[range(1, 2, &[0])], window(1, 2)), Ok(1));
         assert_eq!(of(&[range(1, 3, &[0])], window(1, 9)), Ok(1));
         assert_eq!(of(&[range(1, 3, &[0])], window(1, u32::MAX)), Ok(1));
@@ -310,9 +369,9 @@ mod tests {
             &[range(0, 3, &[])],
         ];
         for list in bad {
-            assert!(ranges(list, 1, EXTENTS, Window::ALL).is_err(), "{list:?}");
+            assert!(ranges(list, 1, (0, EXTENTS)).is_err(), "{list:?}");
         }
-        assert!(ranges(&[range(0, u64::MAX, &[0])], 1, EXTENTS, Window::ALL).is_err());
+        assert!(ranges(&[range(0, u64::MAX, &[0])], 1, (0, EXTENTS)).is_err());
     }
 
     #[test]

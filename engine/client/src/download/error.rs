@@ -1,6 +1,5 @@
 //! What can go wrong with a download.
 
-use std::fmt::Write;
 use std::io;
 use std::path::PathBuf;
 
@@ -8,7 +7,7 @@ use braidcast_media::{ChunkNo, StreamId};
 
 use super::output::Output;
 use crate::engine::EngineError;
-use crate::error::ControlError;
+use crate::error::{ControlError, list_sources};
 
 /// A download did not succeed. Each message names the culprit and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +19,7 @@ pub enum DownloadError {
     #[error(
         "no server sends anything:{}; bring a server back, or let UDP through to it, and run the same command again, \
          which goes on from here",
-        list(sources)
+        list_sources(sources)
     )]
     NoSources {
         /// Each server's address and what is wrong with it.
@@ -29,7 +28,7 @@ pub enum DownloadError {
     /// No server has a right copy of a chunk.
     #[error(
         "no server has a right copy of chunk {chunk} of stream {stream}:{}; publish the video again with --replace",
-        list(sources)
+        list_sources(sources)
     )]
     Damaged {
         /// Which stream.
@@ -106,19 +105,6 @@ impl From<EngineError> for DownloadError {
             EngineError::System(source) => Self::System(source),
         }
     }
-}
-
-fn list(sources: &[(String, String)]) -> String {
-    if sources.is_empty() {
-        return " the master names none".into();
-    }
-    let mut out = String::new();
-    for (number, (address, reason)) in sources.iter().enumerate() {
-        let separator = if number == 0 { "" } else { "," };
-        // Writing to a string does not fail.
-        let _ = write!(out, "{separator} {address} ({reason})");
-    }
-    out
 }
 
 fn remedy(error: &io::Error) -> &'static str {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use braidcast_io::{ReceiveBuffer, Selector};
-use braidcast_media::{ExtentNo, Run, StreamId};
+use braidcast_media::{ExtentNo, Run};
 use crossbeam::channel::TryRecvError;
 
 use super::setbacks::Impossible;
@@ -39,11 +39,16 @@ pub(super) struct Drive {
     pub(super) checker: Checker,
     /// Extents with the checker.
     pub(super) checking: usize,
-    pub(super) jobs: Option<JobList>,
+    /// Extents whose buffers a player has. One that comes back before the checker has told of it counts as -1 and as 1
+    /// in `checking`.
+    pub(super) lent: isize,
+    /// Something is to be fetched, and the end of it was not told yet.
+    pub(super) fetching: bool,
+    pub(super) jobs: VecDeque<JobList>,
     /// Extents whose hash was wrong, to be fetched anew from one source each.
     pub(super) again: Vec<(Job, Box<Suspect>)>,
     pub(super) impossible: Impossible,
-    /// First choices by extent of stream 0: (last extent, sources), in order.
+    /// First choices by extent of the sink's stream: (last extent, sources), in order.
     pub(super) lists: VecDeque<(ExtentNo, Vec<SourceNo>)>,
     /// One past the last extent that a list covers.
     pub(super) listed: u32,
@@ -64,7 +69,7 @@ impl Drive {
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> io::Result<Self> {
         let waker = selector.waker();
-        let checker = Checker::start(config.checkers, config.extents_max, sink, move || waker.wake())?;
+        let checker = Checker::start(config.checkers, config.extents_max, config.stream, sink, move || waker.wake())?;
         let now = Instant::now();
         Ok(Self {
             window: Window::new(config.extents_max),
@@ -80,7 +85,9 @@ impl Drive {
             planner: Planner::default(),
             checker,
             checking: 0,
-            jobs: None,
+            lent: 0,
+            fetching: false,
+            jobs: VecDeque::new(),
             again: Vec::new(),
             impossible: Impossible::default(),
             lists: VecDeque::new(),
@@ -123,10 +130,16 @@ impl Drive {
                 Ok(Command::List(list)) => self.take_list(*list)?,
                 Ok(Command::Fetch(jobs)) => {
                     self.progress_at = Instant::now();
-                    self.jobs = Some(jobs);
+                    self.fetching = true;
+                    self.jobs.push_back(jobs);
+                }
+                Ok(Command::Abandon) => self.abandon(),
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
+                Ok(Command::Return(buffer)) => {
+                    self.lent -= 1;
+                    self.window.recycle(buffer);
                 }
                 Err(TryRecvError::Empty) => return Ok(true),
-                Err(TryRecvError::Disconnected) => return Ok(false),
             }
         }
     }
@@ -138,7 +151,7 @@ impl Drive {
             numbers.push(self.take_host(now, host)?);
         }
         for range in &list.ranges {
-            if range.last.0 < self.listed && !self.lists.is_empty() {
+            if range.last.0 < self.listed {
                 continue;
             }
             let sources = range.hosts.iter().filter_map(|&host| numbers.get(host).copied().flatten()).collect();
@@ -147,6 +160,17 @@ impl Drive {
         }
         self.list_wanted = None;
         Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.jobs.clear();
+        self.again.clear();
+        self.window.clear();
+        self.planner.clear();
+        self.impossible = Impossible::default();
+        self.lists.clear();
+        self.listed = 0;
+        self.list_wanted = None;
     }
 
     fn take_host(&mut self, now: Instant, host: Host) -> Result<Option<SourceNo>, EngineError> {
@@ -180,13 +204,19 @@ impl Drive {
                 Verdict::Good { buffer, liars } => {
                     self.checking -= 1;
                     self.ban_all(now, &liars);
-                    if key.stream == StreamId::ORIGINAL {
+                    if key.stream == self.config.stream {
                         self.written_bytes += checked.job.bytes as u64;
                     } else {
                         let bytes = buffer[..checked.job.bytes].to_vec();
                         self.tell(Notice::Extent { extent: key.extent, bytes });
                     }
                     self.window.recycle(buffer);
+                }
+                Verdict::Lent { liars } => {
+                    self.checking -= 1;
+                    self.lent += 1;
+                    self.written_bytes += checked.job.bytes as u64;
+                    self.ban_all(now, &liars);
                 }
                 Verdict::Kept { liars } => self.ban_all(now, &liars),
                 Verdict::Forged { copy } => {
@@ -197,12 +227,12 @@ impl Drive {
             }
             self.progress_at = now;
         }
-        if self.jobs.as_ref().is_some_and(|jobs| jobs.peek().is_none())
-            && self.window.is_empty()
-            && self.checking == 0
-            && self.again.is_empty()
-        {
-            self.jobs = None;
+        while self.jobs.front().is_some_and(|jobs| jobs.peek().is_none()) {
+            self.jobs.pop_front();
+        }
+        let idle = self.jobs.is_empty() && self.window.is_empty() && self.checking == 0 && self.again.is_empty();
+        if self.fetching && idle {
+            self.fetching = false;
             self.publish_snapshot();
             self.tell(Notice::Fetched);
         }
@@ -256,19 +286,34 @@ impl Drive {
         self.tell(Notice::WantTickets);
     }
 
+    /// Buffers that are elsewhere: being checked, or with a player.
+    pub(super) fn out(&self) -> usize {
+        self.checking.saturating_add_signed(self.lent)
+    }
+
     fn start_extents(&mut self) {
-        while self.window.has_room(self.checking) {
+        while self.window.has_room(self.out()) {
             if let Some((job, suspect)) = self.again.pop() {
+                if self.window.contains(job.key) {
+                    continue;
+                }
                 self.start_pinned(job, suspect);
                 continue;
             }
-            let Some(job) = self.jobs.as_ref().and_then(JobList::peek) else { return };
+            let Some(jobs) = self.jobs.front() else { return };
+            let Some(job) = jobs.peek() else {
+                self.jobs.pop_front();
+                continue;
+            };
+            if self.window.contains(job.key) {
+                return;
+            }
             let Some(preferred) = self.preferred(job.key) else { return };
             let barred = self.banned();
             self.window.start(job, barred, None, None);
             let run = Run { first: job.key.extent.first_chunk(), count: job.chunks as u16 };
             self.planner.add_run(job.key.stream, run, &preferred, barred);
-            if let Some(jobs) = &mut self.jobs {
+            if let Some(jobs) = self.jobs.front_mut() {
                 jobs.advance();
             }
         }
@@ -276,14 +321,14 @@ impl Drive {
 
     /// Who should be asked for an extent, best first; nothing if no list covers it yet.
     fn preferred(&mut self, key: ExtentKey) -> Option<Vec<SourceNo>> {
-        if key.stream != StreamId::ORIGINAL {
+        if key.stream != self.config.stream {
             return (!self.sources.is_empty()).then(Vec::new);
         }
         let covered = key.extent.0 < self.listed;
         while covered && self.lists.front().is_some_and(|(last, _)| *last < key.extent) {
             self.lists.pop_front();
         }
-        let end = self.config.layout.stream(StreamId::ORIGINAL).map_or(0, |stream| stream.extents());
+        let end = self.config.layout.stream(self.config.stream).map_or(0, |stream| stream.extents());
         let ahead = self.listed.saturating_sub(key.extent.0);
         if self.listed < end && ahead <= LIST_AHEAD_EXTENTS && self.list_wanted.is_none() {
             self.list_wanted = Some(self.listed);

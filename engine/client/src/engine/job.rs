@@ -7,14 +7,17 @@ use braidcast_media::{ExtentNo, StreamLayout};
 
 use crate::window::{ExtentKey, Job};
 
-/// The extents of one stream that are to be fetched, lowest first.
+/// Extents of one stream that are to be fetched, lowest first.
 #[derive(Clone, Debug)]
 pub(crate) struct JobList {
     stream: StreamLayout,
+    /// The extent that the first of `hashes` and of `have` speak of.
+    first: u32,
     hashes: Arc<[Hash]>,
     /// Extents that need not be fetched.
     have: Arc<[bool]>,
-    next: u32,
+    /// Counted from `first`.
+    next: usize,
 }
 
 impl JobList {
@@ -24,15 +27,24 @@ impl JobList {
     /// If there is not one hash per extent.
     pub(crate) fn new(stream: StreamLayout, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
         assert_eq!(hashes.len(), stream.extents() as usize);
-        let mut list = Self { stream, hashes, have, next: 0 };
+        Self::part(stream, ExtentNo(0), hashes, have)
+    }
+
+    /// As many extents of `stream` from `first` on as there are hashes, but for those in `have` (may be empty).
+    ///
+    /// # Panics
+    /// If the stream ends before.
+    pub(crate) fn part(stream: StreamLayout, first: ExtentNo, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
+        assert!(first.0 as usize + hashes.len() <= stream.extents() as usize);
+        let mut list = Self { stream, first: first.0, hashes, have, next: 0 };
         list.skip();
         list
     }
 
     /// The next job, if there is one; it stays the next.
     pub(crate) fn peek(&self) -> Option<Job> {
-        let hash = *self.hashes.get(self.next as usize)?;
-        let extent = ExtentNo(self.next);
+        let hash = *self.hashes.get(self.next)?;
+        let extent = ExtentNo(self.first + self.next as u32);
         Some(Job {
             key: ExtentKey { stream: self.stream.id, extent },
             chunks: self.stream.extent_chunks(extent),
@@ -48,7 +60,7 @@ impl JobList {
     }
 
     fn skip(&mut self) {
-        while self.have.get(self.next as usize).copied().unwrap_or(false) {
+        while self.have.get(self.next).copied().unwrap_or(false) {
             self.next += 1;
         }
     }

@@ -164,7 +164,7 @@ impl Drive {
     pub(super) fn check_hope(&mut self, now: Instant) -> Result<(), EngineError> {
         self.check_impossible(now)?;
         let wants_chunks = !self.window.is_empty() || !self.again.is_empty();
-        if self.jobs.is_none() || (!wants_chunks && self.checking > 0) {
+        if !self.fetching || (!wants_chunks && self.out() > 0) {
             // Whoever takes the bytes is slow, not whoever sends them.
             self.progress_at = now;
         }

@@ -1,17 +1,22 @@
 //! Which servers hold which part of a video: the Distribution service.
 
+mod index;
+mod part;
 mod penalties;
 mod plan;
+mod search;
+mod span;
+mod timeline;
 mod window;
 
+pub(crate) use index::IndexError;
 pub(crate) use window::WindowError;
 
 use std::collections::HashSet;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use braidcast_media::{AssetId, ExtentNo, PackLayout, StreamId};
+use braidcast_media::{AssetId, ExtentNo, StreamId};
 use braidcast_proto::v1;
 use braidcast_proto::v1::get_distribution_request::{Video, Window};
 use tonic::{Request, Response, Status};
@@ -20,53 +25,65 @@ use crate::accounts::Role;
 use crate::auth::gate::{self, Caller};
 use crate::cluster::Cluster;
 use crate::cluster::registry::Holder;
+use crate::distribution::part::{Part, original_extents};
 use crate::distribution::penalties::{Penalties, Reporter};
+use crate::distribution::span::Span;
+use crate::distribution::window::Wanted;
 use crate::errors::ServiceError;
+use crate::film::Film;
 use crate::library::{Asset, Library};
 use crate::limits::{FAILED_HOSTS_MAX, HOSTS_MAX, VERIFY_EXTENTS_MAX};
+use crate::origin::Origin;
 use crate::sync::lock;
 use crate::tickets;
 
 /// The Distribution service.
 pub(crate) struct DistributionService {
     library: Arc<Library>,
+    origin: Origin,
     cluster: Arc<Cluster>,
     ticket_lifetime: Duration,
     penalties: Mutex<Penalties>,
 }
 
 impl DistributionService {
-    pub(crate) fn new(library: Arc<Library>, cluster: Arc<Cluster>, ticket_lifetime: Duration) -> Self {
-        Self { library, cluster, ticket_lifetime, penalties: Mutex::new(Penalties::default()) }
+    pub(crate) fn new(library: Arc<Library>, origin: Origin, cluster: Arc<Cluster>, ticket_lifetime: Duration) -> Self {
+        Self { library, origin, cluster, ticket_lifetime, penalties: Mutex::new(Penalties::default()) }
     }
 
-    fn answer(
+    async fn answer(
         &self,
         caller: &Caller,
-        asset: &Asset,
+        asset: &Arc<Asset>,
         window: Option<Window>,
     ) -> Result<v1::GetDistributionResponse, ServiceError> {
-        let metadata = Some(metadata(asset));
-        let Some(window) = window::extents_of(window, original_extents(&asset.layout))? else {
-            return Ok(v1::GetDistributionResponse {
-                hosts: vec![],
-                ranges: vec![],
-                end_of_file: true,
-                metadata,
-                frames: None,
-            });
-        };
-        let holders = self.holders_for(caller, asset)?;
-        let weights: Vec<u32> = holders.iter().map(weight).collect();
-        let ranges = plan::deal(&window, &weights, turn(caller, asset.id));
-        let end_of_file = reaches_end(&ranges, &asset.layout);
+        let part = self.part(asset, window).await?;
+        let (mut hosts, mut ranges) = (vec![], vec![]);
+        if let Some(window) = part.extents() {
+            let holders = self.holders_for(caller, asset)?;
+            let weights: Vec<u32> = holders.iter().map(weight).collect();
+            ranges = plan::deal(window, &weights, turn(caller, asset.id));
+            hosts = holders.iter().map(|holder| self.host(caller, asset, holder)).collect();
+        }
         Ok(v1::GetDistributionResponse {
-            hosts: holders.iter().map(|holder| self.host(caller, asset, holder)).collect(),
-            ranges: ranges.into_iter().map(range).collect(),
-            end_of_file,
-            metadata,
-            frames: None,
+            hosts,
+            end_of_file: part.reaches_end(&ranges),
+            ranges: ranges.into_iter().map(|planned| part.range(planned)).collect(),
+            metadata: Some(metadata(asset)),
+            frames: part.into_frames(),
         })
+    }
+
+    /// Finds what `window` means, in the film's index if it needs to.
+    async fn part(&self, asset: &Arc<Asset>, window: Option<Window>) -> Result<Part, ServiceError> {
+        match window::wanted(window, original_extents(&asset.layout), asset.film.as_ref())? {
+            Wanted::Extents(extents) => Ok(Part::of_file(&asset.layout, extents)),
+            Wanted::Film { film, look } => {
+                let (origin, asset) = (self.origin.clone(), Arc::clone(asset));
+                let span = tokio::task::spawn_blocking(move || Span::read(&origin, &asset, &film, &look)).await??;
+                Ok(Part::Film(span))
+            }
+        }
     }
 
     /// The listed servers that hold the asset, less those that failed this client while others have it too.
@@ -160,7 +177,7 @@ impl v1::distribution_server::Distribution for DistributionService {
             Some(Video::Asset(asset)) => self.library.by_id(AssetId(asset))?,
             None => return Err(ServiceError::FieldMissing("video_filename` or `asset").into()),
         };
-        Ok(Response::new(self.answer(&caller, &asset, window)?))
+        Ok(Response::new(self.answer(&caller, &asset, window).await?))
     }
 
     async fn redistribute(
@@ -171,24 +188,8 @@ impl v1::distribution_server::Distribution for DistributionService {
         let v1::RedistributeRequest { asset, window, failed } = request.into_inner();
         let asset = self.library.by_id(AssetId(asset))?;
         self.on_failed(&caller, &asset, &failed);
-        Ok(Response::new(self.answer(
-            &caller,
-            &asset,
-            window.map(|window| match window {
-                v1::redistribute_request::Window::Extents(extents) => Window::Extents(extents),
-                v1::redistribute_request::Window::Frames(frames) => Window::Frames(frames),
-                v1::redistribute_request::Window::Time(time) => Window::Time(time),
-            }),
-        )?))
+        Ok(Response::new(self.answer(&caller, &asset, window.map(window::still_wanted)).await?))
     }
-}
-
-fn original_extents(layout: &PackLayout) -> u32 {
-    layout.stream(StreamId::ORIGINAL).map_or(0, |stream| stream.extents())
-}
-
-fn reaches_end(ranges: &[plan::PlannedRange], layout: &PackLayout) -> bool {
-    ranges.last().is_some_and(|range| range.extents.end() + 1 == original_extents(layout))
 }
 
 /// Idle servers weigh 16; one with 64 clients weighs half of that, one with 192 a quarter.
@@ -212,15 +213,6 @@ fn metadata(asset: &Asset) -> v1::Metadata {
         content_key: asset.content_key.expose().to_vec(),
         plain_roots: asset.plain_roots.clone(),
         streams: asset.layout.streams().iter().map(stream).collect(),
-        film: None,
+        film: asset.film.as_deref().map(Film::message),
     }
-}
-
-fn range(planned: plan::PlannedRange) -> v1::Range {
-    let (start, end): (u64, u64) = ends(&planned.extents);
-    v1::Range { extent_start: start, extent_end: end, frame_start: start, frame_end: end, hosts: planned.hosts }
-}
-
-fn ends(extents: &RangeInclusive<u32>) -> (u64, u64) {
-    (u64::from(*extents.start()), u64::from(*extents.end()))
 }

@@ -1,12 +1,14 @@
 //! Publishing attempts that have begun: their ids and keys are drawn, their packs are still to come.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use braidcast_media::{AssetId, ContentKey, PackLayout};
 
 use crate::accounts::UserId;
 use crate::errors::ServiceError;
+use crate::film::Film;
 use crate::limits::{ATTEMPT_LIFETIME, ATTEMPTS_MAX};
 use crate::names::VideoName;
 
@@ -15,8 +17,9 @@ use crate::names::VideoName;
 pub(crate) struct Attempt {
     pub(crate) user: UserId,
     pub(crate) name: VideoName,
-    pub(crate) bytes: u64,
     pub(crate) layout: PackLayout,
+    /// Nothing for plain bytes.
+    pub(crate) film: Option<Arc<Film>>,
     pub(crate) content_key: ContentKey,
     pub(crate) replace: bool,
     pub(crate) replicas: u32,
@@ -65,8 +68,8 @@ mod tests {
         Attempt {
             user: USER,
             name: VideoName::parse("film").expect("good name"),
-            bytes: 1,
             layout: PackLayout::of_file(1).expect("short"),
+            film: None,
             content_key: ContentKey::new([0; 16]),
             replace: false,
             replicas: 0,

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use braidcast_media::hashes::Hash;
-use braidcast_media::layout::{EXTENT_BYTES, HASH_BYTES};
+use braidcast_media::layout::HASH_BYTES;
 use braidcast_media::{AssetId, ContentKey, PackLayout, StreamId};
 use braidcast_proto::v1;
 use tokio::sync::{Notify, Semaphore};
@@ -24,13 +24,15 @@ use crate::accounts::Role;
 use crate::auth::gate;
 use crate::clock;
 use crate::errors::ServiceError;
+use crate::film::Film;
 use crate::library::{Asset, Library};
-use crate::limits::{FILE_EXTENTS_MAX, PACK_HEADER_BYTES_MAX, UPLOADS_MAX};
+use crate::limits::UPLOADS_MAX;
 use crate::names::VideoName;
 use crate::origin::Origin;
 use crate::publishing::attempts::{Attempt, Attempts};
 use crate::publishing::upload::{Parts, Writer};
 use crate::random;
+use crate::streams::StreamLengths;
 use crate::sync::lock;
 
 /// The Publishing service.
@@ -50,9 +52,16 @@ impl PublishingService {
     }
 
     async fn begin(&self, caller: gate::Caller, request: v1::BeginPublishRequest) -> Result<AssetKey, ServiceError> {
-        let v1::BeginPublishRequest { name, bytes, replace, replicas, .. } = request;
-        let name = VideoName::parse(&name)?;
-        let layout = layout_of(bytes)?;
+        let name = VideoName::parse(&request.name)?;
+        let v1::BeginPublishRequest { replace, replicas, .. } = request;
+        let streams = StreamLengths {
+            original: request.bytes,
+            frame_index: request.frame_index_bytes,
+            key_frame_index: request.key_frame_index_bytes,
+            access_units: request.access_unit_bytes,
+        };
+        let film = Film::requested(request.film, &streams)?;
+        let layout = streams.layout(film.is_some())?;
         if !replace {
             self.library.check_free(&name)?;
         }
@@ -64,8 +73,8 @@ impl PublishingService {
         let attempt = Attempt {
             user: caller.user,
             name,
-            bytes,
             layout,
+            film,
             content_key: content_key.clone(),
             replace,
             replicas,
@@ -133,18 +142,21 @@ impl Upload {
         let header_hash: Hash = tokio::task::spawn_blocking(move || upload::finish(pack, &header))
             .await?
             .map_err(|error| origin.refusal(error, needed))?;
-        let Attempt { name, bytes, layout, content_key, replace, replicas, .. } = attempt;
+        let Attempt { name, layout, film, content_key, replace, replicas, .. } = attempt;
+        let bytes = StreamLengths::of(&layout).original;
         let asset = Asset {
             id,
             name: name.clone(),
             content_key,
             bytes,
             layout,
+            film,
             header_hash,
             plain_roots,
             replicas,
             published_at: clock::unix_s(),
         };
+        let is_film = asset.film.is_some();
         let committed = library.commit(asset, replace).await;
         let obsolete = match &committed {
             Ok(old) => old.as_ref().map(|old| old.id),
@@ -155,20 +167,9 @@ impl Upload {
             tokio::task::spawn_blocking(move || origin.remove(obsolete)).await?;
         }
         committed?;
-        tracing::info!(%name, asset = %id, bytes, "published");
+        tracing::info!(%name, asset = %id, bytes, is_film, "published");
         Ok(())
     }
-}
-
-fn layout_of(bytes: u64) -> Result<PackLayout, ServiceError> {
-    let bytes_max = FILE_EXTENTS_MAX * EXTENT_BYTES as u64;
-    let too_long = || ServiceError::FileTooLong { bytes, bytes_max };
-    if bytes > bytes_max {
-        return Err(too_long());
-    }
-    let layout = PackLayout::of_file(bytes).map_err(|_| too_long())?;
-    debug_assert!(layout.header_bytes() <= PACK_HEADER_BYTES_MAX);
-    Ok(layout)
 }
 
 fn check_roots(layout: &PackLayout, plain_roots: &[u8]) -> Result<(), ServiceError> {
@@ -208,20 +209,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_file_has_a_header_of_one_message_and_one_byte_more_is_refused() {
-        let bytes_max = FILE_EXTENTS_MAX * EXTENT_BYTES as u64;
-        let layout = layout_of(bytes_max).expect("just fits");
-        assert!(layout.header_bytes() <= PACK_HEADER_BYTES_MAX);
-        assert!(matches!(layout_of(bytes_max + 1), Err(ServiceError::FileTooLong { .. })));
-        assert!(layout_of(u64::MAX).is_err());
-    }
-
-    #[test]
     fn roots_must_be_as_many_as_the_hash_list_has_extents() {
-        let one = layout_of(1).expect("short");
+        let one = PackLayout::of_file(1).expect("short");
         assert!(check_roots(&one, &[0; 32]).is_ok());
         assert!(check_roots(&one, &[]).is_err() && check_roots(&one, &[0; 33]).is_err());
-        let none = layout_of(0).expect("empty");
+        let none = PackLayout::of_file(0).expect("empty");
         assert!(check_roots(&none, &[]).is_ok() && check_roots(&none, &[0; 32]).is_err());
     }
 }

@@ -16,21 +16,23 @@ const PARTS_MAX: u32 = 3;
 
 /// What the master was asked.
 #[derive(Clone, Debug)]
-pub(super) enum Request {
-    /// A list for this window, or fresh tickets.
+pub(crate) enum Request {
+    /// A list for this window.
     List(Window),
+    /// Fresh tickets; the window is of no account.
+    Tickets(Window),
     /// A list without these.
     Redistribute(Window, Vec<FailedHost>),
 }
 
 /// What the master said.
-pub(super) struct Answered {
-    pub(super) request: Request,
-    pub(super) outcome: Result<Distribution, ControlError>,
+pub(crate) struct Answered {
+    pub(crate) request: Request,
+    pub(crate) outcome: Result<Distribution, ControlError>,
 }
 
 /// The calls that are under way.
-pub(super) struct Reports {
+pub(crate) struct Reports {
     control: Control,
     asset: AssetId,
     calls: JoinSet<Answered>,
@@ -40,26 +42,26 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new(control: Control, asset: AssetId) -> Self {
+    pub(crate) fn new(control: Control, asset: AssetId) -> Self {
         Self { control, asset, calls: JoinSet::new(), parts: HashMap::new(), redistributions: 0 }
     }
 
     /// New lists that came of reports.
-    pub(super) fn redistributions(&self) -> u32 {
+    pub(crate) fn redistributions(&self) -> u32 {
         self.redistributions
     }
 
-    pub(super) fn want_list(&mut self, window: Window) {
+    pub(crate) fn want_list(&mut self, window: Window) {
         self.call(Duration::ZERO, Request::List(window));
     }
 
     /// Every answer brings tickets; the window is of no account.
-    pub(super) fn want_tickets(&mut self, window: Window) {
-        self.call(Duration::ZERO, Request::List(window));
+    pub(crate) fn want_tickets(&mut self, window: Window) {
+        self.call(Duration::ZERO, Request::Tickets(window));
     }
 
     /// A source failed. The master is told at once of one that is gone or lies, and of others after three failures.
-    pub(super) fn failed(&mut self, failure: SourceFailure, window: Window) {
+    pub(crate) fn failed(&mut self, failure: SourceFailure, window: Window) {
         let parts = self.parts.entry(failure.server_id.clone()).or_default();
         *parts += 1;
         let at_once = !matches!(failure.kind, FailureKind::NotHeld);
@@ -89,12 +91,12 @@ impl Reports {
     }
 
     /// Asks again what was not answered.
-    pub(super) fn retry_after(&mut self, pause: Duration, request: Request) {
+    pub(crate) fn retry_after(&mut self, pause: Duration, request: Request) {
         self.call(pause, request);
     }
 
     /// The next answer. Never, while nothing is asked.
-    pub(super) async fn answered(&mut self) -> Answered {
+    pub(crate) async fn answered(&mut self) -> Answered {
         loop {
             match self.calls.join_next().await {
                 Some(Ok(answered)) => {
@@ -114,7 +116,9 @@ impl Reports {
         self.calls.spawn(async move {
             tokio::time::sleep(pause).await;
             let outcome = match &request {
-                Request::List(window) => control.distribution(VideoRef::Asset(asset), *window).await,
+                Request::List(window) | Request::Tickets(window) => {
+                    control.distribution(VideoRef::Asset(asset), *window).await
+                }
                 Request::Redistribute(window, failed) => control.redistribute(asset, *window, failed.clone()).await,
             };
             Answered { request, outcome }

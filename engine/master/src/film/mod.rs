@@ -1,0 +1,78 @@
+//! What a publisher found in a container, once it has been checked.
+
+mod check;
+mod error;
+
+pub(crate) use error::{FilmError, TrackError};
+
+use std::sync::Arc;
+
+use braidcast_media::StreamId;
+use braidcast_proto::v1;
+use prost::Message;
+
+use crate::streams::StreamLengths;
+
+/// A description that agrees with itself and with the lengths of the streams. Whether the index itself tells the
+/// truth shows when it is read.
+#[derive(Debug)]
+pub(crate) struct Film(v1::Film);
+
+impl Film {
+    /// Checks a description against the streams that are announced with it.
+    pub(crate) fn new(film: v1::Film, streams: &StreamLengths) -> Result<Self, FilmError> {
+        check::film(&film, streams)?;
+        Ok(Self(film))
+    }
+
+    /// The film of a publisher's request; nothing for plain bytes, which must not announce streams of a film.
+    pub(crate) fn requested(film: Option<v1::Film>, streams: &StreamLengths) -> Result<Option<Arc<Self>>, FilmError> {
+        match film {
+            Some(film) => Ok(Some(Arc::new(Self::new(film, streams)?))),
+            None => check::plain_bytes(streams).map(|()| None),
+        }
+    }
+
+    /// Reads a film as [`Film::to_bytes`] wrote it.
+    pub(crate) fn from_bytes(bytes: &[u8], streams: &StreamLengths) -> Result<Self, FilmError> {
+        Self::new(v1::Film::decode(bytes).map_err(FilmError::Encoding)?, streams)
+    }
+
+    /// For the database.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        self.0.encode_to_vec()
+    }
+
+    /// All of it.
+    pub(crate) fn message(&self) -> v1::Film {
+        self.0.clone()
+    }
+
+    /// All but the decoder configurations, which can be long and are of use to nobody who does not decode.
+    pub(crate) fn summary(&self) -> v1::Film {
+        let without = |track: &v1::Track| v1::Track { codec_descriptions: Vec::new(), ..track.clone() };
+        let v1::Film { container, frames_stream, tracks, video_track, key_frames } = &self.0;
+        v1::Film {
+            container: container.clone(),
+            frames_stream: *frames_stream,
+            tracks: tracks.iter().map(without).collect(),
+            video_track: *video_track,
+            key_frames: *key_frames,
+        }
+    }
+
+    /// The track whose frames are the film's.
+    pub(crate) fn track(&self) -> &v1::Track {
+        &self.0.tracks[self.0.video_track as usize]
+    }
+
+    /// The stream that frames stand in.
+    pub(crate) fn stream(&self) -> StreamId {
+        if self.0.frames_stream == 0 { StreamId::ORIGINAL } else { StreamId::ACCESS_UNITS }
+    }
+
+    /// Entries of the key-frame index.
+    pub(crate) fn key_frames(&self) -> u32 {
+        self.0.key_frames
+    }
+}

@@ -1,0 +1,155 @@
+//! The thread that decodes: frames of the film in, pictures in the order in which they are shown out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use braidcast_av::{Decoder, Picture, Received};
+use braidcast_client::film::{FilmInfo, Frame, FrameStream, Next, SeekPoint};
+
+use crate::queue::Queue;
+use crate::{Counters, PlayError, ShownPicture};
+
+/// How long the thread waits for a frame before it looks around. A frame, a seek and the end wake it at once.
+const WAIT: Duration = Duration::from_secs(1);
+/// Times this close are the same, in seconds: what a picture says of its time leads back to that picture.
+const SAME_TIME: f64 = 1e-9;
+
+/// See the module's description.
+pub(crate) struct Decoding {
+    stream: FrameStream,
+    decoder: Decoder,
+    info: Arc<FilmInfo>,
+    queue: Arc<Queue>,
+    counters: Arc<Counters>,
+    /// Of which seek the pictures are.
+    seek: u64,
+    /// Pictures shown before the next one.
+    index: u64,
+    landing: Option<Landing>,
+}
+
+/// A seek on its way: from a key frame to the picture that was asked for.
+struct Landing {
+    seconds: f64,
+    /// Pictures shown before the key frame are of no use: they need frames before it. Nothing until it has come.
+    from: Option<i64>,
+    /// The last picture that is not shown after the time that was asked for.
+    held: Option<ShownPicture>,
+}
+
+impl Decoding {
+    pub(crate) fn new(
+        stream: FrameStream,
+        decoder: Decoder,
+        info: Arc<FilmInfo>,
+        queue: Arc<Queue>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { stream, decoder, info, queue, counters, seek: 0, index: 0, landing: None }
+    }
+
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.decode() {
+            self.queue.fail(error);
+        }
+    }
+
+    fn decode(&mut self) -> Result<(), PlayError> {
+        loop {
+            match self.stream.next(WAIT) {
+                Ok(Next::Frame(frame)) => self.take_frame(&frame)?,
+                Ok(Next::Seeked(point)) => self.start_landing(point),
+                Ok(Next::End) => {
+                    self.finish()?;
+                    if !self.queue.wait_for_seek(self.seek) {
+                        return Ok(());
+                    }
+                }
+                Ok(Next::Waiting) => {}
+                Err(error) => {
+                    // The pictures that the decoder holds back are complete.
+                    self.finish_pictures()?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    fn start_landing(&mut self, point: SeekPoint) {
+        self.decoder.flush();
+        self.seek = point.seek;
+        self.index = point.pictures_before;
+        self.landing = Some(Landing { seconds: point.seconds, from: None, held: None });
+    }
+
+    fn take_frame(&mut self, frame: &Frame) -> Result<(), PlayError> {
+        if let Some(landing) = &mut self.landing
+            && landing.from.is_none()
+        {
+            // From the film's first frame on every picture is shown that the decoder gives.
+            let first = if frame.number == 0 { None } else { frame.entry.shown_at() };
+            landing.from = Some(first.unwrap_or(i64::MIN));
+        }
+        while !self.decoder.send(&frame.entry, &frame.data)? {
+            self.take_pictures()?;
+        }
+        count(&self.counters.frames, 1);
+        self.take_pictures()?;
+        self.counters.decode_errors.store(self.decoder.errors(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take_pictures(&mut self) -> Result<(), PlayError> {
+        while let Received::Picture(picture) = self.decoder.receive()? {
+            self.on_picture(picture);
+        }
+        Ok(())
+    }
+
+    /// The film has ended: what the decoder and a seek hold back is shown.
+    fn finish(&mut self) -> Result<(), PlayError> {
+        self.finish_pictures()?;
+        self.queue.end(self.seek);
+        Ok(())
+    }
+
+    fn finish_pictures(&mut self) -> Result<(), PlayError> {
+        self.decoder.send_end()?;
+        self.take_pictures()?;
+        if let Some(held) = self.landing.take().and_then(|landing| landing.held) {
+            self.put(held);
+        }
+        Ok(())
+    }
+
+    fn on_picture(&mut self, picture: Picture) {
+        let pts = picture.pts();
+        let is_before = |landing: &Landing| landing.from.zip(pts).is_some_and(|(from, pts)| pts < from);
+        if self.landing.as_ref().is_some_and(is_before) {
+            return;
+        }
+        let time = pts.map_or(0.0, |pts| self.info.seconds(pts));
+        let shown = ShownPicture { index: self.index, pts, time, key_frame: picture.key_frame(), picture };
+        self.index += 1;
+        let Some(landing) = &mut self.landing else { return self.put(shown) };
+        if shown.time <= landing.seconds + SAME_TIME {
+            landing.held = Some(shown);
+            return;
+        }
+        if let Some(held) = self.landing.take().and_then(|landing| landing.held) {
+            self.put(held);
+        }
+        self.put(shown);
+    }
+
+    fn put(&self, picture: ShownPicture) {
+        if self.queue.put(self.seek, picture) {
+            count(&self.counters.pictures, 1);
+        }
+    }
+}
+
+fn count(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
