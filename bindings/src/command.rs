@@ -14,5 +14,5 @@ pub(crate) fn cli(py: Python<'_>, arguments: Vec<OsString>, relaunch: Vec<OsStri
 /// Runs `braidcast-probe` with these arguments, and gives its exit code.
 #[pyfunction]
 pub(crate) fn probe(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
-    py.detach(|| braidcast_av::probe::run(arguments))
+    py.detach(|| braidcast_av::probe::program::run(arguments))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use braidcast_client::download::{self, DownloadError, DownloadOptions, Report, Target};
+use braidcast_client::download::{DownloadError, DownloadOptions, Progress, Report, Target, download as download_file};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -42,11 +42,11 @@ type Told = Mutex<Option<(u64, u64)>>;
 
 async fn fetch(name: &str, path: PathBuf, profile: Option<PathBuf>, told: &Told) -> Result<Report, Failure> {
     let control = session::connect(profile.as_deref()).await.map_err(Failure::Session)?;
-    let on_progress = |progress: &download::Progress| {
+    let on_progress = |progress: &Progress| {
         *told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some((progress.bytes_done, progress.bytes_total));
     };
-    download::download(control, name, Target::Path(path), DownloadOptions::default(), on_progress)
+    download_file(control, name, Target::Path(path), DownloadOptions::default(), on_progress)
         .await
         .map_err(Failure::Download)
 }

@@ -5,7 +5,9 @@ use std::io;
 use braidcast_av::ConvertError;
 use braidcast_client::ControlError;
 use braidcast_client::download::DownloadError;
+use braidcast_client::film::FilmError;
 use braidcast_player::PlayError;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::session::SessionError;
@@ -80,13 +82,22 @@ pub(crate) fn of_download(error: DownloadError) -> PyErr {
 pub(crate) fn of_play(error: PlayError) -> PyErr {
     let message = error.to_string();
     match error {
-        PlayError::Control(error) => of_control(&error),
-        PlayError::NotAFilm { .. } => NotAFilm::new_err(message),
-        PlayError::NoSources { sources, .. } => no_sources(message, &sources),
-        PlayError::Integrity { .. } => IntegrityError::new_err(message),
-        PlayError::Decode { .. } | PlayError::Seek { .. } => DecodeError::new_err(message),
+        PlayError::Film(error) => of_film(error),
+        PlayError::Decode(_) => DecodeError::new_err(message),
         PlayError::System(_) => ResourceError::new_err(message),
-        PlayError::Closed => ClosedError::new_err(message),
+    }
+}
+
+fn of_film(error: FilmError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        FilmError::Control(error) => of_control(&error),
+        FilmError::NotAFilm { .. } | FilmError::NoFrames { .. } => NotAFilm::new_err(message),
+        FilmError::NoSources { sources } => no_sources(message, &sources),
+        FilmError::Damaged { .. } | FilmError::BadFilm { .. } => IntegrityError::new_err(message),
+        FilmError::Seek { .. } => PyValueError::new_err(message),
+        FilmError::System(_) => ResourceError::new_err(message),
+        FilmError::Closed => ClosedError::new_err(message),
     }
 }
 
@@ -98,6 +109,11 @@ pub(crate) fn of_convert(error: &ConvertError) -> PyErr {
 /// The system gives no thread.
 pub(crate) fn of_system(error: io::Error) -> PyErr {
     ResourceError::new_err(format!("the system gives no thread: {error}"))
+}
+
+/// Something closed was used.
+pub(crate) fn closed() -> PyErr {
+    of_film(FilmError::Closed)
 }
 
 /// Something of the parent's was used in a forked child.

@@ -106,8 +106,8 @@ impl Player {
     /// Goes to the picture that is shown at a time.
     fn seek(&self, py: Python<'_>, seconds: f64) -> PyResult<()> {
         self.check_process()?;
-        if !(seconds.is_finite() && seconds >= 0.0) {
-            return Err(PyValueError::new_err(format!("seconds is {seconds}, and must be a number from 0 on")));
+        if self.closed() {
+            return Err(errors::closed());
         }
         py.detach(|| self.player.seek(seconds)).map_err(errors::of_play)
     }

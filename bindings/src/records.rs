@@ -38,8 +38,8 @@ struct Track<'a> {
 struct Stats<'py> {
     bytes: u64,
     redundant_bytes: u64,
-    lists: u32,
-    redistributions: u32,
+    lists: u64,
+    redistributions: u64,
     packets: u64,
     pictures: u64,
     decode_errors: u64,
@@ -92,7 +92,7 @@ struct CatalogueEntry<'a> {
 pub(crate) fn film<'py>(py: Python<'py>, film: &FilmInfo) -> PyResult<Bound<'py, PyAny>> {
     let tracks = film.tracks.iter().map(|track| {
         let language = Some(track.language.as_str()).filter(|language| !language.is_empty());
-        record(py, "Track", Track { kind: &track.kind, codec: &track.codec, language })
+        record(py, "Track", Track { kind: track.kind.name(), codec: &track.codec, language })
     });
     let optional_fraction = |ratio: Option<(u32, u32)>| ratio.map(|ratio| fraction(py, ratio)).transpose();
     let fields = Film {
@@ -104,7 +104,7 @@ pub(crate) fn film<'py>(py: Python<'py>, film: &FilmInfo) -> PyResult<Bound<'py,
         height: film.height,
         pixel_format: &film.pixel_format,
         frame_rate: optional_fraction(film.frame_rate)?,
-        frame_count: film.frames,
+        frame_count: film.pictures,
         duration: film.duration,
         time_base: fraction(py, film.time_base)?,
         rotation: film.rotation,
@@ -115,7 +115,7 @@ pub(crate) fn film<'py>(py: Python<'py>, film: &FilmInfo) -> PyResult<Bound<'py,
 }
 
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &PlayerStats) -> PyResult<Bound<'py, PyAny>> {
-    let sources = stats.sources.iter().map(|source| {
+    let sources = stats.film.sources.iter().map(|source| {
         let fields = Source {
             address: source.address.to_string(),
             bytes: source.bytes,
@@ -127,11 +127,11 @@ pub(crate) fn stats<'py>(py: Python<'py>, stats: &PlayerStats) -> PyResult<Bound
         record(py, "Source", fields)
     });
     let fields = Stats {
-        bytes: stats.bytes,
-        redundant_bytes: stats.redundant_bytes,
-        lists: stats.lists,
-        redistributions: stats.redistributions,
-        packets: stats.packets,
+        bytes: stats.film.bytes,
+        redundant_bytes: stats.film.redundant_bytes,
+        lists: stats.film.lists,
+        redistributions: stats.film.redistributions,
+        packets: stats.frames,
         pictures: stats.pictures,
         decode_errors: stats.decode_errors,
         pictures_waiting: stats.pictures_waiting,

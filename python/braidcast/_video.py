@@ -155,10 +155,10 @@ class Video:
         Works after the last picture, too. Pictures that wait to be taken, and what was fetched for them, are dropped.
 
         Args:
-            seconds: Time from the film's first picture; from the end of the film on, no more pictures come.
+            seconds: Time from the film's first picture: from 0 to before `duration`.
 
         Raises:
-            ValueError: `seconds` is negative, infinite or no number.
+            ValueError: The film has no such time; nothing has changed then.
             ClosedError, ForkError
         """
         self._player.seek(seconds)

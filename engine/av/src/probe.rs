@@ -7,6 +7,7 @@ pub mod cage;
 mod demux;
 mod film;
 mod index;
+pub mod program;
 mod reject;
 
 use std::fs::File;
