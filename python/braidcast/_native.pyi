@@ -93,9 +93,7 @@ class Player:
     def close(self) -> None:
         """As `Video.close`."""
 
-def open(
-    name: str, profile: str | os.PathLike[str] | None, ahead: float, buffer_bytes: int, threads: int
-) -> Player:
+def open(name: str, profile: str | os.PathLike[str] | None, ahead: float, buffer_bytes: int, threads: int) -> Player:
     """As `braidcast.open`."""
 
 def download(

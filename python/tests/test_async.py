@@ -111,19 +111,18 @@ def test_several_tasks_wait_on_one_video(frail: Cluster) -> None:
 
 def test_cancelling_a_call_that_waits_leaves_nothing_behind(frail: Cluster) -> None:
     async def play() -> None:
-        with frail.open(LONG_FILM) as video:
-            with frail.stopped():
-                video.seek(23)
-                calls = [asyncio.create_task(video.get_next_frame()) for _ in range(100)]
-                await asyncio.sleep(0.3)
-                before = held()
-                waiting = [call for call in calls if not call.done()]
-                assert len(waiting) >= 50
-                for call in waiting:
-                    call.cancel()
-                outcomes = await asyncio.gather(*waiting, return_exceptions=True)
-                assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
-                assert held().descriptors <= before.descriptors - len(waiting)
+        with frail.open(LONG_FILM) as video, frail.stopped():
+            video.seek(23)
+            calls = [asyncio.create_task(video.get_next_frame()) for _ in range(100)]
+            await asyncio.sleep(0.3)
+            before = held()
+            waiting = [call for call in calls if not call.done()]
+            assert len(waiting) >= 50
+            for call in waiting:
+                call.cancel()
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+            assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+            assert held().descriptors <= before.descriptors - len(waiting)
 
     with frail.open(LONG_FILM) as video:
         next(video)

@@ -17,8 +17,7 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
         command,
         check=False,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=60,
     )

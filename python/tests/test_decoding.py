@@ -61,7 +61,9 @@ def test_a_film_that_changes_its_size_gives_frames_of_either_size(cluster: Clust
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_download_is_byte_for_byte_what_was_published(cluster: Cluster, films: Path, tmp_path: Path, name: str) -> None:
+def test_a_download_is_byte_for_byte_what_was_published(
+    cluster: Cluster, films: Path, tmp_path: Path, name: str
+) -> None:
     report = braidcast.download(name, tmp_path / name, profile=cluster.profile)
     published = hashlib.sha256((films / name).read_bytes()).hexdigest()
     assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == published

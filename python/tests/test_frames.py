@@ -17,7 +17,9 @@ def frame(cluster: Cluster) -> Iterator[braidcast.Frame]:
         yield next(video)
 
 
-@pytest.mark.parametrize(("format", "shape"), [("rgb24", (240, 320, 3)), ("bgr24", (240, 320, 3)), ("gray8", (240, 320))])
+@pytest.mark.parametrize(
+    ("format", "shape"), [("rgb24", (240, 320, 3)), ("bgr24", (240, 320, 3)), ("gray8", (240, 320))]
+)
 def test_packed_formats_have_the_pictures_shape(frame: braidcast.Frame, format: str, shape: tuple[int, ...]) -> None:
     array = frame.to_ndarray(format=format)
     assert isinstance(array, np.ndarray)
@@ -80,7 +82,7 @@ def test_numpy_takes_a_frame_for_an_array(frame: braidcast.Frame) -> None:
 
 
 def test_an_unknown_format_is_told_with_those_that_are_known(frame: braidcast.Frame) -> None:
-    with pytest.raises(ValueError, match="'yuv444p'.*'rgb24', 'bgr24', 'gray8' or 'yuv420p'"):
+    with pytest.raises(ValueError, match=r"'yuv444p'.*'rgb24', 'bgr24', 'gray8' or 'yuv420p'"):
         frame.to_ndarray(format="yuv444p")
 
 

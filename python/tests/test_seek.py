@@ -84,6 +84,6 @@ def test_many_seeks_in_a_row_end_at_the_last(cluster: Cluster) -> None:
 def test_a_time_that_the_film_does_not_have_is_refused_and_changes_nothing(cluster: Cluster, seconds: float) -> None:
     with cluster.open(FILM) as video:
         next(video)
-        with pytest.raises(ValueError, match="cannot seek to .* from 0 to before 4 s"):
+        with pytest.raises(ValueError, match=r"cannot seek to .* from 0 to before 4 s"):
             video.seek(seconds)
         assert next(video).index == 1

@@ -50,11 +50,11 @@ def test_a_video_is_its_own_iterator_and_goes_on_where_it_stands(cluster: Cluste
         taken = [frame.index for frame, _ in zip(video, range(10), strict=False)]
         rest = [frame.index for frame in video]
         # `zip` takes one frame more than it gives.
-        assert taken + [10] + rest == list(range(FILM_SECONDS * RATE))
+        assert [*taken, 10, *rest] == list(range(FILM_SECONDS * RATE))
         assert list(video) == []
 
 
-def test_stats_add_up(cluster: Cluster, films: Path) -> None:
+def test_stats_add_up(cluster: Cluster) -> None:
     with cluster.open(FILM) as video:
         pictures = sum(1 for _ in video)
         stats = video.stats
@@ -68,7 +68,7 @@ def test_stats_add_up(cluster: Cluster, films: Path) -> None:
     assert {source.address for source in stats.sources} == {address for _, address in cluster.servers.values()}
     assert sum(source.bytes for source in stats.sources) == stats.bytes
     assert not any(source.failed for source in stats.sources)
-    assert 0 < stats.bytes
+    assert stats.bytes > 0
 
 
 def test_a_closed_video_gives_no_more_pictures(cluster: Cluster) -> None:

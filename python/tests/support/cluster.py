@@ -26,7 +26,7 @@ class Cluster:
         self.servers: dict[int, tuple[int, str]] = {}
         self._ready = threading.Event()
         self._log = (state.parent / f"{state.name}.log").open("wb")
-        command = [*BRAIDCAST, "dev", films, "--servers", str(servers), "--state", state]
+        command = [*BRAIDCAST, "dev", str(films), "--servers", str(servers), "--state", str(state)]
         self._dev = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._log)
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -61,7 +61,7 @@ class Cluster:
 
     def restart(self, server: int) -> None:
         """Brings a server back, and waits until it is listed."""
-        command = [*BRAIDCAST, "dev", "--restart", str(server), "--state", self.state]
+        command = [*BRAIDCAST, "dev", "--restart", str(server), "--state", str(self.state)]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=READY_SECONDS)
 
     @contextlib.contextmanager

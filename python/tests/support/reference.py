@@ -45,7 +45,9 @@ def reference(path: Path) -> Reference:
     decoded = run("ffmpeg", "-loglevel", "error", "-noautorotate", "-i", path, *DECODE, "-f", "framemd5", "-").decode()
     digests = [line.split(",")[-1].strip() for line in decoded.splitlines() if not line.startswith("#")]
     entries = "stream=time_base:frame=pts,best_effort_timestamp,key_frame,width,height,pix_fmt"
-    shown = run("ffprobe", "-loglevel", "error", "-select_streams", "v:0", "-show_entries", entries, "-of", "json", path)
+    shown = run(
+        "ffprobe", "-loglevel", "error", "-select_streams", "v:0", "-show_entries", entries, "-of", "json", path
+    )
     probed: dict[str, Any] = json.loads(shown)
     frames = probed["frames"]
     assert len(frames) == len(digests), f"{path}: FFmpeg's programs disagree about the number of pictures"

@@ -39,7 +39,7 @@ class Screen:
 def screen(folder: Path) -> Iterator[Screen]:
     """Runs Xvfb with its picture in a file."""
     reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-fbdir", folder]
+    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "-fbdir", str(folder)]
     server = subprocess.Popen(
         [*command, "-nolisten", "tcp", "-noreset"],
         pass_fds=[writing],
