@@ -1,7 +1,6 @@
 //! Exit codes: what a script may rely on.
 
 use std::io;
-use std::process::ExitCode;
 
 use braidcast_client::ControlError;
 use braidcast_client::download::DownloadError;
@@ -47,9 +46,9 @@ pub(crate) const INTEGRITY: Code = Code(6);
 pub(crate) const LOCAL_FILE: Code = Code(7);
 pub(crate) const INTERRUPTED: Code = Code(130);
 
-impl From<Code> for ExitCode {
+impl From<Code> for u8 {
     fn from(code: Code) -> Self {
-        Self::from(code.0)
+        code.0
     }
 }
 
@@ -60,8 +59,8 @@ impl From<Code> for i32 {
 }
 
 /// The code for what clap reports: asking for help is no error.
-pub(crate) fn of_usage(error: &clap::Error) -> ExitCode {
-    if error.use_stderr() { USAGE.into() } else { SUCCESS.into() }
+pub(crate) fn of_usage(error: &clap::Error) -> Code {
+    if error.use_stderr() { USAGE } else { SUCCESS }
 }
 
 /// The code for an error; the one place where that is decided.

@@ -24,7 +24,6 @@ mod settings;
 mod signals;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -38,7 +37,7 @@ const LEAVE_THREADS_AFTER: Duration = Duration::from_millis(500);
 
 /// Runs the command that `arguments` (the program's own name first) ask for, and gives the exit code that
 /// `braidcast --help` lists. Programs that it needs are started as `programs` says.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -> ExitCode {
+pub fn run(arguments: impl IntoIterator<Item = OsString>, programs: Programs) -> u8 {
     let started = Instant::now();
     relaunch::set(programs);
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -46,7 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, programs: Programs) ->
         Err(error) => {
             // Help goes to stdout, errors to stderr; a closed pipe changes nothing about either.
             let _ = error.print();
-            return exit::of_usage(&error);
+            return exit::of_usage(&error).into();
         }
     };
     let outcome = logs::start(arguments.log.as_deref(), arguments.command.default_log())

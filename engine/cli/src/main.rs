@@ -8,5 +8,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    braidcast_cli::run(std::env::args_os(), braidcast_cli::Programs::default())
+    braidcast_cli::run(std::env::args_os(), braidcast_cli::Programs::default()).into()
 }

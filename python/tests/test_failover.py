@@ -1,0 +1,101 @@
+"""Servers die while a film plays."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import braidcast
+import pytest
+from support.clips import LONG_FILM, LONG_FILM_SECONDS, RATE
+from support.cluster import Cluster
+from support.reference import Reference, digest, reference
+
+# A picture that is later than this after its time is late to any eye; a loaded machine takes a part of it.
+LATE_SECONDS = 1.0
+# What is said of a film whose servers are all gone, and when.
+NO_SOURCES_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def expected(long_films: Path) -> Reference:
+    return reference(long_films / LONG_FILM)
+
+
+@pytest.fixture
+def mortal(frail: Cluster) -> Iterator[Cluster]:
+    """Servers that are brought back after the test if they were killed."""
+    before = dict(frail.servers)
+    killed: list[int] = []
+
+    def kill(server: int) -> None:
+        killed.append(server)
+        type(frail).kill(frail, server)
+
+    frail.kill = kill  # type: ignore[method-assign]
+    yield frail
+    del frail.kill
+    for server in killed:
+        if frail.servers[server] == before[server]:
+            frail.restart(server)
+    frail.wait_listed()
+
+
+async def play(video: braidcast.Video, expected: Reference, events: dict[float, Callable[[], None]]) -> None:
+    """Plays at the film's pace; at some of its times something happens. No picture is lost, late or wrong."""
+    pending = sorted(events.items())
+    start: float | None = None
+    for number, shown in enumerate(expected.pictures):
+        if start is not None:
+            await asyncio.sleep(max(0.0, start + number / RATE - time.monotonic()))
+        frame = await video.get_next_frame(timeout=LATE_SECONDS if start is not None else 30)
+        assert frame is not None, f"the film ended before picture {number}"
+        start = start if start is not None else time.monotonic()
+        assert frame.index == number
+        assert digest(frame) == shown.digest, f"planes of picture {number}"
+        while pending and frame.time >= pending[0][0]:
+            pending.pop(0)[1]()
+    assert await video.get_next_frame() is None
+    assert not pending
+
+
+@pytest.mark.parametrize("victims", [[2], [1, 3]], ids=["one", "two"])
+def test_not_a_picture_is_lost_late_or_wrong_when_servers_die(
+    mortal: Cluster, expected: Reference, victims: list[int]
+) -> None:
+    def killer(server: int) -> Callable[[], None]:
+        return lambda: mortal.kill(server)
+
+    events = {2.0 + 4.0 * number: killer(server) for number, server in enumerate(victims)}
+    addresses = {mortal.address(server) for server in victims}
+    with mortal.open(LONG_FILM, ahead=10.0) as video:
+        asyncio.run(play(video, expected, events))
+        stats = video.stats
+    assert stats.pictures == LONG_FILM_SECONDS * RATE
+    assert {source.address for source in stats.sources if source.failed} == addresses
+    assert stats.redistributions >= 1
+
+
+def test_when_all_servers_die_they_are_named_and_a_new_open_works_after_a_restart(
+    mortal: Cluster, expected: Reference
+) -> None:
+    addresses = {mortal.address(server) for server in mortal.servers}
+    with mortal.open(LONG_FILM, ahead=2.0) as video:
+        count = 1
+        next(video)
+        for server in list(mortal.servers):
+            mortal.kill(server)
+        killed = time.monotonic()
+        with pytest.raises(braidcast.NoSources) as caught:
+            for frame in video:
+                assert digest(frame) == expected.pictures[count].digest
+                count += 1
+        assert time.monotonic() - killed < NO_SOURCES_SECONDS
+        assert count < LONG_FILM_SECONDS * RATE
+    assert {address for address, _ in caught.value.sources} == addresses
+    assert all(address in str(caught.value) for address in addresses)
+
+    for server in list(mortal.servers):
+        mortal.restart(server)
+    with mortal.open(LONG_FILM) as video:
+        assert digest(next(video)) == expected.pictures[0].digest

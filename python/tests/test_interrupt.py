@@ -1,0 +1,147 @@
+"""Ctrl-C ends every call that waits, and what waits in a forked child is told so."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support.clips import FILM, LONG_FILM
+from support.cluster import Cluster
+
+END_SECONDS = 5
+
+NEXT = """
+import sys, braidcast
+video = braidcast.open(sys.argv[1], profile=sys.argv[2])
+video.seek(20)
+print("calling", flush=True)
+next(video)
+"""
+
+DOWNLOAD = """
+import sys, braidcast
+print("calling", flush=True)
+braidcast.download(sys.argv[1], sys.argv[3], profile=sys.argv[2])
+"""
+
+OPEN = """
+import sys, braidcast
+print("calling", flush=True)
+braidcast.open(sys.argv[1], profile=sys.argv[2])
+"""
+
+HANDLER = """
+import signal, sys, braidcast
+class Mine(Exception): pass
+def handler(*_): raise Mine
+signal.signal(signal.SIGINT, handler)
+video = braidcast.open(sys.argv[1], profile=sys.argv[2])
+video.seek(20)
+print("calling", flush=True)
+try:
+    next(video)
+except Mine:
+    video.close()
+    raise KeyboardInterrupt
+"""
+
+
+def interrupt(program: str, *arguments: str | Path) -> None:
+    """Runs a program, and interrupts it in the call that it announces."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"calling\n"
+        time.sleep(0.5)
+        assert process.poll() is None, "it did not wait"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=END_SECONDS)
+    finally:
+        process.kill()
+        process.communicate()
+    assert b"KeyboardInterrupt" in errors
+    # Python ends itself by the signal that it did not handle.
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize("program", [NEXT, HANDLER], ids=["next", "next with a handler"])
+def test_waiting_for_a_picture_is_interrupted(frail: Cluster, program: str) -> None:
+    with frail.stopped():
+        interrupt(program, LONG_FILM, frail.profile)
+
+
+def test_a_download_is_interrupted(frail: Cluster, tmp_path: Path) -> None:
+    with frail.stopped():
+        interrupt(DOWNLOAD, LONG_FILM, frail.profile, tmp_path / "film")
+
+
+def test_opening_is_interrupted(frail: Cluster, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        lines = frail.profile.read_text().splitlines()
+        moved = [f"master = '{host}:{port}'" if line.startswith("master") else line for line in lines]
+        profile = tmp_path / "profile.toml"
+        profile.write_text("\n".join(moved))
+        profile.chmod(0o600)
+        interrupt(OPEN, LONG_FILM, profile)
+
+
+FORK = """
+import os, sys, braidcast
+video = braidcast.open(sys.argv[1], profile=sys.argv[2])
+frame = next(video)
+child = os.fork()
+if child == 0:
+    for call in (lambda: next(video), lambda: video.seek(1), lambda: video.stats):
+        try:
+            call()
+        except braidcast.ForkError as error:
+            assert sys.argv[1] in str(error)
+        else:
+            os._exit(1)
+    video.close()
+    del video
+    frame.to_ndarray()
+    with braidcast.open(sys.argv[1], profile=sys.argv[2]) as own:
+        assert [next(own).index for _ in range(3)] == [0, 1, 2]
+    os._exit(0)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+assert next(video).index == 1
+video.close()
+"""
+
+
+def test_a_forked_child_is_told_and_opens_its_own(cluster: Cluster) -> None:
+    subprocess.run(
+        [sys.executable, "-c", FORK, FILM, cluster.profile], check=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+
+
+EXIT = """
+import sys, braidcast
+video = braidcast.open(sys.argv[1], profile=sys.argv[2])
+next(video)
+"""
+
+
+def test_a_program_may_end_with_a_video_open(cluster: Cluster) -> None:
+    for _ in range(3):
+        run = subprocess.run(
+            [sys.executable, "-c", EXIT, FILM, cluster.profile],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"PYTHONDEVMODE": "1"},
+            timeout=60,
+        )
+        assert run.stderr == b""
