@@ -31,7 +31,7 @@ impl Format {
             "gray8" => Ok(Self::Packed(PixelFormat::Gray8)),
             "yuv420p" => Ok(Self::Yuv420p),
             other => Err(PyValueError::new_err(format!(
-                "format is {other:?}, and must be 'rgb24', 'bgr24', 'gray8' or 'yuv420p'"
+                "format is '{other}', and must be 'rgb24', 'bgr24', 'gray8' or 'yuv420p'"
             ))),
         }
     }

@@ -111,7 +111,7 @@ def test_plain_bytes_are_no_film_and_can_be_downloaded(cluster: Cluster, films: 
 ])  # fmt: skip
 def test_options_out_of_range_are_told_with_their_value(cluster: Cluster, options: dict[str, float]) -> None:
     name, value = next(iter(options.items()))
-    with pytest.raises(ValueError, match=rf"{name} is {value:g}.*, and must be"):
+    with pytest.raises(ValueError, match=rf"(?i){name} is {value:g}.*, and must be"):
         cluster.open(FILM, **options)
 
 
@@ -138,13 +138,13 @@ def test_a_master_that_is_not_there(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_wrong_password(cluster: Cluster, tmp_path: Path) -> None:
     text = cluster.profile.read_text().splitlines()
-    lines = ["password = 'wrong'" if line.startswith("password") else line for line in text]
+    lines = ["password = 'nonesuch'" if line.startswith("password") else line for line in text]
     other = tmp_path / "profile.toml"
     other.write_text("\n".join(lines))
     other.chmod(0o600)
     with pytest.raises(braidcast.AuthenticationError, match="refused the login") as caught:
         braidcast.open(FILM, profile=other)
-    assert "wrong" not in str(caught.value).replace("wrong password", "")
+    assert "nonesuch" not in str(caught.value)
 
 
 def test_every_error_is_of_one_tree() -> None:
