@@ -2,9 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench build install
 
-BUILD_PACKAGES := build-essential pkg-config
-TEST_PACKAGES := faketime iproute2
-DEMO_PACKAGES := ffmpeg
+BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
+TEST_PACKAGES := faketime iproute2 xvfb libgl1 libglib2.0-0
+DEMO_PACKAGES := ffmpeg python3-venv
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,4 +30,4 @@ build: install ## the `braidcast` command, in target/release
 	@cargo build --release --workspace
 
 install:
-	@.ci/install $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)
