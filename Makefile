@@ -9,9 +9,10 @@ DEMO_PACKAGES := ffmpeg python3-venv
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## publish a film (VIDEO=path, or a made clip), fetch it from three servers, kill one in the middle
+demo: ## publish a film (VIDEO=path, or a made clip), fetch and play it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
 	@cargo build --release --quiet --workspace
+	@.ci/venv
 	@.ci/demo
 
 test: install lint ## all checks and tests, then their counts
