@@ -333,7 +333,7 @@ fn an_index_that_lies_is_an_error_and_nothing_is_read_out_of_bounds() {
         ("a codec description that is not there", |frames, _| frames[9].codec = 31),
         ("key frames that are not there", |_, keys| keys.iter_mut().for_each(|key| key.frame = u32::MAX)),
         ("times without sense", |frames, _| {
-            frames.iter_mut().for_each(|frame| frame.dts = Some(-frame.dts.unwrap_or(0)))
+            frames.iter_mut().for_each(|frame| frame.dts = Some(-frame.dts.unwrap_or(0)));
         }),
         ("other bytes", |frames, _| frames.iter_mut().for_each(|frame| frame.size = frame.size.min(5))),
     ];
@@ -359,7 +359,7 @@ fn an_index_that_lies_is_an_error_and_nothing_is_read_out_of_bounds() {
         dev.client().wait_held(what, 3);
         match open(&runtime, &control, what).and_then(|player| play_to_end(&player)) {
             Ok(pictures) => {
-                assert!(["times without sense", "other bytes"].contains(&what), "{what}: {}", pictures.len())
+                assert!(["times without sense", "other bytes"].contains(&what), "{what}: {}", pictures.len());
             }
             Err(_) => refused += 1,
         }
