@@ -2,16 +2,17 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench build install
 
-BUILD_PACKAGES := build-essential pkg-config
-TEST_PACKAGES := faketime iproute2
-DEMO_PACKAGES := ffmpeg
+BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
+TEST_PACKAGES := faketime iproute2 xvfb libgl1 libglib2.0-0
+DEMO_PACKAGES := ffmpeg python3-venv
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## publish a film (VIDEO=path, or a made clip), fetch it from three servers, kill one in the middle
+demo: ## publish a film (VIDEO=path, or a made clip), fetch and play it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
 	@cargo build --release --quiet --workspace
+	@.ci/venv
 	@.ci/demo
 
 test: install lint ## all checks and tests, then their counts
@@ -30,4 +31,4 @@ build: install ## the `braidcast` command, in target/release
 	@cargo build --release --workspace
 
 install:
-	@.ci/install $(BUILD_PACKAGES) $(TEST_PACKAGES)
+	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES) $(TEST_PACKAGES)

@@ -70,7 +70,9 @@ fn benches(c: &mut Criterion) {
     group.throughput(Throughput::Elements(PICTURES));
     group.bench_function("ffmpeg alone", |b| b.iter(|| decode_alone(&local)));
     for servers in [1, 3] {
-        let dev = Dev::start(servers, NAME, |path| drop(std::fs::copy(&local, path).expect("room on the disk")));
+        let dev = Dev::start(servers, NAME, |path| {
+            std::fs::copy(&local, path).expect("room on the disk");
+        });
         let profile = Profile::load(dev.profile()).expect("dev wrote it");
         let control = runtime.block_on(Control::connect(&profile)).expect("the master runs");
         group.throughput(Throughput::Elements(PICTURES));

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use braidcast_av::{ConvertError, Converter, Picture, PictureError, PixelFormat, Plane, yuv420p_bytes};
-use numpy::{Element, PyArrayMethods, PyArray1};
+use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;

@@ -66,6 +66,8 @@ fn target(name: &str, path: Option<PathBuf>) -> PyResult<PathBuf> {
     match path {
         Some(path) if !path.is_dir() => Ok(path),
         folder if is_file_name => Ok(folder.unwrap_or_default().join(name)),
-        _ => Err(PyValueError::new_err(format!("the name {name:?} cannot be a file's; say where to put it with `path`"))),
+        _ => {
+            Err(PyValueError::new_err(format!("the name {name:?} cannot be a file's; say where to put it with `path`")))
+        }
     }
 }

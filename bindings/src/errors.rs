@@ -30,7 +30,10 @@ mod classes {
     import_exception!(braidcast._errors, ResourceError);
 }
 
-use classes::*;
+use classes::{
+    AuthenticationError, ClosedError, DecodeError, ForkError, IntegrityError, MasterError, MasterUnavailable,
+    NoSources, NotAFilm, NotFound, OutputError, ProfileError, ResourceError,
+};
 
 pub(crate) fn of_session(error: SessionError) -> PyErr {
     match error {

@@ -1,7 +1,7 @@
 //! `braidcast._native`: Braidcast for Python. The package in `python/braidcast` is the face that it shows; its stub
 //! `_native.pyi` documents what is exported here.
 //!
-//! **A call from Python never waits with the GIL held, and never longer than [`wait::SIGNAL_INTERVAL`] without a look
+//! **A call from Python never waits with the GIL held, and never longer than `wait::SIGNAL_INTERVAL` without a look
 //! at Python's signals.**
 //!
 //! - `player`, `frame`: a film that plays, and its pictures; `arrays`: pictures as numpy arrays

@@ -36,6 +36,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let closing = Instant::now();
     player.close();
-    println!("{} lists, {} redundant bytes; closed in {:?}", stats.film.lists, stats.film.redundant_bytes, closing.elapsed());
+    println!(
+        "{} lists, {} redundant bytes; closed in {:?}",
+        stats.film.lists,
+        stats.film.redundant_bytes,
+        closing.elapsed()
+    );
     Ok(())
 }

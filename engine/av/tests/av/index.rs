@@ -63,18 +63,19 @@ fn frames_stand_in_the_file_where_the_container_keeps_them_whole() {
 }
 
 #[test]
-fn a_track_begins_with_a_chunk_and_the_rest_is_zeros() {
+fn each_track_begins_a_chunk_after_zeros_and_the_index_ends_with_the_last_entry() {
     for clip in CLIPS {
         let published = publish(&clip.path());
-        let mut chunk = 0;
+        let index = &published.probed.frame_index;
+        let (mut chunk, mut end) = (0, 0);
         for track in &published.film.tracks {
             assert_eq!(track.first_chunk, chunk, "{}", clip.name);
-            let end = chunk as usize * CHUNK_BYTES + track.frames as usize * 24;
+            let start = chunk as usize * CHUNK_BYTES;
+            assert!(index[end..start].iter().all(|&byte| byte == 0), "{}", clip.name);
+            end = start + track.frames as usize * 24;
             chunk += track.frames.div_ceil(50) as u32;
-            let rest = &published.probed.frame_index[end..chunk as usize * CHUNK_BYTES];
-            assert!(rest.iter().all(|&byte| byte == 0), "{}", clip.name);
         }
-        assert_eq!(published.probed.frame_index.len(), chunk as usize * CHUNK_BYTES, "{}", clip.name);
+        assert_eq!(index.len(), end, "{}", clip.name);
     }
 }
 

@@ -1,12 +1,17 @@
 //! The `braidcast` command through real processes on loopback.
 
 mod adversity;
+#[path = "../../../av/tests/av/clips.rs"]
+mod clips;
 mod clocks;
 mod crashes;
 mod errors;
 mod failover;
 mod fetch;
+mod films;
 mod no_data;
 mod publishing;
+#[path = "../../../av/tests/av/reference.rs"]
+mod reference;
 mod secrets;
 mod support;
