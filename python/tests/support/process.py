@@ -1,6 +1,5 @@
 """This process, as the kernel sees it."""
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +12,47 @@ SETTLE_SECONDS = 15
 class Held:
     """What a process holds."""
 
-    threads: int
-    descriptors: int
+    threads: list[str]
+    """Names of its threads."""
+    descriptors: list[str]
+    """What its open files and sockets are."""
 
 
 def held() -> Held:
-    """Threads, and open files and sockets, of this process."""
-    descriptors = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208  the listing's own descriptor is one of them
-    return Held(len(list(Path("/proc/self/task").iterdir())), descriptors)
+    """What this process holds now."""
+    return Held(
+        sorted(name for task in Path("/proc/self/task").iterdir() if (name := comm(task))),
+        sorted(name for descriptor in Path("/proc/self/fd").iterdir() if (name := target(descriptor))),
+    )
 
 
-def settles_at(most: Held) -> bool:
-    """Whether no more than this is held, now or soon."""
-    end = time.monotonic() + SETTLE_SECONDS
+def comm(task: Path) -> str | None:
+    try:
+        return (task / "comm").read_text().strip()
+    except OSError:
+        # It has just ended.
+        return None
+
+
+def target(descriptor: Path) -> str | None:
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        # The listing's own descriptor is closed by now.
+        return None
+
+
+def more_than(before: Held, seconds: float = SETTLE_SECONDS) -> str:
+    """What is held beyond what was held before, once it does not get less any more; empty if nothing is."""
+    end = time.monotonic() + seconds
     while True:
         now = held()
-        if now.threads <= most.threads and now.descriptors <= most.descriptors:
-            return True
+        threads = len(now.threads) - len(before.threads)
+        descriptors = len(now.descriptors) - len(before.descriptors)
+        if threads <= 0 and descriptors <= 0:
+            return ""
         if time.monotonic() > end:
-            return False
+            return f"{before} before, {now} after"
         time.sleep(0.05)
 
 

@@ -265,10 +265,18 @@ impl Steering {
         );
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if !passing || since.elapsed() >= self.options.stall {
-            return Err(error.into());
+            return Err(self.no_window(error));
         }
         self.reports.retry_after(MASTER_RETRY, request);
         Ok(())
+    }
+
+    /// Where nobody holds the film any more, those who did are named.
+    fn no_window(&self, error: ControlError) -> FilmError {
+        let ControlError::NoSource { reason, .. } = error else { return error.into() };
+        let snapshot = self.engine.snapshot();
+        let sources = snapshot.sources.iter().map(|source| (source.address.to_string(), reason.clone()));
+        FilmError::NoSources { sources: sources.collect() }
     }
 
     /// Tells the player what comes, and then the engine.
