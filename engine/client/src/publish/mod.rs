@@ -1,6 +1,6 @@
 //! Publishing: a file sealed on this machine and streamed to the master.
 //!
-//! A film is looked into first ([`probe`]). The master draws id and key, a thread reads and seals the file once, and
+//! A film is looked into first, by another program. The master draws id and key, a thread reads and seals the file once, and
 //! the extents go through a bounded channel into the upload. The asset exists from the moment the master has checked
 //! the last of it, and not at all before.
 
