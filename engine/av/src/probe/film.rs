@@ -76,9 +76,9 @@ impl Builder {
             track.codec_descriptions = index.descriptions().to_vec();
             (track.start, track.end) = (span.start, span.end);
             track.frames = index.len() as u64;
-            // `ENTRIES_MAX` entries are far fewer chunks than 32 bits hold.
-            track.first_chunk = frame_index.len().div_ceil(CHUNK_BYTES) as u32;
             if index.len() > 0 {
+                // `ENTRIES_MAX` entries are far fewer chunks than 32 bits hold.
+                track.first_chunk = frame_index.len().div_ceil(CHUNK_BYTES) as u32;
                 frame_index.resize(track.first_chunk as usize * CHUNK_BYTES, 0);
             }
             if let Some(video) = &mut track.video {
