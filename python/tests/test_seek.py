@@ -19,29 +19,29 @@ NAMES = [
     "h264.ts",
     "mpeg2.mpg",
     "mpeg4.avi",
+    "h264.avi",
     "hevc-10bit.mkv",
     "vp9-odd.webm",
 ]
 
 
-def times(expected: Reference) -> list[float]:
-    """Seconds from the first picture."""
-    pts = [shown.pts for shown in expected.pictures]
-    first = next(time for time in pts if time is not None)
-    return [0.0 if time is None else float((time - first) * expected.time_base) for time in pts]
+def times(expected: Reference) -> dict[int, float]:
+    """Seconds from the first picture, of every picture of which FFmpeg knows the time."""
+    pts = {number: shown.pts for number, shown in enumerate(expected.pictures) if shown.pts is not None}
+    return {number: float((time - pts[0]) * expected.time_base) for number, time in pts.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_picture_is_reached_from_any_other(cluster: Cluster, films: Path, name: str) -> None:
     expected = reference(films / name)
     starts = times(expected)
-    order = list(range(len(starts)))
+    order = list(starts)
     random.Random(name).shuffle(order)
     with cluster.open(name) as video:
         for target in order[:12]:
             # Just after the picture begins to be shown: times are given in binary fractions.
             video.seek(starts[target] + 1e-4)
-            for number in range(target, min(target + 3, len(starts))):
+            for number in range(target, min(target + 3, len(expected.pictures))):
                 frame = next(video)
                 assert frame.index == number, f"after a seek to picture {target}"
                 assert frame.pts == expected.pictures[number].pts

@@ -7,6 +7,7 @@ use std::time::Duration;
 use braidcast_av::{Decoder, Picture, Received};
 use braidcast_client::film::{FilmInfo, Frame, FrameStream, Next, SeekPoint};
 
+use crate::places::Places;
 use crate::queue::Queue;
 use crate::{Counters, PlayError, ShownPicture};
 
@@ -19,13 +20,11 @@ const SAME_TIME: f64 = 1e-9;
 pub(crate) struct Decoding {
     stream: FrameStream,
     decoder: Decoder,
-    info: Arc<FilmInfo>,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     /// Of which seek the pictures are.
     seek: u64,
-    /// Pictures shown before the next one.
-    index: u64,
+    places: Places,
     landing: Option<Landing>,
 }
 
@@ -46,7 +45,7 @@ impl Decoding {
         queue: Arc<Queue>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { stream, decoder, info, queue, counters, seek: 0, index: 0, landing: None }
+        Self { stream, decoder, queue, counters, seek: 0, places: Places::new(info), landing: None }
     }
 
     pub(crate) fn run(mut self) {
@@ -81,7 +80,7 @@ impl Decoding {
     fn start_landing(&mut self, point: SeekPoint) {
         self.decoder.flush();
         self.seek = point.seek;
-        self.index = point.pictures_before;
+        self.places.restart(point.pictures_before);
         self.landing = Some(Landing { seconds: point.seconds, from: None, held: None });
     }
 
@@ -97,6 +96,7 @@ impl Decoding {
             self.take_pictures()?;
         }
         count(&self.counters.frames, 1);
+        self.places.on_sent(frame);
         self.take_pictures()?;
         self.counters.decode_errors.store(self.decoder.errors(), Ordering::Relaxed);
         Ok(())
@@ -131,9 +131,8 @@ impl Decoding {
         if self.landing.as_ref().is_some_and(is_before) {
             return;
         }
-        let time = pts.map_or(0.0, |pts| self.info.seconds(pts));
-        let shown = ShownPicture { index: self.index, pts, time, key_frame: picture.key_frame(), picture };
-        self.index += 1;
+        let (index, time) = self.places.place(pts);
+        let shown = ShownPicture { index, pts, time, key_frame: picture.key_frame(), picture };
         let Some(landing) = &mut self.landing else { return self.put(shown) };
         if shown.time <= landing.seconds + SAME_TIME {
             landing.held = Some(shown);

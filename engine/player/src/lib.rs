@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod decoding;
+mod places;
 mod queue;
 
 use std::io;

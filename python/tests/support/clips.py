@@ -106,6 +106,7 @@ MATRIX = [
     clip("mpeg1.mpg", "-c:v", "mpeg1video", "-bf", "2", "-q:v", "4", "-c:a", "mp2"),
     clip("h264.ts", *H264, "-c:a", "mp2"),
     clip("mpeg4.avi", "-c:v", "mpeg4", "-bf", "2", "-q:v", "4", "-c:a", "libmp3lame"),
+    clip("h264.avi", *H264, "-bf", "3", "-preset", "veryfast", "-c:a", "libmp3lame"),
     clip("mjpeg-odd.avi", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-q:v", "3", "-c:a", "pcm_s16le", *ODD),
     clip("prores.mov", "-c:v", "prores_ks", "-pix_fmt", "yuv422p10le", "-c:a", "pcm_s16le"),
     clip("vfr.mp4", *H264, *VFR, *AAC),

@@ -1,9 +1,13 @@
 //! What is known of a film before a frame of it has come.
 
 use braidcast_media::AssetId;
+use braidcast_media::frames::FrameEntry;
 use braidcast_proto::v1::{self, track};
 
 use crate::control::Distribution;
+
+/// Pictures that may be decoded after one that is shown after them: a run of B-frames as long as any encoder makes.
+const REORDER_MAX: u32 = 16;
 
 /// A film.
 #[derive(Clone, Debug)]
@@ -34,6 +38,9 @@ pub struct FilmInfo {
     pub time_base: (u32, u32),
     /// Presentation time of the first picture, in units of the time base.
     pub start: i64,
+    /// Pictures that the decoder holds back, where the container tells no presentation times, as AVI: each picture then
+    /// has the decode time of the frame that brought it out.
+    pub held_back: Option<u32>,
     /// Degrees, counter-clockwise, by which a picture is to be turned for display.
     pub rotation: f64,
     /// Width of a sample by its height, where known.
@@ -92,13 +99,37 @@ impl FilmInfo {
             pictures: video.pictures,
             time_base,
             start: track.start,
+            held_back: None,
             rotation: video.rotation,
             sample_aspect_ratio: video.sample_aspect_ratio.and_then(positive),
             tracks: film.tracks.iter().filter_map(TrackInfo::of).collect(),
             video: track.clone(),
         };
         info.duration = info.seconds(track.end);
+        info.guess_times(video.reorder, list.frames.as_ref().map_or(&[], |frames| &frames.entries));
         Ok(info)
+    }
+
+    /// Where the container tells no presentation times, the first picture comes out with a frame after the first.
+    fn guess_times(&mut self, held_back: u32, entries: &[FrameEntry]) {
+        let is_told = entries.first().is_none_or(|entry| entry.pts.is_some());
+        if is_told || held_back == 0 {
+            return;
+        }
+        self.held_back = Some(held_back);
+        let first_out = entries.get(held_back as usize).or(entries.last());
+        self.start = first_out.and_then(|entry| entry.dts).unwrap_or(self.start);
+    }
+
+    /// Seconds of one picture, on the average.
+    pub fn picture_seconds(&self) -> f64 {
+        self.duration / self.pictures.max(1) as f64
+    }
+
+    /// How much earlier than a picture's time decoding may have to begin, in seconds, for all that the index tells: a
+    /// key frame that is decoded earlier may be shown later.
+    pub(super) fn seconds_early(&self) -> f64 {
+        if self.held_back.is_some() { f64::from(REORDER_MAX) * self.picture_seconds() } else { 0.0 }
     }
 
     /// A time of the video track, in seconds from the first picture.

@@ -209,7 +209,8 @@ impl Steering {
 
     fn time_window(&self, seconds: f64) -> Window {
         let start = seconds.clamp(0.0, (self.info.duration * LAST_START).max(0.0));
-        Window::Time { start, end: start + self.options.ahead.as_secs_f64() }
+        let early = (start - self.info.seconds_early()).max(0.0);
+        Window::Time { start: early, end: start + self.options.ahead.as_secs_f64() }
     }
 
     fn ask(&mut self, window: Window) {
