@@ -261,7 +261,8 @@ fn an_index_that_goes_back_where_one_window_ends_is_an_error_and_no_standstill()
     let first = runtime
         .block_on(control.distribution(VideoRef::Name("minute"), Window::Time { start: 0.0, end: 10.0 }))
         .expect("the master answers");
-    let border = first.frames.expect("a film has frames").end() as usize;
+    // Where the second window ends, which a player asks for by frames: the master looks at no others for it.
+    let border = first.frames.expect("a film has frames").end() as usize + 250;
     let start = frames[3].offset;
     frames[border..].iter_mut().for_each(|frame| frame.offset = start);
     probed.frame_index = frames.iter().flat_map(|frame| frame.to_bytes().expect("it fits")).collect();
