@@ -23,7 +23,7 @@ lint: install ## formatting, clippy and documentation, with warnings as errors
 	@cargo clippy --release --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" cargo doc --release --quiet --workspace --no-deps --document-private-items
 
-bench: install ## criterion benches: bytes per second end to end, sealing, opening, answering
+bench: install ## criterion benches: bytes and pictures per second end to end, sealing, opening, answering, look-ups
 	@cargo build --release --quiet --workspace
 	@cargo bench --package braidcast-benches
 

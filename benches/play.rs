@@ -3,6 +3,8 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 mod common;
+#[path = "common/film.rs"]
+mod film;
 
 use std::path::Path;
 use std::process::Command;
@@ -16,17 +18,6 @@ use tokio::runtime::Runtime;
 
 const PICTURES: u64 = 600;
 const NAME: &str = "film.mp4";
-
-/// 20 s of 720p with B-frames and sound.
-fn make_film(path: &Path) {
-    let status = Command::new("ffmpeg")
-        .args(["-nostdin", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30"])
-        .args(["-f", "lavfi", "-i", "sine=frequency=440", "-t", "20"])
-        .args(["-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-g", "48", "-c:a", "aac"])
-        .arg(path)
-        .status();
-    assert!(status.is_ok_and(|status| status.success()), "ffmpeg makes no film; `make bench` installs it");
-}
 
 fn decode_alone(path: &Path) {
     let status = Command::new("ffmpeg")
@@ -64,7 +55,7 @@ fn benches(c: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let local = folder.path().join(NAME);
-    make_film(&local);
+    film::make(&local);
     let mut group = c.benchmark_group("play");
     group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(Duration::from_secs(10));
     group.throughput(Throughput::Elements(PICTURES));
