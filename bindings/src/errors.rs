@@ -86,7 +86,7 @@ pub(crate) fn of_play(error: PlayError) -> PyErr {
     let message = error.to_string();
     match error {
         PlayError::Film(error) => of_film(error),
-        PlayError::Decode(_) => DecodeError::new_err(message),
+        PlayError::Decode(_) | PlayError::Panicked => DecodeError::new_err(message),
         PlayError::System(_) => ResourceError::new_err(message),
     }
 }

@@ -222,6 +222,13 @@ pub(crate) struct Returns {
 }
 
 impl Returns {
+    /// A way back that ends at the receiver.
+    #[cfg(test)]
+    pub(crate) fn apart(selector: &Selector) -> (Self, Receiver<Command>) {
+        let (commands, returned) = unbounded();
+        (Self { commands, waker: selector.waker() }, returned)
+    }
+
     pub(crate) fn give_back(&self, buffer: Buffer) {
         // A stopped engine needs no buffers.
         let _ = self.commands.send(Command::Return(buffer));

@@ -10,7 +10,7 @@ mod error;
 mod info;
 mod steering;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,8 @@ pub use steering::{FilmStats, SourceStats};
 pub struct FilmOptions {
     /// How much of the film is fetched ahead of what was taken. Default 10 s.
     pub ahead: Duration,
-    /// Memory for what was fetched, in bytes; never less than it takes to hold one frame. Default 32 MiB.
+    /// Memory for what was fetched, in bytes; never less than it takes to hold one frame, and never more than 1.2 GB.
+    /// Default 32 MiB.
     pub window_bytes: u64,
     /// Most bytes in flight to one server. Default 1 MiB.
     pub in_flight_bytes: u64,
@@ -114,6 +115,8 @@ struct Shared {
     epoch: AtomicU64,
     /// Presentation time of the last frame taken, in seconds from the first picture, as bits of an f64.
     position: AtomicU64,
+    /// Whoever takes frames waits for the next one.
+    starves: AtomicBool,
     lists: AtomicU64,
     redistributions: AtomicU64,
 }
@@ -125,7 +128,7 @@ pub struct FrameControl {
     shared: Arc<Shared>,
     info: Arc<FilmInfo>,
     snapshot: SnapshotReader,
-    ended: Arc<Mutex<Option<std::sync::mpsc::Receiver<()>>>>,
+    ended: Arc<Mutex<std::sync::mpsc::Receiver<()>>>,
 }
 
 /// Opens the current version of a film at its start. Must be called within a tokio runtime, which must run until the
@@ -154,7 +157,7 @@ pub async fn open(
         layout: list.layout.clone(),
         stream,
         window_bytes: options.in_flight_bytes,
-        extents_max: (options.window_bytes / EXTENT_BYTES as u64).max(EXTENTS_MIN) as usize,
+        extents_max: (options.window_bytes / EXTENT_BYTES as u64).clamp(EXTENTS_MIN, EXTENTS_MAX) as usize,
         checkers: 1,
         stall: options.stall,
     };
@@ -174,7 +177,7 @@ pub async fn open(
         shared: Arc::clone(&shared),
         info: Arc::clone(&info),
         snapshot,
-        ended: Arc::new(Mutex::new(Some(end))),
+        ended: Arc::new(Mutex::new(end)),
     };
     let stream = FrameStream {
         events,
@@ -192,6 +195,10 @@ pub async fn open(
     Ok((frame_control, stream))
 }
 
+/// Longest wait for a frame; a longer one is cut.
+const TIMEOUT_MAX: Duration = Duration::from_hours(24);
+/// Buffers at most: 1.2 GB.
+const EXTENTS_MAX: u64 = 4_096;
 /// Buffers that the longest frame needs, wherever it begins, and one to fetch ahead.
 const EXTENTS_MIN: u64 = FRAME_BYTES_MAX as u64 / EXTENT_BYTES as u64 + 3;
 
@@ -201,13 +208,15 @@ impl FrameStream {
     /// # Errors
     /// [`FilmError`], once all frames that had come before were taken; the stream has ended then.
     pub fn next(&mut self, timeout: Duration) -> Result<Next, FilmError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
         loop {
             self.take_all();
             if let Some(point) = self.seeked.take() {
                 return Ok(Next::Seeked(point));
             }
-            if let Some(frame) = self.assembly.next_frame() {
+            let frame = self.assembly.next_frame();
+            self.shared.starves.store(frame.is_none(), Ordering::Relaxed);
+            if let Some(frame) = frame {
                 self.on_taken(&frame);
                 return Ok(Next::Frame(frame));
             }
@@ -322,7 +331,8 @@ impl FrameControl {
     /// # Errors
     /// [`FilmError::Seek`] for a time that the film does not have; nothing has changed then.
     pub fn seek(&self, seconds: f64) -> Result<u64, FilmError> {
-        if !(0.0..self.info.duration).contains(&seconds) {
+        // A film of one picture may have no length, and has a beginning all the same.
+        if seconds != 0.0 && !(0.0..self.info.duration).contains(&seconds) {
             return Err(FilmError::Seek { seconds, duration: self.info.duration });
         }
         let epoch = self.shared.epoch.fetch_add(1, Ordering::AcqRel) + 1;
@@ -336,13 +346,18 @@ impl FrameControl {
         FilmStats::of(&self.snapshot.read(), &self.shared)
     }
 
-    /// Ends the stream and all its threads, and waits for that.
+    /// Ends the stream and all its threads, and waits for that. Not to be called from a task of the runtime: it blocks,
+    /// and what it waits for may be that very thread's to do.
     pub fn close(&self) {
+        self.close_soon();
+        let ended = self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // The other end is dropped when all has ended; nothing is ever sent.
+        let _ = ended.recv();
+    }
+
+    /// Ends the stream and all its threads, and does not wait.
+    pub fn close_soon(&self) {
+        // A task that has ended needs not be told.
         let _ = self.wishes.send(Wish::Close);
-        let ended = self.ended.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
-        if let Some(ended) = ended {
-            // It is dropped when all has ended; nothing is ever sent.
-            let _ = ended.recv();
-        }
     }
 }

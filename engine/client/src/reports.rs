@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1::{FailedHost, FailureReason};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::control::{Control, Distribution, VideoRef, Window};
 use crate::engine::{FailureKind, SourceFailure};
@@ -36,6 +36,8 @@ pub(crate) struct Reports {
     control: Control,
     asset: AssetId,
     calls: JoinSet<Answered>,
+    /// The call for a list, of which only the newest counts.
+    list: Option<AbortHandle>,
     /// Failed parts by server since the last report.
     parts: HashMap<String, u32>,
     redistributions: u32,
@@ -43,7 +45,7 @@ pub(crate) struct Reports {
 
 impl Reports {
     pub(crate) fn new(control: Control, asset: AssetId) -> Self {
-        Self { control, asset, calls: JoinSet::new(), parts: HashMap::new(), redistributions: 0 }
+        Self { control, asset, calls: JoinSet::new(), list: None, parts: HashMap::new(), redistributions: 0 }
     }
 
     /// New lists that came of reports.
@@ -113,7 +115,8 @@ impl Reports {
 
     fn call(&mut self, pause: Duration, request: Request) {
         let (control, asset) = (self.control.clone(), self.asset);
-        self.calls.spawn(async move {
+        let is_list = matches!(request, Request::List(_));
+        let call = self.calls.spawn(async move {
             tokio::time::sleep(pause).await;
             let outcome = match &request {
                 Request::List(window) | Request::Tickets(window) => {
@@ -123,5 +126,8 @@ impl Reports {
             };
             Answered { request, outcome }
         });
+        if is_list && let Some(obsolete) = self.list.replace(call) {
+            obsolete.abort();
+        }
     }
 }

@@ -31,6 +31,8 @@ pub struct Job {
     pub bytes: usize,
     /// BLAKE3 of those bytes, vouched for by the master.
     pub hash: Hash,
+    /// How often everything had been abandoned when it was started.
+    pub generation: u32,
 }
 
 /// An extent whose chunks are all there. Nothing is known yet of whether it is what was published.
@@ -277,7 +279,7 @@ mod tests {
 
     fn job(extent: u32, chunks: u32) -> Job {
         let key = ExtentKey { stream: StreamId::ORIGINAL, extent: ExtentNo(extent) };
-        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: [0; 32] }
+        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: [0; 32], generation: 0 }
     }
 
     fn window(extent: u32, chunks: u32) -> Window {

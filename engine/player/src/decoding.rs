@@ -49,6 +49,7 @@ impl Decoding {
     }
 
     pub(crate) fn run(mut self) {
+        let _guard = PanicGuard(Arc::clone(&self.queue));
         if let Err(error) = self.decode() {
             self.queue.fail(error);
         }
@@ -78,6 +79,8 @@ impl Decoding {
     }
 
     fn start_landing(&mut self, point: SeekPoint) {
+        // The thread that seeks may not have come to telling the queue.
+        self.queue.start_seek(point.seek);
         self.decoder.flush();
         self.seek = point.seek;
         self.places.restart(point.pictures_before);
@@ -147,6 +150,17 @@ impl Decoding {
     fn put(&self, picture: ShownPicture) {
         if self.queue.put(self.seek, picture) {
             count(&self.counters.pictures, 1);
+        }
+    }
+}
+
+/// Tells whoever takes pictures of a panic: nothing would come any more.
+struct PanicGuard(Arc<Queue>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(PlayError::Panicked);
         }
     }
 }

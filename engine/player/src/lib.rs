@@ -97,6 +97,9 @@ pub enum PlayError {
     /// Its frames cannot be decoded.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The thread that decodes has panicked; standard error tells where.
+    #[error("the thread that decodes has ended unexpectedly; what it printed says more")]
+    Panicked,
     /// No thread or descriptor can be had.
     #[error("the system gives no thread or descriptor: {0}")]
     System(io::Error),
@@ -125,7 +128,7 @@ struct Counters {
     decode_errors: AtomicU64,
 }
 
-/// A film that is being played. Dropped, it ends all its threads and waits for that.
+/// A film that is being played. Dropped, it ends all its threads, and waits for that outside of a runtime's tasks.
 pub struct Player {
     control: FrameControl,
     queue: Arc<Queue>,
@@ -217,6 +220,12 @@ impl Player {
 
 impl Drop for Player {
     fn drop(&mut self) {
-        self.close();
+        if tokio::runtime::Handle::try_current().is_ok() {
+            // In a task: what would be waited for may be this very thread's to do.
+            self.queue.close();
+            self.control.close_soon();
+        } else {
+            self.close();
+        }
     }
 }

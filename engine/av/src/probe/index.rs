@@ -1,6 +1,6 @@
 //! The frame index of one track, while it grows.
 
-use braidcast_media::frames::{CODEC_DESCRIPTIONS_MAX, FRAME_ENTRY_BYTES, FrameEntry, KeyEntry};
+use braidcast_media::frames::{CODEC_DESCRIPTIONS_MAX, FRAME_BYTES_MAX, FRAME_ENTRY_BYTES, FrameEntry, KeyEntry};
 
 use super::Reject;
 use super::demux::Unit;
@@ -50,6 +50,9 @@ impl TrackIndex {
         }
         if let Some(description) = unit.new_description() {
             self.description = self.number(description)?;
+        }
+        if unit.data().len() > FRAME_BYTES_MAX as usize {
+            return Err(Reject::Frame { track: unit.track, bytes: unit.data().len() });
         }
         let entry = FrameEntry { offset, codec: self.description, ..unit.entry(&self.codec) };
         self.entries.push(entry.to_bytes()?);

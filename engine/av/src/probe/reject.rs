@@ -1,6 +1,6 @@
 //! Why a file is no film.
 
-use braidcast_media::frames::EntryError;
+use braidcast_media::frames::{EntryError, FRAME_BYTES_MAX};
 
 use crate::decode::TrackError;
 use crate::limits::{ENTRIES_MAX, TRACKS_MAX};
@@ -32,6 +32,9 @@ pub(super) enum Reject {
     /// More frames than are indexed.
     #[error("it has more than {ENTRIES_MAX} frames in all its tracks")]
     Entries,
+    /// A frame that no player has room for.
+    #[error("track {track} has a frame of {bytes} bytes (at most {FRAME_BYTES_MAX})")]
+    Frame { track: usize, bytes: usize },
     /// Numbers that the index cannot hold.
     #[error("{0}")]
     Entry(#[from] EntryError),

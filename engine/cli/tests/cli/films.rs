@@ -201,25 +201,34 @@ fn of_many_seeks_in_a_row_the_last_counts() {
     let player = open(&runtime, &control, ORDERED_OTHERWISE[0]).expect("it opens");
     let whole = play_to_end(&player).expect("it plays");
     for round in 0..20 {
-        for target in [40, 3, 30, 12, round] {
-            player.seek(whole[target].time).expect("the film has that time");
-        }
+        // The wishes of threads that seek at once come in any order.
+        std::thread::scope(|scope| {
+            for target in [40, 3, 30, 12] {
+                let (player, whole) = (&player, &whole);
+                scope.spawn(move || player.seek(whole[target].time).expect("the film has that time"));
+            }
+        });
+        player.seek(whole[round].time).expect("the film has that time");
         let rest = play_to_end(&player).expect("it plays");
         assert_eq!((rest[0].index, rest.len()), (round as u64, whole.len() - round));
     }
 }
 
-#[test]
-fn a_film_is_asked_for_window_by_window_and_no_further_than_it_is_watched() {
+/// A dev with a film of a minute at 25 pictures a second, called `minute`.
+fn dev_with_a_minute() -> Dev {
     let builder = Dev::of([]);
-    let minute = builder.folder().join("minute");
     let status = std::process::Command::new("ffmpeg")
         .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25:duration=60"])
         .args(["-c:v", "libx264", "-preset", "ultrafast", "-f", "mp4"])
-        .arg(&minute)
+        .arg(builder.folder().join("minute"))
         .status();
     assert!(status.expect("the ffmpeg program is installed").success());
-    let dev = builder.start();
+    builder.start()
+}
+
+#[test]
+fn a_film_is_asked_for_window_by_window_and_no_further_than_it_is_watched() {
+    let dev = dev_with_a_minute();
     let (runtime, control) = runtime_and_control(&dev);
     let player = open(&runtime, &control, "minute").expect("it opens");
     player.wait(PATIENCE);
@@ -239,6 +248,45 @@ fn a_film_is_asked_for_window_by_window_and_no_further_than_it_is_watched() {
     let at_end = player.stats().film;
     assert!((5..=12).contains(&at_end.lists), "{} windows", at_end.lists);
     assert!(at_end.redundant_bytes * 20 < length, "{} redundant bytes of {length}", at_end.redundant_bytes);
+}
+
+/// The player's own window ends there, so that each answer for itself goes forward.
+#[test]
+fn an_index_that_goes_back_where_one_window_ends_is_an_error_and_no_standstill() {
+    let dev = dev_with_a_minute();
+    let (runtime, control) = runtime_and_control(&dev);
+    let mut probed = probe(&dev.original("minute"));
+    let mut frames = braidcast_media::frames::parse_frames(&probed.frame_index).expect("whole entries");
+    let honest = open(&runtime, &control, "minute").expect("it opens");
+    let first = runtime
+        .block_on(control.distribution(VideoRef::Name("minute"), Window::Time { start: 0.0, end: 10.0 }))
+        .expect("the master answers");
+    // Where the second window ends, which a player asks for by frames: the master looks at no others for it.
+    let border = first.frames.expect("a film has frames").end() as usize + 250;
+    let start = frames[3].offset;
+    frames[border..].iter_mut().for_each(|frame| frame.offset = start);
+    probed.frame_index = frames.iter().flat_map(|frame| frame.to_bytes().expect("it fits")).collect();
+    let kind = Kind::Film(lying_probe(&dev.path(""), probed));
+    let options = PublishOptions { kind, name: Some("lie".to_owned()), replicas: 0, replace: false };
+    runtime.block_on(publish_file(&control, &dev.original("minute"), &options, |_| {})).expect("nobody looks there");
+    dev.client().wait_held("lie", 3);
+    let error = play_to_end(&open(&runtime, &control, "lie").expect("it opens")).expect_err("it goes back");
+    assert!(error.to_string().contains("goes back"), "{error}");
+    assert!(play_to_end(&honest).is_ok());
+}
+
+/// Dropping once waited for a task that the waiting thread itself was to run.
+#[test]
+fn a_player_may_be_dropped_within_a_task() {
+    let dev = dev_with(&[find("key frames only")]);
+    let profile = braidcast_client::Profile::load(dev.client().profile()).expect("dev wrote it");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let control = Control::connect(&profile).await.expect("the master answers");
+        let player = Player::open(control, "key frames only", PlayerOptions::default()).await.expect("it opens");
+        assert!(player.seek(0.0).is_ok());
+        drop(player);
+    });
 }
 
 #[test]

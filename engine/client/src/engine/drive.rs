@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use braidcast_io::{ReceiveBuffer, Selector};
+use braidcast_io::{ClientSocket, ReceiveBuffer, Selector};
 use braidcast_media::{ExtentNo, Run};
 use crossbeam::channel::TryRecvError;
 
@@ -34,6 +35,8 @@ pub(super) struct Drive {
     pub(super) datagram: Vec<u8>,
     pub(super) sources: Vec<Source>,
     pub(super) by_server: HashMap<String, SourceNo>,
+    /// Servers that no socket can be connected to, and why.
+    pub(super) unreachable: HashMap<SocketAddr, String>,
     pub(super) planner: Planner,
     pub(super) window: Window,
     pub(super) checker: Checker,
@@ -45,6 +48,8 @@ pub(super) struct Drive {
     /// Something is to be fetched, and the end of it was not told yet.
     pub(super) fetching: bool,
     pub(super) jobs: VecDeque<JobList>,
+    /// How often everything was abandoned.
+    pub(super) generation: u32,
     /// Extents whose hash was wrong, to be fetched anew from one source each.
     pub(super) again: Vec<(Job, Box<Suspect>)>,
     pub(super) impossible: Impossible,
@@ -82,12 +87,14 @@ impl Drive {
             datagram: Vec::with_capacity(braidcast_media::layout::PACKET_BYTES),
             sources: Vec::new(),
             by_server: HashMap::new(),
+            unreachable: HashMap::new(),
             planner: Planner::default(),
             checker,
             checking: 0,
             lent: 0,
             fetching: false,
             jobs: VecDeque::new(),
+            generation: 0,
             again: Vec::new(),
             impossible: Impossible::default(),
             lists: VecDeque::new(),
@@ -163,6 +170,7 @@ impl Drive {
     }
 
     fn abandon(&mut self) {
+        self.generation += 1;
         self.jobs.clear();
         self.again.clear();
         self.window.clear();
@@ -180,16 +188,27 @@ impl Drive {
                 source.take_ticket(now, host);
                 return Ok(Some(number));
             }
+            if source.state == State::Banned {
+                return Ok(None);
+            }
             // The server came back at another address: the old one is not asked any more.
             self.fail_source(now, number, FailureKind::Silent, format!("moved to {}", host.address));
         }
+        let socket = match ClientSocket::connect(host.address) {
+            Ok(socket) => Arc::new(socket),
+            Err(error) => {
+                // Of the other family of addresses, say; others may well be reached.
+                tracing::warn!(server = %host.address, %error, "cannot be reached from here");
+                self.unreachable.insert(host.address, format!("cannot be reached from here: {error}"));
+                return Ok(None);
+            }
+        };
         let Some(number) = self.planner.add_source() else { return Ok(None) };
         let server_id = host.server_id.clone();
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| EngineError::System(io::Error::other("no random numbers")))?;
         let asset = (self.config.asset, &self.config.content_key, &self.config.layout);
-        let source =
-            Source::connect(now, number, host, asset, self.config.window_bytes, seed).map_err(EngineError::System)?;
+        let source = Source::greeted(now, number, (host, socket), asset, self.config.window_bytes, seed);
         self.selector.add(number.0.into(), Arc::clone(&source.socket)).map_err(EngineError::System)?;
         self.by_server.insert(server_id, number);
         self.sources.push(source);
@@ -227,7 +246,7 @@ impl Drive {
             }
             self.progress_at = now;
         }
-        while self.jobs.front().is_some_and(|jobs| jobs.peek().is_none()) {
+        while self.jobs.front().is_some_and(JobList::is_empty) {
             self.jobs.pop_front();
         }
         let idle = self.jobs.is_empty() && self.window.is_empty() && self.checking == 0 && self.again.is_empty();
@@ -301,7 +320,7 @@ impl Drive {
                 continue;
             }
             let Some(jobs) = self.jobs.front() else { return };
-            let Some(job) = jobs.peek() else {
+            let Some(job) = jobs.peek(self.generation) else {
                 self.jobs.pop_front();
                 continue;
             };

@@ -41,8 +41,13 @@ impl JobList {
         list
     }
 
+    /// Whether there is no next job.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next >= self.hashes.len()
+    }
+
     /// The next job, if there is one; it stays the next.
-    pub(crate) fn peek(&self) -> Option<Job> {
+    pub(crate) fn peek(&self, generation: u32) -> Option<Job> {
         let hash = *self.hashes.get(self.next)?;
         let extent = ExtentNo(self.first + self.next as u32);
         Some(Job {
@@ -50,6 +55,7 @@ impl JobList {
             chunks: self.stream.extent_chunks(extent),
             bytes: self.stream.extent_bytes(extent),
             hash,
+            generation,
         })
     }
 

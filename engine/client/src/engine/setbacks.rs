@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use braidcast_media::{ExtentNo, Run, StreamId};
+use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
 use braidcast_transport::puller::{Event, Failure, Loss};
 
 use super::drive::Drive;
@@ -32,10 +33,16 @@ impl Drive {
             let source = &mut self.sources[index];
             let number = source.number;
             match event {
-                Event::Opened => {
-                    source.on_opened();
-                    self.planner.set_usable(number, true);
-                }
+                Event::Opened => match source.puller.pull_limits() {
+                    (CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX) => {
+                        source.on_opened();
+                        self.planner.set_usable(number, true);
+                    }
+                    (chunks, runs) => {
+                        let reason = format!("takes only {chunks} chunks in {runs} runs at a time");
+                        self.fail_source(now, number, FailureKind::Silent, reason);
+                    }
+                },
                 Event::Lost { stream, runs, why } => self.on_lost(now, number, stream, &runs, why),
                 Event::TicketExpired if source.has_spare_ticket() => source.greet(now),
                 Event::TicketExpired => self.want_tickets(now),
@@ -122,7 +129,12 @@ impl Drive {
         if let [only] = givers[..] {
             self.ban_all(now, &[only]);
         }
-        self.again.push((job, copy));
+        if job.generation == self.generation {
+            self.again.push((job, copy));
+        } else {
+            // A seek came between: nobody wants it any more.
+            self.window.recycle(copy.buffer);
+        }
     }
 
     pub(super) fn ban_all(&mut self, now: Instant, liars: &[SourceNo]) {
@@ -201,7 +213,9 @@ impl Drive {
             (None, State::Greeting) => "does not answer".to_owned(),
             (None, _) => "sends nothing".to_owned(),
         };
-        self.sources.iter().map(|source| (source.address.to_string(), reason(source))).collect()
+        let known = self.sources.iter().map(|source| (source.address.to_string(), reason(source)));
+        let unreachable = self.unreachable.iter().map(|(address, reason)| (address.to_string(), reason.clone()));
+        known.chain(unreachable).collect()
     }
 
     fn report(&self, now: Instant, number: SourceNo, kind: FailureKind) {

@@ -1,6 +1,5 @@
 //! One media server as a download sees it: socket, session, and whether it can be used at the moment.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,16 +62,15 @@ const PENALTY_MAX: Duration = Duration::from_secs(8);
 const RATE_GAIN: f64 = 0.3;
 
 impl Source {
-    /// Connects to a host and greets it.
-    pub(super) fn connect(
+    /// A host that a socket is connected to, greeted.
+    pub(super) fn greeted(
         now: Instant,
         number: SourceNo,
-        host: Host,
+        (host, socket): (Host, Arc<ClientSocket>),
         asset: (AssetId, &ContentKey, &PackLayout),
         window_bytes: u64,
         seed: [u8; 32],
-    ) -> io::Result<Self> {
-        let socket = Arc::new(ClientSocket::connect(host.address)?);
+    ) -> Self {
         let (asset, key, layout) = asset;
         // Never more in flight than half of what the kernel holds for us: the other half is for what it adds to each.
         let bytes = window_bytes.min(socket.granted_receive_bytes() as u64 / 2).max(TRAIN_BYTES);
@@ -96,7 +94,7 @@ impl Source {
             bytes_per_s: None,
         };
         source.greet(now);
-        Ok(source)
+        source
     }
 
     /// Greets with the newest ticket.

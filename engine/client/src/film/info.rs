@@ -51,6 +51,12 @@ pub struct FilmInfo {
     pub video: v1::Track,
 }
 
+/// A window is not shorter, in frames, however long the film claims to be: a wrong end, or a rate that varies, must not
+/// make a call of every frame. Memory is bounded by bytes.
+const FRAMES_MIN: f64 = 128.0;
+/// The master gives no more.
+const FRAMES_MAX: f64 = 4_096.0;
+
 /// A track of a film.
 #[derive(Clone, Debug)]
 pub struct TrackInfo {
@@ -141,7 +147,7 @@ impl FilmInfo {
     /// Frames, on the average, of so many seconds.
     pub(super) fn frames_in(&self, seconds: f64) -> u64 {
         let (frames, length) = (self.video.frames as f64, self.duration.max(1e-3));
-        (frames * seconds / length).ceil().clamp(1.0, 1e6) as u64
+        (frames * seconds / length).ceil().clamp(FRAMES_MIN, FRAMES_MAX) as u64
     }
 }
 

@@ -121,7 +121,9 @@ pub(super) struct Steering {
     next: u64,
     /// Extents below this one were asked of the servers since the last seek.
     fetched: u32,
-    /// Since when the master has not answered.
+    /// Where the last frame of the window before begins: a player only goes forward.
+    last_offset: u64,
+    /// Since when the master has not answered while the player had nothing left.
     failing_since: Option<Instant>,
 }
 
@@ -148,6 +150,7 @@ impl Steering {
             seek: None,
             next: 0,
             fetched: 0,
+            last_offset: 0,
             failing_since: None,
         }
     }
@@ -196,14 +199,16 @@ impl Steering {
                 let frames = self.info.frames_in(self.options.ahead.as_secs_f64());
                 self.ask(Window::Frames { first: self.next, last: self.next + frames - 1 });
             }
-            Wish::Seek { epoch, seconds } => {
+            // Of two threads that seek at once the one with the lower number may come last.
+            Wish::Seek { epoch, seconds } if epoch > self.epoch => {
                 self.epoch = epoch;
                 self.seek = Some(seconds);
                 self.fetched = 0;
+                self.last_offset = 0;
                 self.engine.send(Command::Abandon);
                 self.ask(self.time_window(seconds));
             }
-            Wish::More { .. } | Wish::Close => {}
+            Wish::More { .. } | Wish::Seek { .. } | Wish::Close => {}
         }
     }
 
@@ -264,6 +269,9 @@ impl Steering {
             error,
             ControlError::Unreachable { .. } | ControlError::Timeout { .. } | ControlError::NoSource { .. }
         );
+        if !self.shared.starves.load(Ordering::Relaxed) {
+            self.failing_since = None;
+        }
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if !passing || since.elapsed() >= self.options.stall {
             return Err(self.no_window(error));
@@ -308,6 +316,11 @@ impl Steering {
         if span.stream != self.stream() {
             return Err(bad("its frames stand now in one stream and now in another"));
         }
+        let offset = |entry: Option<&FrameEntry>| entry.map_or(0, |entry| entry.offset);
+        if offset(span.entries.first()) < self.last_offset {
+            return Err(bad("its index goes back"));
+        }
+        self.last_offset = offset(span.entries.last());
         let first = span.first_extent.0;
         let mut have = vec![true; span.extent_hashes.len()];
         for entry in &span.entries {

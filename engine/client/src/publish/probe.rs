@@ -57,8 +57,11 @@ impl ProbeCommand {
             stdout.take(REPORT_BYTES_MAX).read_to_end(&mut report).await.map_err(wrong)?;
         }
         let status = child.wait().await.map_err(wrong)?;
+        if let Some(code) = status.code().filter(|&code| code != 0) {
+            return Err(self.error(format!("it ended with code {code}")));
+        }
         if !status.success() {
-            // The limits that it runs under end it too; either way the file is at fault.
+            // The limits that it runs under end it so: the file is at fault.
             return Err(PublishError::Unreadable {
                 path: file.to_owned(),
                 reason: format!("its reader ended by {status}"),
@@ -105,7 +108,14 @@ pub(super) struct AccessUnits {
 
 impl Read for AccessUnits {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.stdout.read(out)
+        let read = self.stdout.read(out)?;
+        if read == 0 && !out.is_empty() {
+            let status = self.child.wait()?;
+            if !status.success() {
+                return Err(io::Error::other(format!("the program that reads its frames ended by {status}")));
+            }
+        }
+        Ok(read)
     }
 }
 
