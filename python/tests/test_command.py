@@ -55,6 +55,7 @@ def test_get_prints_its_report(cluster: Cluster, films: Path, tmp_path: Path) ->
 def test_a_film_is_published_by_the_wheels_own_probe(frail: Cluster, films: Path) -> None:
     done = run(*BRAIDCAST, "publish", films / "bframes.mp4", "--name", "mine.mp4", "--profile", frail.profile)
     assert done.returncode == 0, done.stderr
+    frail.wait_held("mine.mp4")
     with frail.open("mine.mp4") as video:
         assert sum(1 for _ in video) == video.frame_count
     assert run(*BRAIDCAST, "rm", "mine.mp4", "--profile", frail.profile).returncode == 0

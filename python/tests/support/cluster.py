@@ -94,6 +94,16 @@ class Cluster:
             time.sleep(0.1)
         raise RuntimeError(f"not all servers are listed after {READY_SECONDS} s")
 
+    def wait_held(self, name: str) -> None:
+        """Waits until every server holds a video that was published just now."""
+        end = time.monotonic() + READY_SECONDS
+        while time.monotonic() < end:
+            held = {video.name: video.replicas_held for video in braidcast.list_videos(profile=self.profile)}
+            if held[name] == len(self.servers):
+                return
+            time.sleep(0.05)
+        raise RuntimeError(f"not all servers hold {name} after {READY_SECONDS} s")
+
     def open(self, name: str, **options: float) -> braidcast.Video:
         return braidcast.open(name, profile=self.profile, **options)  # type: ignore[arg-type]
 
