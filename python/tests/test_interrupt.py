@@ -50,6 +50,11 @@ except Mine:
 """
 
 
+def take_interrupts() -> None:
+    """What a shell runs in the background ignores Ctrl-C, and hands that on to all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupt(program: str, *arguments: str | Path) -> None:
     """Runs a program, and interrupts it in the call that it announces."""
     process = subprocess.Popen(
@@ -57,6 +62,7 @@ def interrupt(program: str, *arguments: str | Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=take_interrupts,
     )
     try:
         assert process.stdout is not None
