@@ -1,0 +1,7 @@
+//! The network in which the brain is judged: links with every fault, and worlds of clients and servers in virtual time.
+//!
+//! [`link`] and [`rng`] know no virtual clock: the lab's router sends real packets through the same links.
+#![forbid(unsafe_code)]
+
+pub mod link;
+pub mod rng;
