@@ -3,5 +3,11 @@
 //! [`link`] and [`rng`] know no virtual clock: the lab's router sends real packets through the same links.
 #![forbid(unsafe_code)]
 
+pub mod asset;
+pub mod cross;
 pub mod link;
+pub mod network;
 pub mod rng;
+pub mod server;
+pub mod tcp;
+mod trace;
