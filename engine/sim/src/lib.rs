@@ -4,10 +4,14 @@
 #![forbid(unsafe_code)]
 
 pub mod asset;
+pub mod client;
 pub mod cross;
+pub mod film;
+mod ledger;
 pub mod link;
 pub mod network;
 pub mod rng;
 pub mod server;
 pub mod tcp;
 mod trace;
+pub mod world;
