@@ -52,7 +52,7 @@ impl Default for ClientConfig {
             purpose: Purpose::Download,
             extents_max: 160,
             window_bytes: 1024 * 1024,
-            receive_buffer_bytes: 4 * 1024 * 1024,
+            receive_buffer_bytes: 16 * 1024 * 1024,
             master_delay: Duration::from_millis(50),
             stall: Duration::from_secs(10),
             planted: None,

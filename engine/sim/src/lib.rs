@@ -11,6 +11,7 @@ mod ledger;
 pub mod link;
 pub mod network;
 pub mod rng;
+pub mod scenarios;
 pub mod server;
 pub mod tcp;
 mod trace;

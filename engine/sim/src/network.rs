@@ -73,7 +73,7 @@ impl Payload {
     /// Bytes on a link, IP headers included.
     pub fn wire_bytes(&self) -> usize {
         match self {
-            Self::Chunk(..) => PACKET_BYTES + UDP_HEADER_BYTES,
+            Self::Chunk(..) => DATA_WIRE_BYTES,
             Self::Datagram(bytes) => bytes.len() + UDP_HEADER_BYTES,
             Self::Refusal => REFUSAL_BYTES,
             Self::Cross(segment) => segment.wire_bytes(),
@@ -145,6 +145,8 @@ pub struct Network {
     broken: Vec<AnswerNo>,
 }
 
+/// Bytes of a DATA packet on a link.
+pub const DATA_WIRE_BYTES: usize = PACKET_BYTES + UDP_HEADER_BYTES;
 /// Port that hosts have at first.
 const PORT: u16 = 4_000;
 /// IP, ICMP, and the headers of the packet that it answers.
