@@ -13,6 +13,7 @@ pub mod network;
 pub mod rng;
 pub mod scenarios;
 pub mod server;
+pub mod swarm;
 pub mod tcp;
 mod trace;
 pub mod world;
