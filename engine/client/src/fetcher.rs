@@ -355,6 +355,8 @@ impl Fetcher {
         if self.sources.iter().any(|source| source.puller.wants_to_probe_rtt(now)) {
             self.sources.iter_mut().for_each(|source| source.puller.probe_rtt(now));
         }
+        let up = self.sources.iter().filter(|source| source.state == State::Up).count().max(1);
+        self.sources.iter_mut().for_each(|source| source.puller.set_share(1.0 / up as f64));
         self.share_rate();
         let paused = self.tickets_wanted_at.is_some_and(|at| now.duration_since(at) < TICKET_WISH_PAUSE);
         if want_tickets && !paused {

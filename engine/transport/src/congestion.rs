@@ -47,6 +47,9 @@ pub trait Congestion: Send {
     /// `bytes` that were told as lost have come after all.
     fn on_spurious_loss(&mut self, bytes: u64);
 
+    /// The part of a client's one flow that this source is: 1 if there are no others.
+    fn set_share(&mut self, share: f64);
+
     /// Whether the path has not been filled yet.
     fn is_starting(&self) -> bool;
 

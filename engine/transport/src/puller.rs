@@ -437,6 +437,11 @@ impl Puller {
         self.is_open() && self.congestion.wants_to_probe_rtt(now)
     }
 
+    /// The part of a client's one flow that this source is.
+    pub fn set_share(&mut self, share: f64) {
+        self.congestion.set_share(share);
+    }
+
     /// Measures it: asks for little for a moment.
     pub fn probe_rtt(&mut self, now: Instant) {
         self.congestion.probe_rtt(now);

@@ -193,6 +193,8 @@ impl Congestion for Background {
         self.round.lost_bytes = self.round.lost_bytes.saturating_sub(bytes);
     }
 
+    fn set_share(&mut self, _share: f64) {}
+
     fn is_starting(&self) -> bool {
         self.slow_start_below == f64::INFINITY
     }

@@ -15,6 +15,8 @@
 //! - **No estimate of aggregation** (section 4.5.5): chunks are counted where they arrive, so no acknowledgement is ever
 //!   held back. A window holds three PULLs beyond the model's, as the draft's offload budget (section 4.5.4).
 
+mod rival;
+
 use std::time::{Duration, Instant};
 
 use braidcast_media::layout::PACKET_BYTES;
@@ -22,6 +24,7 @@ use braidcast_media::layout::PACKET_BYTES;
 use super::filters::{MaxRate, MinRtt};
 use super::loss::{RandomLoss, Tally};
 use super::{Answer, Congestion, Rounds};
+use rival::Rival;
 
 /// Window before anything was measured: 32 packets, as content networks use (the draft leaves it to the transport; RFC
 /// 6928 allows 10 of 1,460 bytes to hosts of which nothing is known, where bytes are not paced; these are).
@@ -49,8 +52,19 @@ const RISEN: f64 = 1.25;
 /// Least time from probing for a higher rate to the next time, and by how much it varies.
 const CYCLE_MIN: Duration = Duration::from_millis(800);
 const CYCLE_SPREAD: Duration = Duration::from_millis(400);
+/// How much longer a cycle lasts that met congestion: others, who come back to their rate in seconds, get the time for
+/// that (the draft, section 4.3.3.5: two to three seconds).
+const CYCLE_YIELDING: Duration = Duration::from_millis(1_600);
 /// Least rounds of a cycle: on a long path probing costs rounds, not seconds.
 const CYCLE_ROUNDS_MIN: u64 = 6;
+/// Rounds in a row with a queue that is not this source's, after which there is a rival.
+const CONTENDED_ROUNDS: u32 = 2;
+/// Rate that is not given up to rivals, in parts of the highest of the last minutes.
+const RIVAL_FLOOR: f64 = 1.0 / 3.0;
+/// How long that is remembered, at least.
+const BEST_FOR: Duration = Duration::from_mins(1);
+/// Probes of the round trip in a row that find it risen, after which it is taken for the path's own: half a minute.
+const FAILED_PROBES_MAX: usize = 6;
 /// Rounds of probing for a higher rate at most, as long as none is found.
 const UP_ROUNDS_MAX: u64 = 3;
 
@@ -63,6 +77,7 @@ enum Phase {
     Cruise,
     Refill,
     Up,
+    Rival,
     ProbeRtt,
 }
 
@@ -76,6 +91,8 @@ impl Phase {
             Self::Down => 0.9,
             Self::Cruise | Self::Refill | Self::ProbeRtt => 1.0,
             Self::Up => 1.25,
+            // Linux, tcp_pacing_ca_ratio: the window is what holds the rate back.
+            Self::Rival => 1.2,
         }
     }
 
@@ -129,6 +146,8 @@ pub struct Bbr {
     /// What was in flight when the path was congested (the draft, section 4.5.6.2: inflight_hi).
     window_hi: Option<f64>,
     lowered: Option<Lowered>,
+    /// Congestion was met since the last probing.
+    yields: bool,
     cycle_at: Option<Instant>,
     cycle_round: u64,
     up_rate: f64,
@@ -136,6 +155,16 @@ pub struct Bbr {
     emptied_at: Option<(Instant, u64)>,
     empty_rtt: Option<Duration>,
     draws: u64,
+    /// Rounds in a row in which the queue was not empty though this source had emptied its part.
+    contended_rounds: u32,
+    rival: Option<Rival>,
+    /// What of a flow this source is.
+    share: f64,
+    srtt: Duration,
+    failed_probes: Vec<Duration>,
+    /// The highest rate of the last minutes.
+    best: MaxRate,
+    best_at: Option<Instant>,
 }
 
 impl Bbr {
@@ -160,12 +189,20 @@ impl Bbr {
             rounds_without_growth: 0,
             window_hi: None,
             lowered: None,
+            yields: false,
             cycle_at: None,
             cycle_round: 0,
             up_rate: 0.0,
             emptied_at: None,
             empty_rtt: None,
             draws: seed,
+            contended_rounds: 0,
+            rival: None,
+            share: 1.0,
+            srtt: Duration::ZERO,
+            failed_probes: Vec::new(),
+            best: MaxRate::default(),
+            best_at: None,
         }
     }
 
@@ -198,7 +235,10 @@ impl Bbr {
                 self.draws += 1;
             }
             // The draft, section 4.3.3.3: what congestion had lowered is forgotten.
-            Phase::Refill => self.lowered = None,
+            Phase::Refill => {
+                self.lowered = None;
+                self.yields = false;
+            }
             Phase::Up => {
                 self.up_rate = self.rate.get();
                 self.raise_window_hi();
@@ -213,7 +253,8 @@ impl Bbr {
 
     fn cycle_is_over(&self, now: Instant) -> bool {
         let spread = CYCLE_SPREAD.mul_f64(fraction(self.draws));
-        self.cycle_at.is_none_or(|at| now.saturating_duration_since(at) >= CYCLE_MIN + spread)
+        let yielding = if self.yields { CYCLE_YIELDING } else { Duration::ZERO };
+        self.cycle_at.is_none_or(|at| now.saturating_duration_since(at) >= CYCLE_MIN + spread + yielding)
             && self.rounds.count - self.cycle_round >= CYCLE_ROUNDS_MIN
     }
 
@@ -228,13 +269,47 @@ impl Bbr {
         self.random_loss.on_round(round.tally);
         if is_congested {
             self.on_congested(answer, round);
+        } else if let Some(rival) = self.rival.as_mut().filter(|_| self.phase == Phase::Rival && !round.is_limited) {
+            rival.grow(answer.now, self.srtt, self.share);
         }
+        self.look_for_rivals(answer, has_risen);
         if !self.is_full && !round.is_limited {
             self.look_for_growth();
         }
         if self.phase == Phase::Up {
             self.raise_window_hi();
         }
+    }
+
+    /// Somebody else keeps the queue full if it is not empty a round after this source has emptied its part.
+    fn look_for_rivals(&mut self, answer: &Answer, has_risen: bool) {
+        if self.phase == Phase::Rival {
+            // There are no cycles of probing: what is delivered is remembered for as long as they would last.
+            if self.cycle_is_over(answer.now) {
+                self.rate.advance();
+                self.cycle_at = Some(answer.now);
+                self.cycle_round = self.rounds.count;
+            }
+            return;
+        }
+        if self.phase != Phase::Cruise || self.rounds_in_phase() < 2 {
+            return;
+        }
+        self.contended_rounds = if has_risen { self.contended_rounds + 1 } else { 0 };
+        if self.contended_rounds >= CONTENDED_ROUNDS {
+            self.contended_rounds = 0;
+            let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
+            self.rival = Some(Rival::new(answer.now, window, self.least_beside_rivals()));
+            self.lowered = None;
+            self.window_hi = None;
+            self.enter(answer.now, Phase::Rival);
+        }
+    }
+
+    /// The window that is kept whatever the rival does, or one that heeds no loss would take everything.
+    fn least_beside_rivals(&self) -> f64 {
+        let rtt = self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64();
+        2.0 * RIVAL_FLOOR * self.best.get() * rtt
     }
 
     /// The draft, section 4.3.1.2.
@@ -251,6 +326,7 @@ impl Bbr {
     /// The draft, sections 4.3.1.3 and 4.5.6.
     fn on_congested(&mut self, answer: &Answer, round: Round) {
         let delivered = round.tally.delivered_bytes as f64;
+        self.yields = true;
         match self.phase {
             Phase::Startup => {
                 self.is_full = true;
@@ -265,6 +341,12 @@ impl Bbr {
                 let (rate, window) = (self.model_rate(), self.model_window());
                 self.lowered =
                     Some(Lowered { rate: round.rate.max(BETA * rate), window: delivered.max(BETA * window) });
+            }
+            Phase::Rival => {
+                let least = self.least_beside_rivals();
+                if let Some(rival) = &mut self.rival {
+                    rival.cut(answer.now, self.srtt, least);
+                }
             }
             Phase::Drain | Phase::ProbeRtt => {}
         }
@@ -314,15 +396,37 @@ impl Bbr {
             if now.saturating_duration_since(since) < PROBE_RTT_FOR || self.rounds.count <= round {
                 return;
             }
-            match self.empty_rtt {
-                Some(rtt) => self.min_rtt.replace(now, rtt),
-                None => self.min_rtt.excuse(now),
-            }
+            let is_contended = self.judge_empty_rtt(now);
             self.lowered = None;
-            self.enter(now, if self.is_full { Phase::Cruise } else { Phase::Startup });
+            if !is_contended {
+                self.rival = None;
+            }
+            self.enter(now, if self.rival.is_some() { Phase::Rival } else { Phase::Cruise });
         } else if answer.in_flight_bytes <= self.window_bytes() {
             self.emptied_at = Some((now, self.rounds.count));
         }
+    }
+
+    /// Whether the queue is not empty though all sources of this client have emptied their parts. A path that shows that
+    /// again and again has become longer.
+    fn judge_empty_rtt(&mut self, now: Instant) -> bool {
+        let (Some(rtt), Some(least)) = (self.empty_rtt, self.min_rtt.get()) else {
+            self.min_rtt.excuse(now);
+            return false;
+        };
+        if rtt <= least.mul_f64(RISEN) {
+            self.failed_probes.clear();
+            self.min_rtt.replace(now, rtt);
+            return false;
+        }
+        self.failed_probes.push(rtt);
+        if self.failed_probes.len() < FAILED_PROBES_MAX {
+            self.min_rtt.excuse(now);
+            return true;
+        }
+        let least = self.failed_probes.drain(..).min().unwrap_or(rtt);
+        self.min_rtt.replace(now, least);
+        false
     }
 
     fn headroom(&self) -> f64 {
@@ -343,6 +447,9 @@ impl Congestion for Bbr {
         if self.phase == Phase::Startup {
             return self.startup_window;
         }
+        if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
+            return (rival.window_bytes() as u64).max(WINDOW_MIN);
+        }
         let bound = match self.phase {
             Phase::Refill | Phase::Up => self.window_hi.unwrap_or(f64::INFINITY),
             _ => self.headroom(),
@@ -356,6 +463,9 @@ impl Congestion for Bbr {
     fn pacing_rate(&self) -> Option<f64> {
         if self.phase == Phase::Startup {
             return (self.startup_rate > 0.0).then_some(self.startup_rate);
+        }
+        if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
+            return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
         }
         Some(self.phase.pacing_gain() * self.asked_rate())
     }
@@ -392,9 +502,14 @@ impl Congestion for Bbr {
         self.quantum_bytes = answer.quantum_bytes;
         if let Some(rtt) = answer.rtt {
             self.min_rtt.update(answer.now, rtt);
+            self.srtt = if self.srtt.is_zero() { rtt } else { (self.srtt * 7 + rtt) / 8 };
         }
         if starts_round {
             self.on_round(answer);
+        }
+        if self.best_at.is_none_or(|at| answer.now.saturating_duration_since(at) >= BEST_FOR) {
+            self.best.advance();
+            self.best_at = Some(answer.now);
         }
         self.round.tally.delivered_bytes += arrived;
         self.round.is_limited |= answer.is_limited;
@@ -407,6 +522,7 @@ impl Congestion for Bbr {
             self.round.rate = self.round.rate.max(rate);
             if !answer.is_limited || rate > self.rate.get() {
                 self.rate.update(rate);
+                self.best.update(rate);
             }
         }
         if self.phase == Phase::Startup {
@@ -426,6 +542,10 @@ impl Congestion for Bbr {
 
     fn on_spurious_loss(&mut self, bytes: u64) {
         self.round.tally.lost_bytes = self.round.tally.lost_bytes.saturating_sub(bytes);
+    }
+
+    fn set_share(&mut self, share: f64) {
+        self.share = share;
     }
 
     fn is_starting(&self) -> bool {
@@ -452,6 +572,7 @@ impl Congestion for Bbr {
             Phase::Cruise => "cruise",
             Phase::Refill => "refill",
             Phase::Up => "up",
+            Phase::Rival => "rival",
             Phase::ProbeRtt => "probe-rtt",
         }
     }

@@ -38,6 +38,8 @@ impl Congestion for FixedWindow {
 
     fn on_spurious_loss(&mut self, _bytes: u64) {}
 
+    fn set_share(&mut self, _share: f64) {}
+
     fn is_starting(&self) -> bool {
         false
     }

@@ -37,8 +37,10 @@ const SPANS: usize = 10;
 const SPAN_PACKETS: f64 = 400.0;
 /// Random loss above this is not made up for: who loses a fifth of all packets backs off, whatever the reason.
 const RANDOM_MAX: f64 = 0.2;
-/// Share above the random one that is borne before it counts as congestion (BBR draft, section 2.2: BBRLossThresh).
-const BORNE: f64 = 0.02;
+/// Share above the random one that is borne before it counts as congestion. The BBR draft (section 2.2: BBRLossThresh)
+/// bears 2% of whatever loss; a full queue that is shared with TCP CUBIC drops less than that and starves it. Here loss
+/// counts only together with a risen round trip, so little of it may.
+const BORNE: f64 = 0.005;
 /// Standard deviations of a round's share that are put down to chance.
 const CHANCE: f64 = 3.0;
 

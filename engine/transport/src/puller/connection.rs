@@ -30,6 +30,7 @@ impl Open {
 struct Attempt {
     greeting: Greeting,
     sent: u32,
+    /// When the first was.
     sent_at: Option<Instant>,
     next_at: Instant,
     pause: Duration,
@@ -45,8 +46,8 @@ struct Credentials {
 
 /// What became of a datagram of the handshake.
 pub(super) enum Greeted {
-    /// A session is open. `lost`: what was asked for under the old one will not be answered. `rtt`: from the HELLO to
-    /// its WELCOME, if only one was sent.
+    /// A session is open. `lost`: what was asked for under the old one will not be answered. `rtt`: from the first
+    /// HELLO to the WELCOME.
     Opened { lost: bool, rtt: Option<Duration> },
     /// The server speaks these versions, and not this one.
     OtherVersions(Vec<u8>),
@@ -113,7 +114,7 @@ impl Connection {
     pub(super) fn poll_hello(&mut self, now: Instant) -> Option<&[u8]> {
         let attempt = self.attempt.as_mut().filter(|a| a.next_at <= now && a.sent < HELLO_TRIES)?;
         attempt.sent += 1;
-        attempt.sent_at = Some(now);
+        attempt.sent_at.get_or_insert(now);
         attempt.next_at = now + attempt.pause;
         attempt.pause *= 2;
         Some(attempt.greeting.hello())
@@ -145,7 +146,8 @@ impl Connection {
         let Some(attempt) = &self.attempt else { return Greeted::Nothing };
         let Some(session) = attempt.greeting.handle_welcome(datagram) else { return Greeted::Nothing };
         let lost = attempt.after_reset;
-        let rtt = attempt.sent_at.filter(|_| attempt.sent == 1).map(|at| now.saturating_duration_since(at));
+        // No more than this: whichever HELLO it answers was not sent before the first.
+        let rtt = attempt.sent_at.map(|at| now.saturating_duration_since(at));
         self.attempt = None;
         let limits = session.limits;
         if limits.chunks_per_pull == 0 || limits.runs_per_pull == 0 || limits.pulls_unanswered == 0 {
