@@ -39,6 +39,8 @@ const MIN_RTT_VALID_FOR: Duration = Duration::from_secs(5);
 const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
 /// What is left in flight meanwhile, in round trips (the draft, section 2.14.2: BBRProbeRTTCwndGain).
 const PROBE_RTT_WINDOW: f64 = 0.5;
+/// Loss that is borne while the path is being filled (the draft, section 2.2: BBRLossThresh).
+const STARTUP_LOSS: f64 = 0.02;
 /// Growth of the rate below which a round counts as one without (the draft, section 4.3.1.2).
 const GROWTH: f64 = 1.25;
 /// Such rounds after which the path is full (the draft, section 4.3.1.2).
@@ -61,6 +63,8 @@ const CYCLE_ROUNDS_MIN: u64 = 6;
 const CONTENDED_ROUNDS: u32 = 2;
 /// Rate that is not given up to rivals, in parts of the highest of the last minutes.
 const RIVAL_FLOOR: f64 = 1.0 / 3.0;
+/// Cycles after which a flow counts as settled.
+const CYCLES_SETTLED: u64 = 4;
 /// How long that is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
 /// Probes of the round trip in a row that find it risen, after which it is taken for the path's own: half a minute.
@@ -155,6 +159,8 @@ pub struct Bbr {
     emptied_at: Option<(Instant, u64)>,
     empty_rtt: Option<Duration>,
     draws: u64,
+    /// Cycles that have begun.
+    cycles: u64,
     /// Rounds in a row in which the queue was not empty though this source had emptied its part.
     contended_rounds: u32,
     rival: Option<Rival>,
@@ -196,6 +202,7 @@ impl Bbr {
             emptied_at: None,
             empty_rtt: None,
             draws: seed,
+            cycles: 0,
             contended_rounds: 0,
             rival: None,
             share: 1.0,
@@ -233,6 +240,7 @@ impl Bbr {
                 self.cycle_at = Some(now);
                 self.cycle_round = self.rounds.count;
                 self.draws += 1;
+                self.cycles += 1;
             }
             // The draft, section 4.3.3.3: what congestion had lowered is forgotten.
             Phase::Refill => {
@@ -264,8 +272,11 @@ impl Bbr {
             (Some(rtt), Some(least)) => rtt > least.mul_f64(RISEN),
             _ => false,
         };
-        let is_congested = has_risen && self.random_loss.is_exceeded_by(round.tally)
-            || round.tally.share() > LOSS_ENDURED && self.random_loss.is_exceeded_by(round.tally);
+        let is_exceeded = match self.phase {
+            Phase::Startup => self.random_loss.is_exceeded_by_more_than(STARTUP_LOSS, round.tally),
+            _ => self.random_loss.is_exceeded_by(round.tally),
+        };
+        let is_congested = is_exceeded && (has_risen || round.tally.share() > LOSS_ENDURED);
         self.random_loss.on_round(round.tally);
         if is_congested {
             self.on_congested(answer, round);
@@ -299,7 +310,9 @@ impl Bbr {
         if self.contended_rounds >= CONTENDED_ROUNDS {
             self.contended_rounds = 0;
             let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
-            self.rival = Some(Rival::new(answer.now, window, self.least_beside_rivals()));
+            // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
+            let part = if self.cycles >= CYCLES_SETTLED { 0.5 } else { 1.0 };
+            self.rival = Some(Rival::new(answer.now, (part * window).max(self.least_beside_rivals())));
             self.lowered = None;
             self.window_hi = None;
             self.enter(answer.now, Phase::Rival);

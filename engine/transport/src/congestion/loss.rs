@@ -68,11 +68,14 @@ impl RandomLoss {
 
     /// Whether a round lost more than chance and the path's own loss explain.
     pub(super) fn is_exceeded_by(&self, round: Tally) -> bool {
+        self.is_exceeded_by_more_than(BORNE, round)
+    }
+
+    /// As [`RandomLoss::is_exceeded_by`], with `borne` in place of what is borne otherwise.
+    pub(super) fn is_exceeded_by_more_than(&self, borne: f64, round: Tally) -> bool {
         let random = self.share();
-        let deviation = (random.max(BORNE) / round.packets().max(1.0)).sqrt();
-        let share = round.share();
-        round.lost_bytes >= LOSSES_MIN * PACKET_BYTES as u64 && share > random + BORNE + CHANCE * deviation
-            || share > random.max(RANDOM_MAX) + BORNE + CHANCE * deviation
+        let deviation = (random.max(borne) / round.packets().max(1.0)).sqrt();
+        round.lost_bytes >= LOSSES_MIN * PACKET_BYTES as u64 && round.share() > random + borne + CHANCE * deviation
     }
 }
 

@@ -25,11 +25,10 @@ pub(super) struct Rival {
 }
 
 impl Rival {
-    /// Begins as if a window of `bytes` had just met with loss.
-    pub(super) fn new(now: Instant, bytes: f64, least_bytes: f64) -> Self {
-        let mut rival = Self { window: bytes / PACKET, window_max: f64::INFINITY, since: now, cut_at: now };
-        rival.cut(now, Duration::ZERO, least_bytes);
-        rival
+    /// Begins with a window of `bytes`, to which a loss has just cut it, and leaves room (RFC 9438, section 4.7).
+    pub(super) fn new(now: Instant, bytes: f64) -> Self {
+        let window = bytes / PACKET;
+        Self { window, window_max: window / BETA * (1.0 + BETA) / 2.0, since: now, cut_at: now }
     }
 
     pub(super) fn window_bytes(&self) -> f64 {
@@ -54,8 +53,7 @@ impl Rival {
             return;
         }
         // RFC 9438, section 4.7: who has less than at the last loss leaves room.
-        self.window_max =
-            if self.window < self.window_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
+        self.window_max = if self.window < self.window_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
         self.window = (self.window * BETA).max(least_bytes / PACKET);
         self.since = now;
         self.cut_at = now;
