@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidcast_client::fetcher::{
-    Buffer, Checked, FailureKind, Fetcher, FetcherConfig, Filled, InFlight, Job, JobList, Notice, SourceList, SourceNo,
+    Buffer, Checked, FailureKind, Fetcher, FetcherConfig, Filled, Job, JobList, Notice, SourceList, SourceNo, Traffic,
     Verdict,
 };
 use braidcast_media::layout::PACKET_BYTES;
@@ -33,8 +33,8 @@ pub struct ClientConfig {
     pub purpose: Purpose,
     /// Extents in memory at a time, for a download; a film has its window.
     pub extents_max: usize,
-    /// Most bytes in flight to one source.
-    pub window_bytes: u64,
+    /// How it shares its path with others.
+    pub traffic: Traffic,
     /// What the kernel grants for each socket.
     pub receive_buffer_bytes: usize,
     /// From a wish of the client to the master's answer.
@@ -51,7 +51,7 @@ impl Default for ClientConfig {
         Self {
             purpose: Purpose::Download,
             extents_max: 160,
-            window_bytes: 1024 * 1024,
+            traffic: Traffic::Normal,
             receive_buffer_bytes: 16 * 1024 * 1024,
             master_delay: Duration::from_millis(50),
             stall: Duration::from_secs(10),
@@ -132,7 +132,8 @@ impl Client {
             layout: asset.layout().clone(),
             stream: StreamId::ORIGINAL,
             extents_max,
-            in_flight: InFlight { window_bytes: config.window_bytes },
+            traffic: config.traffic,
+            rate_max: None,
             stall: config.stall,
         };
         let mut client = Self {

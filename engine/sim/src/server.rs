@@ -8,6 +8,7 @@ use braidcast_media::layout::CHUNKS_PER_EXTENT;
 use braidcast_media::ticket::{SessionSecret, Ticket, TicketKey};
 use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
 use braidcast_transport::packet::Status;
+use braidcast_transport::responder::paced::Paced;
 use braidcast_transport::responder::{Action, Now, Outcome, Request, Responder, ResponderConfig, Runs};
 
 use crate::asset::{ASSET, Asset};
@@ -98,8 +99,20 @@ pub struct Server {
     /// Extents that it does not hold.
     holes: BTreeSet<u32>,
     answers: u32,
+    paced: Paced<Answer>,
     tickets: u32,
     rng: Rng,
+}
+
+/// What is sent for a PULL.
+struct Answer {
+    cause: Packet,
+    number: AnswerNo,
+    chunks: Vec<ChunkNo>,
+    not_held: Runs,
+    known: bool,
+    /// END says that they were sent, and they are not.
+    is_false: bool,
 }
 
 impl Server {
@@ -117,6 +130,7 @@ impl Server {
             lie: None,
             holes: BTreeSet::new(),
             answers: 0,
+            paced: Paced::default(),
             tickets: 0,
             rng,
         }
@@ -137,6 +151,7 @@ impl Server {
         self.health = health;
         if matches!(health, Health::Dead { .. }) {
             self.inbox.clear();
+            self.paced = Paced::default();
         }
     }
 
@@ -144,6 +159,7 @@ impl Server {
     pub fn restart(&mut self) {
         self.responder = new_responder(&self.key, &mut self.rng);
         self.inbox.clear();
+        self.paced = Paced::default();
         self.health = Health::Up;
     }
 
@@ -210,14 +226,26 @@ impl Server {
 
     /// When [`Server::handle_timeout`] is due.
     pub fn poll_timeout(&self, clock: &Clock) -> Option<Duration> {
-        let due = self.responder.poll_timeout().filter(|_| self.health == Health::Up);
-        due.map(|at| clock.since_start(at))
+        let due = [self.responder.poll_timeout(), self.paced.poll_timeout()].into_iter().flatten().min();
+        due.filter(|_| self.health == Health::Up).map(|at| clock.since_start(at))
     }
 
     /// Time has passed.
-    pub fn handle_timeout(&mut self, clock: &Clock, now: Duration) {
-        if self.poll_timeout(clock).is_some_and(|at| at <= now) {
+    pub fn handle_timeout(&mut self, clock: &Clock, now: Duration, net: &mut Network) {
+        if self.health != Health::Up {
+            return;
+        }
+        if self.responder.poll_timeout().is_some_and(|at| clock.since_start(at) <= now) {
             self.responder.handle_timeout(clock.both(now));
+        }
+        while let Some(train) = self.paced.poll_due(clock.at(now)) {
+            for n in train.chunks.clone() {
+                self.send_chunk(now, &train.content, n.into(), net);
+            }
+            if train.is_last() {
+                self.end(clock, now, &train.request, &train.content, net);
+            }
+            self.paced.resume(train);
         }
     }
 
@@ -243,32 +271,53 @@ impl Server {
         now: Duration,
         packet: &Packet,
         request: &Request,
-        answer: AnswerNo,
+        number: AnswerNo,
         net: &mut Network,
     ) {
         let known = request.asset == ASSET && request.stream == StreamId::ORIGINAL;
-        let end_lies = self.lies(Lie::FalseEnd);
-        let (mut sent_chunks, mut not_held) = (0, Runs::new());
+        let is_false = self.lies(Lie::FalseEnd);
+        let (mut chunks, mut not_held) = (Vec::new(), Runs::new());
         for run in request.runs.iter().filter(|_| known) {
             let held = self.held_chunks(*run);
-            for chunk in run.chunks().take(held.into()).filter(|_| !end_lies) {
-                let payload = self.data(chunk);
-                self.send(now, packet, payload, Some(answer), net);
-            }
-            sent_chunks += held;
+            chunks.extend(run.chunks().take(held.into()));
             if held < run.count {
                 not_held.push(Run { first: ChunkNo(run.first.0 + u32::from(held)), count: run.count - held });
             }
         }
-        let status = match sent_chunks {
-            _ if !known => Status::UnknownAsset,
+        let total = chunks.len() as u16;
+        let answer = Answer { cause: packet.clone(), number, chunks, not_held, known, is_false };
+        if !request.is_one_train(clock.at(now), total) {
+            self.paced.push(request.clone(), total, answer);
+            return;
+        }
+        for n in 0..answer.chunks.len() {
+            self.send_chunk(now, &answer, n, net);
+        }
+        self.end(clock, now, request, &answer, net);
+    }
+
+    fn send_chunk(&mut self, now: Duration, answer: &Answer, n: usize, net: &mut Network) {
+        if !answer.is_false {
+            let payload = self.data(answer.chunks[n]);
+            self.send(now, &answer.cause, payload, Some(answer.number), net);
+        }
+    }
+
+    fn end(&mut self, clock: &Clock, now: Duration, request: &Request, answer: &Answer, net: &mut Network) {
+        let status = match answer.chunks.len() {
+            _ if !answer.known => Status::UnknownAsset,
             0 => Status::NotHeld,
             _ => Status::Ok,
         };
-        let outcome =
-            Outcome { status, sent_chunks, not_held: &not_held, retry_after: Duration::ZERO, server_limited: false };
+        let outcome = Outcome {
+            status,
+            sent_chunks: answer.chunks.len() as u16,
+            not_held: &answer.not_held,
+            retry_after: Duration::ZERO,
+            server_limited: false,
+        };
         if let Some(end) = self.responder.answer(clock.both(now), request, &outcome) {
-            self.send(now, packet, Payload::Datagram(end.as_slice().into()), Some(answer), net);
+            self.send(now, &answer.cause, Payload::Datagram(end.as_slice().into()), Some(answer.number), net);
         }
     }
 

@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use braidcast_client::fetcher::Traffic;
 use braidcast_media::ExtentNo;
 use braidcast_media::layout::EXTENT_BYTES;
 
@@ -225,7 +226,7 @@ fn random_client(rng: &mut Rng) -> ClientConfig {
     ClientConfig {
         purpose: if rng.happens(0.5) { Purpose::Film(film) } else { Purpose::Download },
         extents_max: 1 + rng.below(40) as usize,
-        window_bytes: rng.log_between(64e3, 2e6) as u64,
+        traffic: if rng.happens(0.2) { Traffic::Background } else { Traffic::Normal },
         receive_buffer_bytes: rng.log_between(200e3, 8e6) as usize,
         master_delay: Duration::from_secs_f64(rng.log_between(0.001, 0.5)),
         ..ClientConfig::default()

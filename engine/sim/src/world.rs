@@ -246,7 +246,7 @@ impl World {
             self.deliver(packet);
         }
         for index in 0..self.servers.len() {
-            self.servers[index].handle_timeout(&self.clock, now);
+            self.servers[index].handle_timeout(&self.clock, now, &mut self.network);
             while let Some(packet) = self.servers[index].poll_inbox() {
                 self.serve(index, packet);
             }
