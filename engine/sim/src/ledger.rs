@@ -35,6 +35,17 @@ struct Asked {
 pub(crate) struct Ledger {
     accounts: HashMap<(HostNo, HostNo), Account>,
     broken: HashSet<AnswerNo>,
+    /// What a client asked for before this does not count.
+    forgotten: HashMap<HostNo, Duration>,
+}
+
+/// A chunk that was asked for while it was on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Doubled {
+    pub(crate) chunk: ChunkNo,
+    /// When the client first asked for it, and when again.
+    pub(crate) first_at: Duration,
+    pub(crate) again_at: Duration,
 }
 
 /// Entries of an account after which those that are too old to matter are forgotten.
@@ -47,8 +58,9 @@ impl Ledger {
     }
 
     /// What a client asked for does not count any more: it has seeked.
-    pub(crate) fn forget(&mut self, client: HostNo) {
+    pub(crate) fn forget(&mut self, client: HostNo, now: Duration) {
         self.accounts.retain(|(of, _), _| *of != client);
+        self.forgotten.insert(client, now);
     }
 
     /// A server answers a PULL. Gives the first chunk of it that was on its way already.
@@ -58,7 +70,10 @@ impl Ledger {
         server: HostNo,
         base_rtt: Duration,
         served: &Served,
-    ) -> Option<ChunkNo> {
+    ) -> Option<Doubled> {
+        if self.forgotten.get(&client).is_some_and(|at| served.sent_at < *at) {
+            return None;
+        }
         let account = self.accounts.entry((client, server)).or_default();
         let request = &served.request;
         let asked = Asked { at: served.sent_at, answer: served.answer, handle: request.handle };
@@ -67,7 +82,7 @@ impl Ledger {
             let Some(first) = account.asked.insert((request.stream, chunk), asked) else { continue };
             let is_early = asked.at < first.at + base_rtt;
             if is_early && first.handle == asked.handle && !self.broken.contains(&first.answer) {
-                doubled.get_or_insert(chunk);
+                doubled.get_or_insert(Doubled { chunk, first_at: first.at, again_at: asked.at });
             }
         }
         if account.asked.len() >= account.prune_at {
@@ -108,7 +123,7 @@ mod tests {
     #[test]
     fn a_chunk_asked_for_again_within_a_round_trip_is_found_and_one_asked_for_later_is_not() {
         let mut ledger = Ledger::default();
-        let mut ask = |served: &Served| ledger.on_served(CLIENT, SERVER, RTT, served);
+        let mut ask = |served: &Served| ledger.on_served(CLIENT, SERVER, RTT, served).map(|doubled| doubled.chunk);
         assert_eq!(ask(&served(1, 0, &[Run::new(0, 10)])), None);
         assert_eq!(ask(&served(2, 10, &[Run::new(10, 10)])), None);
         assert_eq!(ask(&served(3, 49, &[Run::new(40, 2), Run::new(9, 2)])), Some(ChunkNo(9)));
@@ -124,8 +139,9 @@ mod tests {
         assert_eq!(ledger.on_served(CLIENT, HostNo(2), RTT, &served(2, 1, &run)), None);
         ledger.on_broken(AnswerNo(1));
         assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(3, 2, &run)), None);
-        ledger.forget(CLIENT);
-        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(4, 3, &run)), None);
-        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(5, 4, &run)), Some(ChunkNo(0)));
+        ledger.forget(CLIENT, Duration::from_millis(3));
+        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(4, 2, &run)), None, "sent before the seek");
+        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(5, 3, &run)), None);
+        assert!(ledger.on_served(CLIENT, SERVER, RTT, &served(6, 4, &run)).is_some());
     }
 }

@@ -12,7 +12,7 @@ use braidcast_media::ExtentNo;
 use crate::asset::Asset;
 use crate::client::{Client, ClientConfig, Violation};
 use crate::cross::{Flow, FlowNo, Steady};
-use crate::ledger::Ledger;
+use crate::ledger::{Doubled, Ledger};
 use crate::link::LinkConfig;
 use crate::network::{HostNo, LinkNo, Network, Packet, Payload};
 use crate::rng::Rng;
@@ -279,9 +279,11 @@ impl World {
         let served = self.servers[index].handle_packet(&self.clock, self.now, packet, &mut self.network);
         let Some(served) = served else { return };
         let base_rtt = self.network.base_rtt(client, server);
-        if let Some(chunk) = self.ledger.on_served(client, server, base_rtt, &served) {
-            let (chunk, client, server) = (chunk.0, client.0, server.0);
-            let what = format!("host {client} pulls chunk {chunk} from host {server} while it is on its way");
+        if let Some(Doubled { chunk, first_at, again_at }) = self.ledger.on_served(client, server, base_rtt, &served) {
+            let what = format!(
+                "host {} pulls chunk {chunk} from host {} while it is on its way: at {first_at:?} and {again_at:?}",
+                client.0, server.0
+            );
             self.violation.get_or_insert(Violation { at: self.now, what });
         }
     }
@@ -294,7 +296,7 @@ impl World {
         let client = &mut self.clients[index];
         client.run(&self.clock, self.now, &mut self.network);
         if client.take_seek() {
-            self.ledger.forget(client.host());
+            self.ledger.forget(client.host(), self.now);
         }
         if let Some(violation) = client.violation() {
             self.violation.get_or_insert(violation.clone());
