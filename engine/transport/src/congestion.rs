@@ -78,6 +78,8 @@ pub struct Answer {
     pub rtt: Option<Duration>,
     /// Bytes that arrived in `interval`.
     pub sample_bytes: u64,
+    /// Bytes of which it became known in `interval` that they will not come.
+    pub sample_lost_bytes: u64,
     /// In which time.
     pub interval: Duration,
     /// Bytes delivered by this source since its session was opened.

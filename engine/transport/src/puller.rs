@@ -534,6 +534,7 @@ impl Puller {
             }
             List::Late => {
                 self.late[index].arrived(bit);
+                self.delivery.on_spurious_loss(bytes);
                 self.congestion.on_spurious_loss(bytes);
                 self.rtt.on_spurious_loss(now);
             }
@@ -555,6 +556,7 @@ impl Puller {
             self.counters.lost_chunks += u64::from(chunks);
             self.rtt.on_loss(now);
             if self.local_drops_until.is_none_or(|until| until <= now) {
+                self.delivery.on_lost(u64::from(chunks) * PACKET_BYTES as u64);
                 self.congestion.on_lost(now, u64::from(chunks) * PACKET_BYTES as u64);
             }
         }

@@ -213,20 +213,25 @@ impl Bbr {
         }
     }
 
-    /// What the path delivers, in bytes per second, as it is believed at the moment.
+    /// What the path takes, in bytes per second, as it is believed at the moment: what it delivers, and what it loses
+    /// whatever the rate.
     fn model_rate(&self) -> f64 {
         let rate = self.rate.get();
         self.lowered.map_or(rate, |lowered| rate.min(lowered.rate))
     }
 
-    /// What has to be asked for so that the path delivers all that it can.
-    fn asked_rate(&self) -> f64 {
-        self.model_rate() / (1.0 - self.random_loss.share())
+    /// The same of one answer. What was asked for and comes or is lost by chance adds up to what the path took; what came
+    /// alone would be now more and now less of that, and the highest of it more than there is.
+    fn taken_rate(&self, answer: &Answer) -> Option<f64> {
+        let all = (answer.sample_bytes + answer.sample_lost_bytes) as f64;
+        let by_chance = (answer.sample_lost_bytes as f64).min(self.random_loss.share() * all);
+        let seconds = answer.interval.as_secs_f64();
+        (seconds > 0.0).then(|| (answer.sample_bytes as f64 + by_chance) / seconds)
     }
 
     /// Bytes that fill the path and leave its queue empty.
     fn path_bytes(&self) -> f64 {
-        self.asked_rate() * self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64()
+        self.model_rate() * self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64()
     }
 
     fn enter(&mut self, now: Instant, phase: Phase) {
@@ -480,11 +485,11 @@ impl Congestion for Bbr {
         if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
             return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
         }
-        Some(self.phase.pacing_gain() * self.asked_rate())
+        Some(self.phase.pacing_gain() * self.model_rate())
     }
 
     fn bandwidth(&self) -> Option<f64> {
-        let rate = self.model_rate();
+        let rate = self.model_rate() * (1.0 - self.random_loss.share());
         (rate > 0.0).then_some(rate)
     }
 
@@ -531,7 +536,7 @@ impl Congestion for Bbr {
         }
         // The draft, section 4.5.2.3: a rate that something else set is at least what the path delivers.
         let is_telling = self.min_rtt.get().is_none_or(|least| answer.interval >= least);
-        if let Some(rate) = answer.rate().filter(|_| is_telling) {
+        if let Some(rate) = self.taken_rate(answer).filter(|_| is_telling) {
             self.round.rate = self.round.rate.max(rate);
             if !answer.is_limited || rate > self.rate.get() {
                 self.rate.update(rate);
@@ -544,7 +549,7 @@ impl Congestion for Bbr {
             if self.startup_window < target {
                 self.startup_window += arrived;
             }
-            self.startup_rate = self.startup_rate.max(Phase::Startup.pacing_gain() * self.asked_rate());
+            self.startup_rate = self.startup_rate.max(Phase::Startup.pacing_gain() * self.model_rate());
         }
         self.step(answer);
     }

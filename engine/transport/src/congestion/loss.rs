@@ -35,6 +35,8 @@ pub(super) struct RandomLoss {
 const SPANS: usize = 10;
 /// Packets that make a span: fewer would show by chance what is not there. Bursty loss needs more than a burst.
 const SPAN_PACKETS: f64 = 400.0;
+/// Standard deviations by which the least of ten samples lies below the mean, on average.
+const BELOW_MEAN: f64 = 1.54;
 /// Random loss above this is not made up for: who loses a fifth of all packets backs off, whatever the reason.
 const RANDOM_MAX: f64 = 0.2;
 /// Share above the random one that is borne before it counts as congestion. The BBR draft (section 2.2: BBRLossThresh)
@@ -63,7 +65,8 @@ impl RandomLoss {
         if self.spans.len() < SPANS / 2 {
             return 0.0;
         }
-        self.spans.iter().copied().fold(RANDOM_MAX, f64::min)
+        let least = self.spans.iter().copied().fold(1.0, f64::min);
+        (least + BELOW_MEAN * (least * (1.0 - least) / SPAN_PACKETS).sqrt()).min(RANDOM_MAX)
     }
 
     /// Whether a round lost more than chance and the path's own loss explain.
@@ -97,7 +100,7 @@ mod tests {
         for _ in 0..SPANS {
             random.on_round(round(500, 50));
         }
-        assert!((random.share() - 0.1).abs() < 1e-9);
+        assert!((0.1..0.125).contains(&random.share()));
         assert!(!random.is_exceeded_by(round(500, 55)));
         assert!(random.is_exceeded_by(round(500, 150)));
     }

@@ -91,6 +91,7 @@ impl Puller {
             now,
             rtt,
             sample_bytes: sample.bytes,
+            sample_lost_bytes: sample.lost_bytes,
             interval: sample.interval,
             delivered_bytes: self.delivery.bytes(),
             delivered_bytes_before: stamp.bytes,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     bytes: u64,
+    lost_bytes: u64,
     /// When the newest chunk came.
     at: Option<Instant>,
     /// When the newest of the answered PULLs was sent.
@@ -19,6 +20,7 @@ pub(super) struct Delivery {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
     pub(super) bytes: u64,
+    lost_bytes: u64,
     pub(super) sent_at: Instant,
     at: Instant,
     asked_at: Instant,
@@ -29,6 +31,7 @@ pub(super) struct Stamp {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
     pub(super) bytes: u64,
+    pub(super) lost_bytes: u64,
     pub(super) interval: Duration,
 }
 
@@ -47,6 +50,7 @@ impl Delivery {
         }
         Stamp {
             bytes: self.bytes,
+            lost_bytes: self.lost_bytes,
             sent_at: now,
             at: self.at.unwrap_or(now),
             asked_at: self.asked_at.unwrap_or(now),
@@ -58,6 +62,16 @@ impl Delivery {
     pub(super) fn on_arrived(&mut self, now: Instant, bytes: u64) {
         self.bytes += bytes;
         self.at = Some(now);
+    }
+
+    /// Chunks will not come.
+    pub(super) fn on_lost(&mut self, bytes: u64) {
+        self.lost_bytes += bytes;
+    }
+
+    /// They have come after all.
+    pub(super) fn on_spurious_loss(&mut self, bytes: u64) {
+        self.lost_bytes = self.lost_bytes.saturating_sub(bytes);
     }
 
     /// There is nothing to ask for.
@@ -72,6 +86,10 @@ impl Delivery {
         let arriving = self.at.unwrap_or(stamp.at).saturating_duration_since(stamp.at);
         let asking = stamp.sent_at.saturating_duration_since(stamp.asked_at);
         self.asked_at = Some(self.asked_at.map_or(stamp.sent_at, |at| at.max(stamp.sent_at)));
-        Sample { bytes: self.bytes - stamp.bytes, interval: arriving.max(asking) }
+        Sample {
+            bytes: self.bytes - stamp.bytes,
+            lost_bytes: self.lost_bytes.saturating_sub(stamp.lost_bytes),
+            interval: arriving.max(asking),
+        }
     }
 }
