@@ -61,6 +61,11 @@ const CYCLE_YIELDING: Duration = Duration::from_millis(1_600);
 const CYCLE_ROUNDS_MIN: u64 = 6;
 /// Rounds in a row with a queue that is not this source's, after which there is a rival.
 const CONTENDED_ROUNDS: u32 = 2;
+/// Rounds in a row without a queue, after which there is no rival any more.
+const QUIET_ROUNDS: u32 = 40;
+/// Part of the random loss by which the rate stays below what was measured under it: the highest of many noisy samples is
+/// a little too high (the draft, section 4.6.2, stays 1% below whatever the noise: BBRPacingMarginPercent).
+const NOISE_MARGIN: f64 = 0.2;
 /// Rate that is not given up to rivals, in parts of the highest of the last minutes.
 const RIVAL_FLOOR: f64 = 1.0 / 3.0;
 /// Cycles after which a flow counts as settled.
@@ -163,6 +168,8 @@ pub struct Bbr {
     cycles: u64,
     /// Rounds in a row in which the queue was not empty though this source had emptied its part.
     contended_rounds: u32,
+    /// Rounds in a row without a queue, beside a rival.
+    quiet_rounds: u32,
     rival: Option<Rival>,
     /// What of a flow this source is.
     share: f64,
@@ -204,6 +211,7 @@ impl Bbr {
             draws: seed,
             cycles: 0,
             contended_rounds: 0,
+            quiet_rounds: 0,
             rival: None,
             share: 1.0,
             srtt: Duration::ZERO,
@@ -300,6 +308,12 @@ impl Bbr {
     /// Somebody else keeps the queue full if it is not empty a round after this source has emptied its part.
     fn look_for_rivals(&mut self, answer: &Answer, has_risen: bool) {
         if self.phase == Phase::Rival {
+            self.quiet_rounds = if has_risen { 0 } else { self.quiet_rounds + 1 };
+            if self.quiet_rounds >= QUIET_ROUNDS {
+                self.rival = None;
+                self.enter(answer.now, Phase::Cruise);
+                return;
+            }
             // There are no cycles of probing: what is delivered is remembered for as long as they would last.
             if self.cycle_is_over(answer.now) {
                 self.rate.advance();
@@ -314,6 +328,7 @@ impl Bbr {
         self.contended_rounds = if has_risen { self.contended_rounds + 1 } else { 0 };
         if self.contended_rounds >= CONTENDED_ROUNDS {
             self.contended_rounds = 0;
+            self.quiet_rounds = 0;
             let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
             // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
             let part = if self.cycles >= CYCLES_SETTLED { 0.5 } else { 1.0 };
@@ -485,7 +500,8 @@ impl Congestion for Bbr {
         if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
             return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
         }
-        Some(self.phase.pacing_gain() * self.model_rate())
+        let margin = 1.0 - NOISE_MARGIN * self.random_loss.share();
+        Some(self.phase.pacing_gain() * self.model_rate() * margin)
     }
 
     fn bandwidth(&self) -> Option<f64> {
