@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use braidcast_media::layout::CHUNK_BYTES;
 use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
 use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
@@ -200,34 +201,34 @@ impl Planner {
         piece.holders.is_empty() || piece.holders.contains(source) || !holders().any(can)
     }
 
-    /// Bytes that other sources will have delivered, of what is asked for from now on, by the time that this one's
-    /// answer could be here.
-    fn left_to_others(&self, source: SourceNo) -> f64 {
+    /// By source: chunks that it will have delivered, of what is asked for from now on, by the time that the answer of
+    /// `source` could be here.
+    fn left_to_others(&self, source: SourceNo) -> ArrayVec<u64, SOURCES_MAX> {
         let own = self.sources[usize::from(source.0)].path.delay();
-        let others = self.sources.iter().enumerate().filter(|(n, other)| *n != usize::from(source.0) && other.usable);
-        others.map(|(_, other)| other.path.bytes_s * (own - other.path.delay()).max(0.0)).sum()
+        let others = self.sources.iter().map(|other| {
+            let sooner = (own - other.path.delay()).max(0.0);
+            if other.usable { (other.path.bytes_s * sooner / CHUNK_BYTES as f64) as u64 } else { 0 }
+        });
+        others.collect()
     }
 
     /// Where `source` begins to take, and how many chunks of that piece are left to others; nothing if others will have
-    /// delivered all that there is.
+    /// delivered all that there is. Nothing is left to a source that may not be asked for it.
     fn start_for(&self, source: SourceNo) -> Option<(Place, u16)> {
-        let mut skip = (self.left_to_others(source) / CHUNK_BYTES as f64) as u64;
+        let mut left = self.left_to_others(source);
         for (&at, piece) in self.queue.iter().filter(|(_, piece)| self.may_ask(source, piece)) {
-            if !self.others_may_ask(source, piece) {
-                // Left to nobody: whatever this source's delay, it is the one to be asked.
-                return Some((at, 0));
+            let mut rest = u64::from(piece.run.count);
+            let others = left.iter_mut().enumerate().map(|(n, left)| (SourceNo(n as u8), left));
+            for (_, left) in others.filter(|(other, left)| **left > 0 && self.may_ask(*other, piece)) {
+                let taken = rest.min(*left);
+                *left -= taken;
+                rest -= taken;
             }
-            match skip.checked_sub(piece.run.count.into()) {
-                Some(rest) => skip = rest,
-                None => return Some((at, skip as u16)),
+            if rest > 0 {
+                return Some((at, piece.run.count - rest as u16));
             }
         }
         None
-    }
-
-    fn others_may_ask(&self, source: SourceNo, piece: &Piece) -> bool {
-        let others = (0..self.sources.len()).map(|n| SourceNo(n as u8)).filter(|&other| other != source);
-        others.into_iter().any(|other| self.may_ask(other, piece))
     }
 
     /// Takes at most `most` chunks out of the piece at `at`, from its chunk `skipped` on.
@@ -331,6 +332,17 @@ mod tests {
         assert!(planner.next_pull(s[1], 5).is_none());
         planner.set_usable(s[0], false);
         assert!(planner.next_pull(s[1], 5).is_some(), "there is nobody else");
+    }
+
+    #[test]
+    fn nothing_is_left_to_a_fast_source_that_is_barred_from_it() {
+        let (mut planner, s) = planner(3);
+        planner.add(piece(0, 5, &s, &[s[1]]));
+        for (source, rtt) in [(0, 71), (1, 23), (2, 81)] {
+            planner.set_path(s[source], Path { bytes_s: 800_000.0, rtt: rtt * MS, in_flight_bytes: 0 });
+        }
+        assert!(planner.next_pull(s[1], 52).is_none());
+        assert_eq!(planner.next_pull(s[0], 52).unwrap().1[..], [Run::new(0, 5)], "the fastest that may be asked");
     }
 
     #[test]

@@ -98,6 +98,8 @@ pub struct Client {
     told: u32,
     /// Extents that a download has.
     have: Vec<bool>,
+    /// Buffers that the fetcher was told are lent, less those that came back.
+    lent: usize,
     extents_had: u32,
     /// Extents that came since the start, repeated ones included.
     extents_come: u32,
@@ -145,6 +147,7 @@ impl Client {
             film,
             told: 0,
             have: vec![false; extents as usize],
+            lent: 0,
             extents_had: 0,
             extents_come: 0,
             lists_due: VecDeque::from([(now + config.master_delay, 0)]),
@@ -210,6 +213,7 @@ impl Client {
         let Some(film) = &mut self.film else { return };
         let extent = extent.min(self.asset.stream().extents());
         for buffer in film.seek(extent) {
+            self.lent -= 1;
             self.fetcher.give_back(buffer);
         }
         self.has_seeked = true;
@@ -338,7 +342,10 @@ impl Client {
         match &mut self.film {
             None => Verdict::Good { buffer, liars },
             Some(film) => match film.insert(extent.0, buffer) {
-                None => Verdict::Lent { liars },
+                None => {
+                    self.lent += 1;
+                    Verdict::Lent { liars }
+                }
                 Some(buffer) => Verdict::Good { buffer, liars },
             },
         }
@@ -349,7 +356,10 @@ impl Client {
             let played = film.advance(now);
             let goes_on = film.poll_timeout().is_some_and(|at| at <= now);
             match played {
-                Some(buffer) if !self.planted_strikes(Planted::LeakedBuffer) => self.fetcher.give_back(buffer),
+                Some(buffer) if !self.planted_strikes(Planted::LeakedBuffer) => {
+                    self.lent -= 1;
+                    self.fetcher.give_back(buffer);
+                }
                 Some(_) => {}
                 None if goes_on => {}
                 None => return,
@@ -417,6 +427,10 @@ impl Client {
     }
 
     fn check_bounds(&mut self, now: Duration) {
+        let held = self.film.as_ref().map_or(0, Film::held);
+        if held != self.lent {
+            self.violate(now, format!("{} buffers are lent, and the player has {held}", self.lent));
+        }
         let buffers = self.fetcher.buffers();
         if buffers > self.config.extents_max {
             self.violate(now, format!("{buffers} extents are in memory, of at most {}", self.config.extents_max));

@@ -78,8 +78,12 @@ pub enum Lie {
 
 /// A request that was answered with DATA.
 pub struct Served {
-    /// The PULL.
-    pub request: Request,
+    /// Of which session.
+    pub handle: u64,
+    /// Of which stream.
+    pub stream: StreamId,
+    /// What was asked for.
+    pub runs: Runs,
     /// When the client sent it.
     pub sent_at: Duration,
     /// The answer.
@@ -260,7 +264,8 @@ impl Server {
                 self.answers += 1;
                 let answer = AnswerNo(u32::from(self.host.0) << ANSWER_SHIFT | self.answers);
                 self.serve(clock, now, packet, &request, answer, net);
-                Some(Served { request, sent_at: packet.sent_at, answer })
+                let Request { handle, stream, runs, .. } = request;
+                Some(Served { handle, stream, runs, sent_at: packet.sent_at, answer })
             }
         }
     }

@@ -42,7 +42,7 @@ fn chunks_that_are_pulled_twice_are_found() {
 
 #[test]
 fn buffers_that_leak_are_found() {
-    found(Planted::LeakedBuffer, "buffers are not free");
+    found(Planted::LeakedBuffer, "buffers are lent, and the player has");
 }
 
 #[test]

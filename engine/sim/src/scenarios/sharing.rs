@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use braidcast_client::fetcher::Traffic;
+
 use super::{Figure, MBIT, SEED, Scenario, downlink, endless, payload_until, s, uplink};
 use crate::client::{ClientConfig, Violation};
 use crate::tcp::Algorithm;
@@ -11,6 +13,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "two clients share a link evenly", run: two_clients },
     Scenario { name: "a client with three sources leaves room for TCP CUBIC", run: beside_cubic },
     Scenario { name: "a client with three sources leaves room for TCP BBR", run: beside_bbr },
+    Scenario { name: "background traffic gives way to TCP CUBIC", run: background },
 ];
 
 const RATE: u64 = 60 * MBIT;
@@ -45,11 +48,12 @@ fn two_clients() -> Result<Vec<Figure>, Violation> {
     ])
 }
 
-fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
+/// Shares of a client with three sources and of a TCP flow on one downlink, in a minute after both have started.
+fn shares(traffic: Traffic, algorithm: Algorithm) -> Result<(f64, f64), Violation> {
     const START: Duration = Duration::from_secs(20);
     const END: Duration = Duration::from_secs(80);
     let mut world = World::new(SEED, endless(RATE, END));
-    let client = world.add_client(ClientConfig::default());
+    let client = world.add_client(ClientConfig { traffic, ..ClientConfig::default() });
     let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
     for _ in 0..3 {
         let server = world.add_server();
@@ -64,9 +68,14 @@ fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
     let ours = payload_until(&mut world, 0, END)?;
     let theirs = (world.flow(flow).delivered_bytes() - before) as f64;
     let all = super::payload_bytes(RATE, END - START);
+    Ok((ours / all, theirs / all))
+}
+
+fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
+    let (ours, theirs) = shares(Traffic::Normal, algorithm)?;
     Ok(vec![
-        Figure::at_least(0.25, format!("share of TCP {name} beside a client with three sources"), theirs / all),
-        Figure::at_least(0.25, "  share of the client", ours / all),
+        Figure::at_least(0.25, format!("share of TCP {name} beside a client with three sources"), theirs),
+        Figure::at_least(0.25, "  share of the client", ours),
     ])
 }
 
@@ -76,4 +85,12 @@ fn beside_cubic() -> Result<Vec<Figure>, Violation> {
 
 fn beside_bbr() -> Result<Vec<Figure>, Violation> {
     beside("BBR", Algorithm::Bbr)
+}
+
+fn background() -> Result<Vec<Figure>, Violation> {
+    let (ours, theirs) = shares(Traffic::Background, Algorithm::Cubic)?;
+    Ok(vec![
+        Figure::at_least(0.8, "share of TCP CUBIC beside background traffic", theirs),
+        Figure::beside("  share of the client", ours),
+    ])
 }
