@@ -1,12 +1,13 @@
 //! Hosts in network namespaces, joined by the router.
 
 use std::net::Ipv4Addr;
-use std::process::id;
+use std::process::{Command, id};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, run};
 use crate::router::Router;
 use crate::router::fabric::{Fabric, HostId};
 
@@ -61,17 +62,19 @@ impl Network {
 
 /// Why namespaces with TUN devices cannot be made here; nothing if they can.
 pub fn refusal() -> Option<String> {
-    let refused = Network::build(&["probe".to_owned()]).err()?;
+    static PROBES: AtomicU32 = AtomicU32::new(0);
+    let name = format!("probe{}", PROBES.fetch_add(1, Ordering::Relaxed));
+    let refused = Network::build(&[name]).err()?;
     Some(format!("network namespaces with TUN devices are not permitted: {refused:#}"))
 }
 
 /// Gives the host a TUN device whose other end is ours.
 fn join(host: &Host) -> Result<SyncDevice> {
-    let made = format!("bcl{}x{}", id(), host.id.0);
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let made = format!("bcl{}x{}", id(), MADE.fetch_add(1, Ordering::Relaxed) % 1_000);
     let device = DeviceBuilder::new().name(&made).layer(Layer::L3).enable(false).build_sync()?;
-    crate::namespace::run(
-        std::process::Command::new("ip").args(["link", "set", &made, "netns", host.namespace.name(), "name", "tun0"]),
-    )?;
+    let namespace = host.namespace.name();
+    run(Command::new("ip").args(["link", "set", &made, "netns", namespace, "name", "tun0"]))?;
     host.namespace.ip(&format!("link set tun0 mtu {DEVICE_MTU} txqueuelen {DEVICE_QUEUE_PACKETS} up"))?;
     host.namespace.ip(&format!("addr add {}/32 dev tun0", host.address))?;
     host.namespace.ip("route add default dev tun0")?;

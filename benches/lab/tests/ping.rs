@@ -1,12 +1,17 @@
 //! The network of the lab with real sockets, where it is permitted.
 
-use std::io::Write;
+#[path = "../../../engine/cli/tests/cli/support/skip.rs"]
+mod skip;
+
+use std::process::Command;
 use std::time::Duration;
 
 use braidcast_lab::namespace::{self, Namespace};
 use braidcast_lab::network::{self, Network};
 use braidcast_lab::router::fabric::HostId;
 use braidcast_sim::link::LinkConfig;
+
+use skip::skip;
 
 const DELAY: Duration = Duration::from_millis(10);
 
@@ -25,10 +30,8 @@ fn a_ping_takes_the_delay_of_the_links_there_and_back() {
     let mut ping = here.namespace.command("ping");
     let printed = namespace::run(ping.args(["-n", "-c", "3", "-i", "0.2", "-W", "10", &there.address.to_string()]));
     let printed = printed.expect("answered");
-    let times: Vec<f64> = printed
-        .lines()
-        .filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse().ok())
-        .collect();
+    let times: Vec<f64> =
+        printed.lines().filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse().ok()).collect();
     assert_eq!(times.len(), 3, "{printed}");
     assert!(times.iter().all(|&ms| ms >= 20.0), "{printed}");
     let (sent, received) = network.router.with(|fabric, _| {
@@ -47,16 +50,6 @@ fn a_namespace_goes_with_its_owner_and_takes_its_processes_along() {
     let mut sleeper = namespace.command("sleep").arg("1000").spawn().expect("sleep is everywhere");
     drop(namespace);
     assert!(!sleeper.wait().expect("a child").success());
-    let listed = namespace::run(std::process::Command::new("ip").args(["netns", "list"])).expect("permitted");
+    let listed = namespace::run(Command::new("ip").args(["netns", "list"])).expect("permitted");
     assert!(!listed.contains(&name), "{listed}");
-}
-
-/// Says that a test cannot run here, and why, as the tests of the command line do.
-fn skip(reason: &str) {
-    let thread = std::thread::current();
-    let line = format!("{}: {reason}\n", thread.name().unwrap_or("a test"));
-    print!("skipped: {line}");
-    let Some(path) = std::env::var_os("BRAIDCAST_SKIPS") else { return };
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a writable file");
-    file.write_all(line.as_bytes()).expect("a writable file");
 }

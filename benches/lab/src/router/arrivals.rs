@@ -36,6 +36,26 @@ impl Arrivals {
         Self { data: flow(), data_again_bytes: 0, media_tcp: flow(), web: flow(), seen: Default::default() }
     }
 
+    /// When the first payload came from a media server.
+    pub fn media_first(&self) -> Option<Duration> {
+        self.data.first.into_iter().chain(self.media_tcp.first).min()
+    }
+
+    /// When the last did.
+    pub fn media_last(&self) -> Duration {
+        self.data.last.max(self.media_tcp.last)
+    }
+
+    /// Payload that came from media servers, to a hundredth of a second.
+    pub fn media_between(&self, from: Duration, to: Duration) -> u64 {
+        self.data.between(from, to) + self.media_tcp.between(from, to)
+    }
+
+    /// When the first payload came from a media server after `from`, to a hundredth of a second.
+    pub fn media_first_after(&self, from: Duration) -> Option<Duration> {
+        self.data.first_after(from).into_iter().chain(self.media_tcp.first_after(from)).min()
+    }
+
     /// A whole packet arrives.
     pub(super) fn on_packet(&mut self, at: Duration, content: Content<'_>) {
         match content {
