@@ -159,7 +159,8 @@ impl Curl {
     /// Starts it, for at most some seconds.
     pub(crate) fn start(world: &mut World, host: HostId, congestion: Congestion, seconds: u32) -> Result<Self> {
         let from = world.host(server(0));
-        from.namespace.sysctl(&format!("net.ipv4.tcp_congestion_control={}", congestion.name()))?;
+        // The route's choice needs no sysctl, which namespaces may set to unrestricted algorithms only.
+        from.namespace.ip(&format!("route change default dev tun0 congctl {}", congestion.name()))?;
         let url = format!("http://{}:{}/{LONG}", from.address, ports::WEB);
         let (limit, format) = (seconds.to_string(), "%{size_download} %{time_starttransfer} %{time_total}");
         let arguments = ["-sS", "-o", "/dev/null", "--max-time", &limit, "-w", format, &url].map(str::to_owned);

@@ -11,7 +11,7 @@ use crate::table::Row;
 use crate::world::{CLIENT, SHORT};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    path("unlimited", "no link at all: what the lab itself carries", 0, true, |bench| unlimited(bench)),
+    path("unlimited", "no link at all: what the lab itself carries", 0, true, unlimited),
     path("random-loss-0", "100 Mbit/s, 50 ms, a queue of one BDP", 100, false, |bench| lossy(bench, 0.0, 0.0)),
     path("random-loss-1", "the same with 1% random loss to the client", 100, true, |bench| lossy(bench, 0.01, 0.0)),
     path("random-loss-10", "the same with 10% random loss to the client", 100, false, |bench| lossy(bench, 0.1, 0.0)),
