@@ -91,6 +91,12 @@ impl Bench<'_> {
         self.add_row(row, at);
     }
 
+    /// A goal that was missed because nothing came of it; an interruption ends the run instead.
+    fn failed(&self, error: &anyhow::Error) -> Result<Row> {
+        self.world.stop().check()?;
+        Ok(Row { result: "failed".to_owned(), is_met: Some(false), note: format!("{error:#}"), ..Row::default() })
+    }
+
     /// Adds a measurement of something else.
     fn add_row(&mut self, mut row: Row, at: &[Direction]) {
         let at = at.to_vec();
@@ -110,12 +116,15 @@ impl Bench<'_> {
         }
         let percent = |packets: u64| 100.0 * packets as f64 / all.max(1) as f64;
         row.lost = format!("{:.1}%+{:.1}%", percent(wire), percent(queue));
+        let mut notes = vec![std::mem::take(&mut row.note)];
         if own.late_p99 > LATE_MAX {
-            row.note.push_str(&format!("; the router was late by {:.1} ms", ms(own.late_p99)));
+            notes.push(format!("THE ROUTER WAS LATE by {:.1} ms", ms(own.late_p99)));
         }
         if own.own_losses > 0 {
-            row.note.push_str(&format!("; the router lost {} packets of its own", own.own_losses));
+            notes.push(format!("THE ROUTER LOST {} packets of its own", own.own_losses));
         }
+        notes.retain(|note| !note.is_empty());
+        row.note = notes.join("; ");
         self.table.add(row);
     }
 }

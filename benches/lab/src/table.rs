@@ -32,6 +32,8 @@ pub(crate) struct Table {
 }
 
 const COLUMNS: usize = 9;
+/// Of a note in the table; standard error has all of it.
+const NOTE_CHARS: usize = 100;
 const HEAD: [&str; COLUMNS] = ["scenario", "link", "who", "result", "goal", "", "queue ms", "lost", "note"];
 
 impl Table {
@@ -79,7 +81,8 @@ impl Row {
         let row = self.clone();
         let verdict = self.verdict().to_owned();
         let scenario = row.scenario.to_owned();
-        [scenario, row.link, row.who, row.result, row.goal, verdict, row.queue, row.lost, row.note]
+        let note = row.note.chars().take(NOTE_CHARS).collect();
+        [scenario, row.link, row.who, row.result, row.goal, verdict, row.queue, row.lost, note]
     }
 }
 

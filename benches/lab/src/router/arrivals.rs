@@ -51,9 +51,18 @@ impl Arrivals {
         self.data.between(from, to) + self.media_tcp.between(from, to)
     }
 
-    /// When the first payload came from a media server after `from`, to a hundredth of a second.
-    pub fn media_first_after(&self, from: Duration) -> Option<Duration> {
-        self.data.first_after(from).into_iter().chain(self.media_tcp.first_after(from)).min()
+    /// The longest time from `from` to the last payload in which none came from media servers, to a hundredth of a
+    /// second; nothing if none came at all.
+    pub fn media_pause(&self, from: Duration) -> Option<Duration> {
+        let first = self.data.bin(from);
+        let bins = self.data.bins.len().max(self.media_tcp.bins.len());
+        let is_silent = |bin: &usize| self.data.is_silent(*bin) && self.media_tcp.is_silent(*bin);
+        let (mut now, mut longest) = (0, 0);
+        for bin in first..bins {
+            now = if is_silent(&bin) { now + 1 } else { 0 };
+            longest = longest.max(now);
+        }
+        (first < bins).then(|| BIN * longest)
     }
 
     /// A whole packet arrives.
@@ -123,11 +132,8 @@ impl Flow {
         bins.iter().map(|&bytes| u64::from(bytes)).sum()
     }
 
-    /// When the first came after `from`, to a hundredth of a second.
-    pub fn first_after(&self, from: Duration) -> Option<Duration> {
-        let next = self.bin(from) + 1;
-        let bin = self.bins.iter().skip(next).position(|&bytes| bytes > 0)?;
-        Some(self.start + BIN * (next + bin) as u32)
+    fn is_silent(&self, bin: usize) -> bool {
+        self.bins.get(bin).is_none_or(|&bytes| bytes == 0)
     }
 
     fn bin(&self, at: Duration) -> usize {
@@ -182,7 +188,18 @@ mod tests {
         assert_eq!(web.between(MS * 1_100, MS * 9_000), 1_100 + 1_990 + 3_000);
         assert_eq!(web.between(MS * 5_000, MS * 9_000), 0);
         assert_eq!((web.first, web.last), (Some(MS * 1_000), MS * 3_000));
-        assert_eq!(web.first_after(MS * 1_100), Some(MS * 1_990));
-        assert_eq!(web.first_after(MS * 3_000), None);
+    }
+
+    #[test]
+    fn a_pause_is_the_longest_silence_of_media_servers_before_the_last_payload() {
+        let mut arrivals = Arrivals::new(Duration::ZERO);
+        for ms in [0, 10, 510, 520, 900] {
+            arrivals.on_packet(MS * ms, Content::Udp(&data(0, ms)));
+        }
+        arrivals.on_packet(MS * 700, Content::Tcp { source_port: ports::MEDIA, payload_bytes: 1 });
+        arrivals.on_packet(MS * 100, Content::Tcp { source_port: ports::WEB, payload_bytes: 1 });
+        assert_eq!(arrivals.media_pause(Duration::ZERO), Some(MS * 490));
+        assert_eq!(arrivals.media_pause(MS * 520), Some(MS * 190));
+        assert_eq!(arrivals.media_pause(MS * 1_000), None);
     }
 }

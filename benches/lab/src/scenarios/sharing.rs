@@ -69,7 +69,7 @@ fn two_clients(bench: &mut Bench<'_>) -> Result<()> {
                 ..Row::default()
             }
         }
-        Err(error) => failed(bench, &error)?,
+        Err(error) => bench.failed(&error)?,
     };
     let goal = format!(">= {JAIN_GOAL}");
     let row = Row { scenario: bench.name, link: LINK.to_owned(), who: "two braidcasts".to_owned(), goal, ..row };
@@ -103,18 +103,12 @@ fn beside_tcp(bench: &mut Bench<'_>, congestion: Congestion) -> Result<()> {
                 ..Row::default()
             }
         }
-        Err(error) => failed(bench, &error)?,
+        Err(error) => bench.failed(&error)?,
     };
     let who = format!("braidcast and curl {}", congestion.name());
     let row = Row { scenario: bench.name, link: LINK.to_owned(), who, goal: format!("each >= {TCP_GOAL}"), ..row };
     bench.add_row(row, &[Direction::Down(CLIENT)]);
     Ok(())
-}
-
-/// A goal that was missed because nothing came of it; an interruption ends the run instead.
-fn failed(bench: &Bench<'_>, error: &anyhow::Error) -> Result<Row> {
-    bench.world.stop().check()?;
-    Ok(Row { result: "failed".to_owned(), is_met: Some(false), note: format!("{error:#}"), ..Row::default() })
 }
 
 /// Jain's index of fairness: 1 if all get the same, one half if one of two gets everything.
