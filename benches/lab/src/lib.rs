@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let braidcast = braidcast(arguments)?;
     let stop = Stop::catch()?;
     if let Some(reason) = network::refusal() {
-        println!("skipped: {reason}");
+        println!("skipped: {reason}\n0 goals met, 0 missed, all skipped");
         return Ok(true);
     }
     let swept = namespace::sweep()?;

@@ -69,9 +69,10 @@ pub(crate) const SECONDS: u32 = 60;
 const LATE_MAX: Duration = Duration::from_millis(3);
 
 impl Bench<'_> {
-    /// A share that is a goal over 60 s, for the seconds measured here: the same time may be lost at the start.
+    /// A share that is a goal over 60 s, for the seconds measured here: the same time may be lost at the start, but
+    /// never more than half.
     fn goal(&self, share: f64) -> f64 {
-        1.0 - (1.0 - share) * f64::from(SECONDS) / f64::from(self.seconds.min(SECONDS))
+        (1.0 - (1.0 - share) * f64::from(SECONDS) / f64::from(self.seconds.min(SECONDS))).max(0.5)
     }
 
     /// Adds a measurement of goodput on a link of `rate_bit_s`; `goal` is a share of the payload that the link can
