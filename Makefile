@@ -28,12 +28,12 @@ bench: install ## criterion benches: bytes and pictures per second end to end, s
 	@cargo build --release --quiet --workspace
 	@cargo bench --package braidcast-benches
 
-lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about an hour; LAB="--only NAME" for a part
+lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about 45 minutes; LAB="--only NAME" for a part
 	@.ci/install $(BUILD_PACKAGES) $(LAB_PACKAGES)
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-lab
 	@target/release/braidcast-lab $(LAB)
 
-lab-short: ## a few of its scenarios, without curl and aria2c: about five minutes
+lab-short: ## a few of its scenarios, without curl and aria2c: about two minutes
 	@$(MAKE) --no-print-directory lab LAB="--short $(LAB)"
 
 build: install ## the `braidcast` command, in target/release

@@ -30,7 +30,7 @@ too busy, and the line is worth little.
 Exit code: 0 all goals met, or `skipped: REASON` where namespaces are not permitted; 1 a goal missed or an error;
 130 interrupted. What a run makes it removes, on Ctrl-C too; what a killed run left is removed by the next.
 
-Needs root, ip, sysctl, ss, chrt, and for the peers nginx, curl and aria2c (make lab installs them).
+Needs root, ip, sysctl, ss, chrt, nginx, curl and aria2c (make lab installs them).
 
 Examples:
   braidcast-lab                            everything, with goodput over 60 s: about 45 minutes
