@@ -1,13 +1,14 @@
 # The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench build install
+.PHONY: help demo test lint bench lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
-TEST_PACKAGES := faketime iproute2 xvfb libgl1 libglib2.0-0
+TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
+LAB_PACKAGES := iproute2 procps nginx-light curl aria2
 DEMO_PACKAGES := ffmpeg python3-venv
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## publish a film (VIDEO=path, or a made clip), fetch and play it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
@@ -26,6 +27,14 @@ lint: install ## formatting, clippy and documentation, with warnings as errors
 bench: install ## criterion benches: bytes and pictures per second end to end, sealing, opening, answering, look-ups
 	@cargo build --release --quiet --workspace
 	@cargo bench --package braidcast-benches
+
+lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about 45 minutes; LAB="--only NAME" for a part
+	@.ci/install $(BUILD_PACKAGES) $(LAB_PACKAGES)
+	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-lab
+	@target/release/braidcast-lab $(LAB)
+
+lab-short: ## a few of its scenarios, without curl and aria2c: about two minutes
+	@$(MAKE) --no-print-directory lab LAB="--short $(LAB)"
 
 build: install ## the `braidcast` command, in target/release
 	@cargo build --release --workspace
