@@ -15,8 +15,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::control::{Control, VideoRef, Window};
-use crate::engine::{Command, Engine, EngineConfig, EngineError, JobList, Notice};
+use crate::engine::{Command, Engine, EngineConfig, EngineError, Told};
 use crate::error::ControlError;
+use crate::fetcher::{FetcherConfig, InFlight, JobList, Notice};
 use crate::reports::{Answered, Reports, Request};
 pub use error::DownloadError;
 use output::Output;
@@ -84,16 +85,16 @@ pub async fn download(
         .await
         .map_err(|_| DownloadError::Interrupted)??;
     let resumable = output.is_resumable();
-    let config = EngineConfig {
+    let fetcher = FetcherConfig {
         asset: first_list.asset,
         content_key: first_list.content_key.clone(),
         layout: first_list.layout.clone(),
         stream: StreamId::ORIGINAL,
-        window_bytes: options.in_flight_bytes,
         extents_max: options.extents_max,
-        checkers: if resumable { checker_threads() } else { 1 },
+        in_flight: InFlight { window_bytes: options.in_flight_bytes },
         stall: options.stall,
     };
+    let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 } };
     let sink = output.sink().map_err(|error| output.error(error))?;
     let (engine, notices) = Engine::start(config, sink).map_err(DownloadError::System)?;
     let mut run = Run {
@@ -108,7 +109,7 @@ pub async fn download(
         master_error: None,
     };
     let roots = first_list.plain_roots.clone();
-    run.engine.send(Command::List(Box::new(first_list)));
+    run.engine.send(Command::List(first_list.into()));
     let fetched = run.fetch_all(&mut output, original, roots, &mut on_progress).await;
     run.engine.stop();
     on_progress(&run.progress());
@@ -129,7 +130,7 @@ struct Run {
     resumed_bytes: u64,
     layout: PackLayout,
     engine: Engine,
-    notices: UnboundedReceiver<Notice>,
+    notices: UnboundedReceiver<Told>,
     /// The first extent that lists are still needed for.
     wanted_from: u32,
     /// Why the last list was not given.
@@ -176,21 +177,21 @@ impl Run {
         loop {
             tokio::select! {
                 notice = self.notices.recv() => match notice {
-                    Some(Notice::Fetched) => return Ok(()),
-                    Some(Notice::Extent { extent, bytes }) => {
+                    Some(Ok(Notice::Fetched)) => return Ok(()),
+                    Some(Ok(Notice::Extent { extent, bytes })) => {
                         let at = extent.0 as usize * braidcast_media::layout::EXTENT_BYTES;
                         if let Some(room) = plain.as_mut().and_then(|plain| plain.get_mut(at..at + bytes.len())) {
                             room.copy_from_slice(&bytes);
                         }
                     }
-                    Some(Notice::WantList { first }) => {
+                    Some(Ok(Notice::WantList { first })) => {
                         self.wanted_from = first.0;
                         self.reports.want_list(self.window());
                     }
-                    Some(Notice::WantTickets) => self.reports.want_tickets(self.window()),
-                    Some(Notice::SourceFailed(failure)) => self.reports.failed(failure, self.window()),
-                    Some(Notice::Stopped(EngineError::NoList)) => return Err(self.no_list()),
-                    Some(Notice::Stopped(error)) => return Err(error.into()),
+                    Some(Ok(Notice::WantTickets)) => self.reports.want_tickets(self.window()),
+                    Some(Ok(Notice::SourceFailed(failure))) => self.reports.failed(failure, self.window()),
+                    Some(Err(EngineError::NoList)) => return Err(self.no_list()),
+                    Some(Err(error)) => return Err(error.into()),
                     None => return Err(DownloadError::Interrupted),
                 },
                 answered = self.reports.answered() => self.take_answer(answered)?,
@@ -202,7 +203,7 @@ impl Run {
     fn take_answer(&mut self, answered: Answered) -> Result<(), DownloadError> {
         let error = match answered.outcome {
             Ok(list) => {
-                self.engine.send(Command::List(Box::new(list)));
+                self.engine.send(Command::List(list.into()));
                 return Ok(());
             }
             Err(error) => error,

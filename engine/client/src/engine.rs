@@ -1,58 +1,41 @@
-//! The thread that pulls: it owns the sockets, drives one puller per source, and does what the planner says.
+//! The thread that fetches: it gives a [`crate::fetcher`] its clock, its sockets and its random seed.
 //!
 //! **The loop, until all is fetched or it is told to stop:**
 //! 1. take commands (lists of servers, what to fetch) and extents that were checked;
-//! 2. let time pass for every source: time-outs, greetings, pauses that are over;
-//! 3. start extents while there are buffers, and ask sources for pieces while they may have more in flight;
-//! 4. send, wait for input or the next deadline, and open what comes straight into its place.
+//! 2. let time pass;
+//! 3. connect to new servers, send, hand filled extents to the checker, pass notices on;
+//! 4. wait for input or the next deadline, and hand in what comes; after each batch of datagrams send.
 //!
 //! Nothing here waits for a disk, a hash or the master: these are [`crate::checker`] and the caller of
-//! [`Engine::start`], who hears of everything through [`Notice`].
+//! [`Engine::start`], who hears of everything through the channel that it gives.
 
 mod drive;
-mod job;
-mod net;
-mod setbacks;
-mod source;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use braidcast_io::{Selector, SelectorWaker};
-use braidcast_media::{AssetId, ChunkNo, ContentKey, ExtentNo, PackLayout, StreamId};
+use braidcast_media::{ChunkNo, StreamId};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::sync::mpsc;
 
-use crate::control::Distribution;
+use crate::fetcher::{Buffer, FetchError, FetcherConfig, JobList, Notice, Snapshot, SourceList};
 use crate::sink::Sink;
-use crate::window::Buffer;
-pub(crate) use job::JobList;
 
 /// Settings of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct EngineConfig {
-    /// Which asset.
-    pub(crate) asset: AssetId,
-    pub(crate) content_key: ContentKey,
-    pub(crate) layout: PackLayout,
-    /// The stream that goes to the sink, and that lists of servers speak of.
-    pub(crate) stream: StreamId,
-    /// Most bytes in flight to one source.
-    pub(crate) window_bytes: u64,
-    /// Extents in memory at a time.
-    pub(crate) extents_max: usize,
+    /// What is fetched, and how; its own stream goes to the sink.
+    pub(crate) fetcher: FetcherConfig,
     /// Threads that hash and write.
     pub(crate) checkers: usize,
-    /// How long nothing may come before the download is given up.
-    pub(crate) stall: Duration,
 }
 
 /// What the engine is told.
 pub(crate) enum Command {
     /// Who holds what from here on; also brings new tickets.
-    List(Box<Distribution>),
+    List(SourceList),
     /// Fetch this, after what is to be fetched already.
     Fetch(JobList),
     /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
@@ -61,42 +44,6 @@ pub(crate) enum Command {
     Return(Buffer),
     /// End the thread.
     Stop,
-}
-
-/// What the engine tells.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    /// A verified extent of a stream that does not go to the sink.
-    Extent { extent: ExtentNo, bytes: Vec<u8> },
-    /// All that was to be fetched is there, verified and written.
-    Fetched,
-    /// Extents from here on have no sources yet; asked ahead of need.
-    WantList { first: ExtentNo },
-    /// Tickets are past half of their life.
-    WantTickets,
-    /// A source failed.
-    SourceFailed(SourceFailure),
-    /// The engine has stopped.
-    Stopped(EngineError),
-}
-
-/// What the master should know of a source that failed.
-#[derive(Clone, Debug)]
-pub(crate) struct SourceFailure {
-    pub(crate) server_id: String,
-    pub(crate) kind: FailureKind,
-    /// Since the last good chunk.
-    pub(crate) last_good: Option<Duration>,
-}
-
-/// How a source failed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum FailureKind {
-    Silent,
-    Refused,
-    NotHeld,
-    Damaged { stream: StreamId, chunk: ChunkNo },
-    Forged,
 }
 
 /// Why an engine gave up.
@@ -114,29 +61,18 @@ pub(crate) enum EngineError {
     System(io::Error),
 }
 
-/// How things stand; copied out now and then.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Snapshot {
-    /// Plain bytes of the sink's stream that are verified and written.
-    pub(crate) written_bytes: u64,
-    /// Payload that was taken from the network, for whatever stream.
-    pub(crate) accepted_bytes: u64,
-    /// Payload that was not needed.
-    pub(crate) unwanted_bytes: u64,
-    pub(crate) sources: Vec<SourceSnapshot>,
+impl From<FetchError> for EngineError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NoSources(sources) => Self::NoSources(sources),
+            FetchError::NoList => Self::NoList,
+            FetchError::Unobtainable { stream, chunk, sources } => Self::Unobtainable { stream, chunk, sources },
+        }
+    }
 }
 
-/// One source of a [`Snapshot`].
-#[derive(Clone, Debug)]
-pub(crate) struct SourceSnapshot {
-    pub(crate) address: std::net::SocketAddr,
-    pub(crate) bytes: u64,
-    pub(crate) bytes_per_s: f64,
-    pub(crate) lost: u64,
-    pub(crate) rejected: u64,
-    pub(crate) ever_failed: bool,
-    pub(crate) state: &'static str,
-}
+/// What the engine tells; after an error it has stopped.
+pub(crate) type Told = Result<Notice, EngineError>;
 
 /// A running engine.
 pub(crate) struct Engine {
@@ -150,18 +86,18 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Starts the thread.
+    /// Starts the thread. What it tells comes out of the channel.
     ///
     /// # Errors
     /// What the system says if there is no descriptor or thread to be had.
-    pub(crate) fn start(config: EngineConfig, sink: Sink) -> io::Result<(Self, mpsc::UnboundedReceiver<Notice>)> {
+    pub(crate) fn start(config: EngineConfig, sink: Sink) -> io::Result<(Self, mpsc::UnboundedReceiver<Told>)> {
         let (commands, inbox) = unbounded();
-        // The engine tells of each thing once; what can repeat without end is limited by time where it is told.
+        // The fetcher tells of each thing once, and limits by time what can repeat without end.
         let (notices, heard) = mpsc::unbounded_channel();
         let selector = Selector::new()?;
         let waker = selector.waker();
         let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let stream = config.stream;
+        let stream = config.fetcher.stream;
         let may_block = matches!(sink, Sink::Ordered(_));
         let drive = drive::Drive::new(config, sink, selector, inbox, notices, Arc::clone(&snapshot))?;
         let thread = std::thread::Builder::new().name("pull".into()).spawn(move || drive.run())?;
@@ -247,12 +183,4 @@ impl Drop for Engine {
 }
 
 type Inbox = Receiver<Command>;
-type Notices = mpsc::UnboundedSender<Notice>;
-
-/// How often rates are measured and the snapshot is renewed.
-const TICK: Duration = Duration::from_millis(100);
-
-/// The time since `at`, in words.
-fn since(now: Instant, at: Option<Instant>) -> Option<Duration> {
-    at.map(|at| now.duration_since(at))
-}
+type Listener = mpsc::UnboundedSender<Told>;

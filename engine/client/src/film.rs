@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Engine, EngineConfig, SnapshotReader};
 use crate::error::ControlError;
+use crate::fetcher::{FetcherConfig, InFlight};
 use crate::sink::{Lent, Sink};
 use assembly::Assembly;
 pub use error::FilmError;
@@ -151,16 +152,16 @@ pub async fn open(
     let info = Arc::new(FilmInfo::of(&list).map_err(|reason| FilmError::BadFilm { name: name.to_owned(), reason })?);
     let frames = list.frames.take();
     let stream = frames.as_ref().map(|frames| frames.stream).ok_or(FilmError::NoFrames { name: name.to_owned() })?;
-    let config = EngineConfig {
+    let fetcher = FetcherConfig {
         asset: list.asset,
         content_key: list.content_key.clone(),
         layout: list.layout.clone(),
         stream,
-        window_bytes: options.in_flight_bytes,
         extents_max: (options.window_bytes / EXTENT_BYTES as u64).clamp(EXTENTS_MIN, EXTENTS_MAX) as usize,
-        checkers: 1,
+        in_flight: InFlight { window_bytes: options.in_flight_bytes },
         stall: options.stall,
     };
+    let config = EngineConfig { fetcher, checkers: 1 };
     let (lent, extents) = unbounded();
     let (engine, notices) = Engine::start(config, Sink::Player(lent)).map_err(FilmError::System)?;
     let (tell, events) = unbounded();

@@ -6,6 +6,7 @@ pub mod control;
 pub mod download;
 mod engine;
 pub mod error;
+pub mod fetcher;
 pub mod film;
 
 pub mod planner;

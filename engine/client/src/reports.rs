@@ -8,8 +8,8 @@ use braidcast_proto::v1::{FailedHost, FailureReason};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::control::{Control, Distribution, VideoRef, Window};
-use crate::engine::{FailureKind, SourceFailure};
 use crate::error::ControlError;
+use crate::fetcher::{FailureKind, SourceFailure};
 
 /// Failed parts of one server after which the master is told, if it failed in no way that is told at once.
 const PARTS_MAX: u32 = 3;

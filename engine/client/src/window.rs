@@ -114,6 +114,11 @@ impl Window {
         self.by_key.len() + out < self.slots.len()
     }
 
+    /// Extents that are under way.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// Whether nothing is under way.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()

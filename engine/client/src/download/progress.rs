@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::engine::{Snapshot, SourceSnapshot};
+use crate::fetcher::{Snapshot, SourceSnapshot};
 
 /// How a download stands.
 #[derive(Clone, Debug)]

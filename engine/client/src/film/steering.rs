@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 
 use super::{FilmError, FilmInfo, FilmOptions, SeekPoint, Shared};
 use crate::control::{Control, Distribution, FrameSpan, Window, extent_of, last_byte};
-use crate::engine::{Command, Engine, JobList, Notice, Snapshot};
+use crate::engine::{Command, Engine, Told};
 use crate::error::ControlError;
+use crate::fetcher::{JobList, Notice, Snapshot};
 use crate::reports::{Answered, Reports, Request};
 
 /// How long a master that does not answer is left alone before it is asked again.
@@ -164,7 +165,7 @@ impl Steering {
     pub(super) async fn run(
         mut self,
         mut wishes: mpsc::UnboundedReceiver<Wish>,
-        mut notices: mpsc::UnboundedReceiver<Notice>,
+        mut notices: mpsc::UnboundedReceiver<Told>,
         ended: std_mpsc::Sender<()>,
     ) {
         let outcome = loop {
@@ -228,13 +229,13 @@ impl Steering {
         self.time_window(f64::from_bits(self.shared.position.load(Ordering::Relaxed)))
     }
 
-    fn take_notice(&mut self, notice: Option<Notice>) -> Result<(), FilmError> {
+    fn take_notice(&mut self, notice: Option<Told>) -> Result<(), FilmError> {
         match notice {
             // Lists are asked for window by window, and what was fetched is told by the extents themselves.
-            Some(Notice::Fetched | Notice::WantList { .. } | Notice::Extent { .. }) => {}
-            Some(Notice::WantTickets) => self.reports.want_tickets(self.wanted()),
-            Some(Notice::SourceFailed(failure)) => self.reports.failed(failure, self.wanted()),
-            Some(Notice::Stopped(error)) => return Err(error.into()),
+            Some(Ok(Notice::Fetched | Notice::WantList { .. } | Notice::Extent { .. })) => {}
+            Some(Ok(Notice::WantTickets)) => self.reports.want_tickets(self.wanted()),
+            Some(Ok(Notice::SourceFailed(failure))) => self.reports.failed(failure, self.wanted()),
+            Some(Err(error)) => return Err(error.into()),
             None => return Err(FilmError::Closed),
         }
         Ok(())
@@ -252,7 +253,7 @@ impl Steering {
             Ok(mut list) => {
                 // Tickets, and servers that take over; what they are to give is known.
                 list.ranges.clear();
-                self.engine.send(Command::List(Box::new(list)));
+                self.engine.send(Command::List(list.into()));
                 Ok(())
             }
             Err(error) if is_asked => self.on_no_window(error, answered.request),
@@ -304,7 +305,7 @@ impl Steering {
             Span { epoch: self.epoch, first: span.first, entries: span.entries, reaches_end: list.end_of_file, seek };
         // A player that has gone closes in a moment.
         let _ = self.events.send(Event::Span(span));
-        self.engine.send(Command::List(Box::new(list)));
+        self.engine.send(Command::List(list.into()));
         self.engine.send(Command::Fetch(jobs));
         Ok(())
     }

@@ -6,9 +6,8 @@ use braidcast_media::{ExtentNo, Run, StreamId};
 use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
 use braidcast_transport::puller::{Event, Failure, Loss};
 
-use super::drive::Drive;
 use super::source::{Source, State};
-use super::{EngineError, FailureKind, Notice, SourceFailure, since};
+use super::{FailureKind, FetchError, Fetcher, Notice, SourceFailure};
 use crate::planner::{Piece, SourceNo, SourceSet};
 use crate::window::{ExtentKey, Job, Suspect};
 
@@ -27,7 +26,7 @@ pub(super) struct Impossible {
     amnesties: std::collections::HashMap<ExtentKey, u32>,
 }
 
-impl Drive {
+impl Fetcher {
     pub(super) fn take_events(&mut self, now: Instant, index: usize) {
         while let Some(event) = self.sources[index].puller.poll_event() {
             let source = &mut self.sources[index];
@@ -108,6 +107,8 @@ impl Drive {
     pub(super) fn after_failure(&mut self, now: Instant, number: SourceNo) {
         self.planner.set_usable(number, false);
         self.take_events(now, usize::from(number.0));
+        // Those who had their turn may now have more to do.
+        self.turn = None;
         for key in self.window.pinned_to(number) {
             self.replan(key);
         }
@@ -173,7 +174,7 @@ impl Drive {
     }
 
     /// Whether there is still hope.
-    pub(super) fn check_hope(&mut self, now: Instant) -> Result<(), EngineError> {
+    pub(super) fn check_hope(&mut self, now: Instant) -> Result<(), FetchError> {
         self.check_impossible(now)?;
         let wants_chunks = !self.window.is_empty() || !self.again.is_empty();
         if !self.fetching || (!wants_chunks && self.out() > 0) {
@@ -183,10 +184,10 @@ impl Drive {
         if now.duration_since(self.progress_at) < self.config.stall {
             return Ok(());
         }
-        Err(if wants_chunks { EngineError::NoSources(self.reasons()) } else { EngineError::NoList })
+        Err(if wants_chunks { FetchError::NoSources(self.reasons()) } else { FetchError::NoList })
     }
 
-    fn check_impossible(&mut self, now: Instant) -> Result<(), EngineError> {
+    fn check_impossible(&mut self, now: Instant) -> Result<(), FetchError> {
         let Some(&Piece { stream, run, .. }) = self.planner.impossible() else {
             self.impossible.since = None;
             return Ok(());
@@ -200,7 +201,7 @@ impl Drive {
         let granted = self.impossible.amnesties.entry(key).or_default();
         *granted += 1;
         if *granted > AMNESTIES_MAX || self.sources.iter().all(|source| source.state == State::Banned) {
-            return Err(EngineError::Unobtainable { stream, chunk: run.first, sources: self.reasons() });
+            return Err(FetchError::Unobtainable { stream, chunk: run.first, sources: self.reasons() });
         }
         self.window.forgive(key, self.banned());
         self.replan(key);
@@ -218,10 +219,11 @@ impl Drive {
         known.chain(unreachable).collect()
     }
 
-    fn report(&self, now: Instant, number: SourceNo, kind: FailureKind) {
+    fn report(&mut self, now: Instant, number: SourceNo, kind: FailureKind) {
         let source = &self.sources[usize::from(number.0)];
-        let last_good = since(now, source.last_good_at);
-        self.tell(Notice::SourceFailed(SourceFailure { server_id: source.server_id.clone(), kind, last_good }));
+        let last_good = source.last_good_at.map(|at| now.duration_since(at));
+        let failure = SourceFailure { server_id: source.server_id.clone(), kind, last_good };
+        self.notices.push_back(Notice::SourceFailed(failure));
     }
 }
 

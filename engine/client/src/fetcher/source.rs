@@ -1,16 +1,15 @@
-//! One media server as a download sees it: socket, session, and whether it can be used at the moment.
+//! One media server as a fetcher sees it: session, ticket, and whether it can be used at the moment.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use braidcast_io::ClientSocket;
-use braidcast_media::layout::{PACKET_BYTES, PackLayout};
-use braidcast_media::{AssetId, ContentKey, Opener};
+use braidcast_media::Opener;
+use braidcast_media::layout::PACKET_BYTES;
 use braidcast_transport::congestion::FixedWindow;
 use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
 use braidcast_transport::puller::{Puller, PullerConfig};
 
+use super::FetcherConfig;
 use crate::control::Host;
 use crate::planner::SourceNo;
 
@@ -36,7 +35,6 @@ pub(super) struct Source {
     pub(super) server_id: String,
     pub(super) address: SocketAddr,
     pub(super) puller: Puller,
-    pub(super) socket: Arc<ClientSocket>,
     pub(super) state: State,
     /// Failures since it was last of use; sets how long it is left alone.
     failures: u32,
@@ -62,26 +60,24 @@ const PENALTY_MAX: Duration = Duration::from_secs(8);
 const RATE_GAIN: f64 = 0.3;
 
 impl Source {
-    /// A host that a socket is connected to, greeted.
+    /// A host that a socket is connected to, greeted. `granted_receive_bytes`: what the kernel holds for that socket.
     pub(super) fn greeted(
         now: Instant,
         number: SourceNo,
-        (host, socket): (Host, Arc<ClientSocket>),
-        asset: (AssetId, &ContentKey, &PackLayout),
-        window_bytes: u64,
+        host: Host,
+        granted_receive_bytes: usize,
+        config: &FetcherConfig,
         seed: [u8; 32],
     ) -> Self {
-        let (asset, key, layout) = asset;
         // Never more in flight than half of what the kernel holds for us: the other half is for what it adds to each.
-        let bytes = window_bytes.min(socket.granted_receive_bytes() as u64 / 2).max(TRAIN_BYTES);
-        let config = PullerConfig { seed, congestion: Box::new(FixedWindow { bytes }) };
-        let puller = Puller::new(config, Opener::new(key, asset), layout.clone());
+        let bytes = config.in_flight.window_bytes.min(granted_receive_bytes as u64 / 2).max(TRAIN_BYTES);
+        let puller = PullerConfig { seed, congestion: Box::new(FixedWindow { bytes }) };
+        let puller = Puller::new(puller, Opener::new(&config.content_key, config.asset), config.layout.clone());
         let mut source = Self {
             number,
             server_id: host.server_id.clone(),
             address: host.address,
             puller,
-            socket,
             state: State::Greeting,
             failures: 0,
             ever_failed: false,

@@ -9,7 +9,7 @@ use crate::window::{ExtentKey, Job};
 
 /// Extents of one stream that are to be fetched, lowest first.
 #[derive(Clone, Debug)]
-pub(crate) struct JobList {
+pub struct JobList {
     stream: StreamLayout,
     /// The extent that the first of `hashes` and of `have` speak of.
     first: u32,
@@ -25,7 +25,7 @@ impl JobList {
     ///
     /// # Panics
     /// If there is not one hash per extent.
-    pub(crate) fn new(stream: StreamLayout, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
+    pub fn new(stream: StreamLayout, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
         assert_eq!(hashes.len(), stream.extents() as usize);
         Self::part(stream, ExtentNo(0), hashes, have)
     }
@@ -34,7 +34,7 @@ impl JobList {
     ///
     /// # Panics
     /// If the stream ends before.
-    pub(crate) fn part(stream: StreamLayout, first: ExtentNo, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
+    pub fn part(stream: StreamLayout, first: ExtentNo, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
         assert!(first.0 as usize + hashes.len() <= stream.extents() as usize);
         let mut list = Self { stream, first: first.0, hashes, have, next: 0 };
         list.skip();
@@ -42,12 +42,12 @@ impl JobList {
     }
 
     /// Whether there is no next job.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.next >= self.hashes.len()
     }
 
     /// The next job, if there is one; it stays the next.
-    pub(crate) fn peek(&self, generation: u32) -> Option<Job> {
+    pub(super) fn peek(&self, generation: u32) -> Option<Job> {
         let hash = *self.hashes.get(self.next)?;
         let extent = ExtentNo(self.first + self.next as u32);
         Some(Job {
@@ -60,7 +60,7 @@ impl JobList {
     }
 
     /// Goes on to the one after.
-    pub(crate) fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         self.next += 1;
         self.skip();
     }

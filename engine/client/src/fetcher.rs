@@ -1,0 +1,358 @@
+//! The client engine without I/O: which source is asked for what, and what is done when one fails, lies or is slow.
+//!
+//! A [`Fetcher`] owns the sources of one download or film: a puller for each, the plan, the extents under way. It reads
+//! no clock, draws no random number, opens no socket and starts no thread: `now`, a seed and bytes come in.
+//!
+//! **The driving contract, again and again:**
+//! 1. **Hand in what there is**: lists of servers ([`Fetcher::handle_list`]), what to fetch ([`Fetcher::fetch`]),
+//!    datagrams ([`Fetcher::handle_datagram`]), checked extents ([`Fetcher::handle_checked`]).
+//! 2. **Call [`Fetcher::handle_timeout`] when [`Fetcher::poll_timeout`] has come**; earlier does no harm.
+//! 3. **Drain all four**: [`Fetcher::poll_connect`], each answered by [`Fetcher::on_connected`] or
+//!    [`Fetcher::on_unreachable`]; [`Fetcher::poll_transmit`]; [`Fetcher::poll_filled`], each answered by
+//!    [`Fetcher::handle_checked`], sooner or later; [`Fetcher::poll_notice`].
+//! 4. **Sleep** until there is input or [`Fetcher::poll_timeout`].
+//!
+//! `crate::engine` drives it with sockets and threads. What a filled extent is worth is for [`Filled::check`] to say,
+//! on whatever thread.
+
+mod asking;
+mod checked;
+mod jobs;
+mod lists;
+mod notice;
+mod setbacks;
+mod snapshot;
+mod source;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use braidcast_media::chunk::DATA_KIND;
+use braidcast_media::layout::PACKET_BYTES;
+use braidcast_media::{AssetId, ContentKey, ExtentNo, PackLayout, StreamId};
+use braidcast_transport::puller::Arrival;
+
+pub use crate::control::{Host, Range};
+use crate::planner::Planner;
+pub use crate::planner::SourceNo;
+use crate::window::Window;
+pub use crate::window::{Buffer, ExtentKey, Filled, Job, Suspect};
+pub use checked::{Checked, Verdict};
+pub use jobs::JobList;
+use lists::Arriving;
+pub use lists::SourceList;
+pub use notice::{FailureKind, FetchError, Notice, SourceFailure};
+use setbacks::Impossible;
+pub use snapshot::{Snapshot, SourceSnapshot};
+use source::{Source, State};
+
+/// Settings of a [`Fetcher`].
+#[derive(Clone, Debug)]
+pub struct FetcherConfig {
+    /// Which asset.
+    pub asset: AssetId,
+    /// What opens its chunks.
+    pub content_key: ContentKey,
+    /// Its streams.
+    pub layout: PackLayout,
+    /// The fetcher's own stream: the one that lists of servers speak of, and that goes to an output. Extents of others
+    /// are told by [`Notice::Extent`].
+    pub stream: StreamId,
+    /// Extents in memory at a time, each of 307,200 bytes.
+    pub extents_max: usize,
+    /// How much may be in flight to one source.
+    pub in_flight: InFlight,
+    /// How long nothing may come before it is given up.
+    pub stall: Duration,
+}
+
+/// How much may be in flight to one source.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    /// Most bytes; never more than half of the receive buffer that the kernel grants.
+    pub window_bytes: u64,
+}
+
+/// How often rates are measured and tickets looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// At most one wish for tickets in this time.
+const TICKET_WISH_PAUSE: Duration = Duration::from_secs(1);
+
+/// Fetches extents of one asset from several servers. See the module's description.
+pub struct Fetcher {
+    config: FetcherConfig,
+    seed: [u8; 32],
+    /// Each at the place of its number.
+    sources: Vec<Source>,
+    by_server: HashMap<String, SourceNo>,
+    /// Servers that no socket can be connected to, and why.
+    unreachable: BTreeMap<SocketAddr, String>,
+    /// Lists whose servers were not all met yet.
+    arriving: VecDeque<Arriving>,
+    planner: Planner,
+    window: Window,
+    /// Extents whose chunks are all there, and that were not taken yet.
+    filled: VecDeque<Filled>,
+    /// Extents that were filled and not checked yet.
+    checking: usize,
+    /// Extents whose buffers a player has. One that comes back before it was told of as lent counts as -1 and as 1 in
+    /// `checking`.
+    lent: isize,
+    /// Something is to be fetched, and the end of it was not told yet.
+    fetching: bool,
+    jobs: VecDeque<JobList>,
+    /// How often everything was abandoned.
+    generation: u32,
+    /// Extents whose hash was wrong, to be fetched anew from one source each.
+    again: Vec<(Job, Box<Suspect>)>,
+    impossible: Impossible,
+    /// First choices by extent of the fetcher's own stream: (last extent, sources), in order.
+    lists: VecDeque<(ExtentNo, Vec<SourceNo>)>,
+    /// One past the last extent that a list covers.
+    listed: u32,
+    /// A list was asked for and has not come.
+    list_wanted: bool,
+    tickets_wanted_at: Option<Instant>,
+    notices: VecDeque<Notice>,
+    /// The place of the source whose turn it is to ask and send; nothing between rounds.
+    turn: Option<usize>,
+    written_bytes: u64,
+    progress_at: Instant,
+    ticked_at: Instant,
+}
+
+impl Fetcher {
+    /// A fetcher with nothing to fetch and nobody to ask. `seed` must be random and secret: what pullers need of
+    /// randomness comes from it.
+    pub fn new(now: Instant, config: FetcherConfig, seed: [u8; 32]) -> Self {
+        Self {
+            window: Window::new(config.extents_max),
+            config,
+            seed,
+            sources: Vec::new(),
+            by_server: HashMap::new(),
+            unreachable: BTreeMap::new(),
+            arriving: VecDeque::new(),
+            planner: Planner::default(),
+            filled: VecDeque::new(),
+            checking: 0,
+            lent: 0,
+            fetching: false,
+            jobs: VecDeque::new(),
+            generation: 0,
+            again: Vec::new(),
+            impossible: Impossible::default(),
+            lists: VecDeque::new(),
+            listed: 0,
+            list_wanted: false,
+            tickets_wanted_at: None,
+            notices: VecDeque::new(),
+            turn: None,
+            written_bytes: 0,
+            progress_at: now,
+            ticked_at: now,
+        }
+    }
+
+    /// Fetches these, after what is to be fetched already. [`Notice::Fetched`] tells the end of all.
+    pub fn fetch(&mut self, now: Instant, jobs: JobList) {
+        self.progress_at = now;
+        self.fetching = true;
+        self.jobs.push_back(jobs);
+        self.tell_if_fetched();
+    }
+
+    /// Forgets what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
+    pub fn abandon(&mut self) {
+        self.generation += 1;
+        self.fetching = false;
+        self.jobs.clear();
+        self.again.clear();
+        self.window.clear();
+        self.planner.clear();
+        self.impossible = Impossible::default();
+        self.forget_lists();
+    }
+
+    /// Takes in a datagram that came from a source.
+    pub fn handle_datagram(&mut self, now: Instant, source: SourceNo, datagram: &[u8]) {
+        let Some(from) = self.sources.get_mut(usize::from(source.0)) else { return };
+        if datagram.first() != Some(&DATA_KIND) {
+            from.puller.handle_datagram(now, datagram);
+            return;
+        }
+        let window = &mut self.window;
+        match from.puller.handle_data(now, datagram, |stream, chunk| window.place(stream, chunk)) {
+            Arrival::Accepted { stream, chunk, .. } => {
+                from.on_good(now);
+                self.progress_at = now;
+                if let Some(filled) = self.window.arrived(stream, chunk, source) {
+                    self.checking += 1;
+                    self.filled.push_back(filled);
+                }
+            }
+            Arrival::Rejected { stream, chunk } => self.window.note_rejected(stream, chunk, source),
+            Arrival::Unwanted | Arrival::Malformed => {}
+        }
+    }
+
+    /// Takes in what became of an extent that [`Fetcher::poll_filled`] gave.
+    pub fn handle_checked(&mut self, now: Instant, Checked { job, verdict }: Checked) {
+        self.progress_at = now;
+        match verdict {
+            Verdict::Good { buffer, liars } => {
+                self.checking -= 1;
+                self.ban_all(now, &liars);
+                if job.key.stream == self.config.stream {
+                    self.written_bytes += job.bytes as u64;
+                } else {
+                    let bytes = buffer[..job.bytes].to_vec();
+                    self.notices.push_back(Notice::Extent { extent: job.key.extent, bytes });
+                }
+                self.window.recycle(buffer);
+            }
+            Verdict::Lent { liars } => {
+                self.checking -= 1;
+                self.lent += 1;
+                self.written_bytes += job.bytes as u64;
+                self.ban_all(now, &liars);
+            }
+            Verdict::Kept { liars } => self.ban_all(now, &liars),
+            Verdict::Forged { copy } => {
+                self.checking -= 1;
+                self.on_forged(now, job, copy);
+            }
+        }
+        self.tell_if_fetched();
+    }
+
+    /// A lent buffer comes back. It may do so before [`Fetcher::handle_checked`] has told that it was lent.
+    pub fn give_back(&mut self, buffer: Buffer) {
+        self.lent -= 1;
+        self.window.recycle(buffer);
+    }
+
+    /// The way to a source tells of an error: its host says that nothing listens there, say.
+    pub fn on_path_error(&mut self, now: Instant, source: SourceNo, kind: FailureKind, reason: String) {
+        if usize::from(source.0) < self.sources.len() {
+            self.fail_source(now, source, kind, reason);
+        }
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// [`FetchError`]: there is no hope left. The fetcher is of no more use then.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), FetchError> {
+        for index in 0..self.sources.len() {
+            let source = &mut self.sources[index];
+            if let State::Down { until } = source.state
+                && until <= now
+            {
+                source.greet(now);
+            }
+            if source.puller.poll_timeout().is_some_and(|at| at <= now) {
+                source.puller.handle_timeout(now);
+            }
+            self.take_events(now, index);
+        }
+        if now.duration_since(self.ticked_at) >= TICK {
+            self.tick(now);
+        }
+        self.check_hope(now)
+    }
+
+    /// When to call [`Fetcher::handle_timeout`]; nothing while there is neither a source nor something to fetch.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let deadlines = self.sources.iter().filter_map(|source| match source.state {
+            State::Down { until } => Some(until),
+            State::Banned => None,
+            State::Greeting | State::Up => source.puller.poll_timeout(),
+        });
+        let ticks = self.fetching || !self.sources.is_empty();
+        deadlines.chain(ticks.then(|| self.ticked_at + TICK)).min()
+    }
+
+    /// Writes the next datagram to send into `out`, and says to which source; nothing if there is none. Starts extents
+    /// and asks sources for pieces first.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> Option<SourceNo> {
+        loop {
+            let turn = self.turn.unwrap_or_else(|| self.begin_round(now));
+            let Some(source) = self.sources.get_mut(turn) else {
+                self.turn = None;
+                return None;
+            };
+            if source.puller.poll_transmit(now, out) {
+                return Some(source.number);
+            }
+            self.begin_turn(now, turn + 1);
+        }
+    }
+
+    /// The next extent whose chunks are all there, to be hashed.
+    pub fn poll_filled(&mut self) -> Option<Filled> {
+        self.filled.pop_front()
+    }
+
+    /// The next thing to know.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Bytes that a source was asked for and that neither came nor were given up, packets whole; 0 if there is no such
+    /// source.
+    pub fn in_flight_bytes(&self, source: SourceNo) -> u64 {
+        let source = self.sources.get(usize::from(source.0));
+        source.map_or(0, |source| u64::from(source.puller.in_flight_chunks()) * PACKET_BYTES as u64)
+    }
+
+    /// Extents in memory: under way, being checked, or lent; at most [`FetcherConfig::extents_max`]. Copies that turned
+    /// out to be forged and are kept to be compared are not counted; there is at most one for each.
+    pub fn buffers(&self) -> usize {
+        self.window.len() + self.out()
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.ticked_at);
+        self.ticked_at = now;
+        let mut want_tickets = false;
+        for source in &mut self.sources {
+            source.measure(elapsed);
+            if let Some(rate) = source.bytes_per_s {
+                self.planner.set_rate(source.number, rate);
+            }
+            if source.state == State::Up && source.renewal_is_due(now) {
+                want_tickets = true;
+            }
+            if source.state == State::Up && source.has_spare_ticket() {
+                source.greet(now);
+            }
+        }
+        let paused = self.tickets_wanted_at.is_some_and(|at| now.duration_since(at) < TICKET_WISH_PAUSE);
+        if want_tickets && !paused {
+            self.want_tickets(now);
+        }
+    }
+
+    fn want_tickets(&mut self, now: Instant) {
+        self.tickets_wanted_at = Some(now);
+        self.notices.push_back(Notice::WantTickets);
+    }
+
+    /// Buffers that are elsewhere: being checked, or with a player.
+    fn out(&self) -> usize {
+        self.checking.saturating_add_signed(self.lent)
+    }
+
+    fn tell_if_fetched(&mut self) {
+        while self.jobs.front().is_some_and(JobList::is_empty) {
+            self.jobs.pop_front();
+        }
+        let idle = self.jobs.is_empty() && self.window.is_empty() && self.checking == 0 && self.again.is_empty();
+        if self.fetching && idle {
+            self.fetching = false;
+            self.notices.push_back(Notice::Fetched);
+        }
+    }
+}

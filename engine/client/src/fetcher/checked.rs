@@ -1,0 +1,66 @@
+//! What became of extents whose chunks are all there.
+
+use braidcast_media::hashes;
+use braidcast_media::layout::CHUNK_BYTES;
+
+use crate::planner::SourceNo;
+use crate::window::{Buffer, Filled, Job, Origins, Suspect};
+
+/// An extent that was hashed.
+#[derive(Debug)]
+pub struct Checked {
+    /// What was to be fetched.
+    pub job: Job,
+    /// How it went.
+    pub verdict: Verdict,
+}
+
+/// How checking an extent went.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is what was published. An extent of the fetcher's own stream stands in the output, and the buffer is spare;
+    /// that of another stream holds its plain bytes.
+    Good {
+        /// To be used again.
+        buffer: Buffer,
+        /// Who gave chunks of an earlier copy that differ from it.
+        liars: Vec<SourceNo>,
+    },
+    /// It is right, and its buffer is with a player, who brings it back by [`super::Fetcher::give_back`].
+    Lent {
+        /// Who gave chunks of an earlier copy that differ from it.
+        liars: Vec<SourceNo>,
+    },
+    /// It is right and kept until those before it are written: a [`Verdict::Good`] follows.
+    Kept {
+        /// Who gave chunks of an earlier copy that differ from it.
+        liars: Vec<SourceNo>,
+    },
+    /// Its hash is wrong.
+    Forged {
+        /// The copy, to be compared with a right one later.
+        copy: Box<Suspect>,
+    },
+}
+
+impl Filled {
+    /// Hashes it: [`Verdict::Good`] or [`Verdict::Forged`]. What is good still has to be written or handed on.
+    pub fn check(self) -> Checked {
+        let Self { job, buffer, origins, suspect } = self;
+        //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.
+        if hashes::hash(&buffer[..job.bytes]) != job.hash {
+            return Checked { job, verdict: Verdict::Forged { copy: Box::new(Suspect { buffer, origins }) } };
+        }
+        let liars = suspect.map(|suspect| liars(&buffer, &suspect.buffer, &suspect.origins)).unwrap_or_default();
+        Checked { job, verdict: Verdict::Good { buffer, liars } }
+    }
+}
+
+/// Who gave chunks of `bad` that differ from `good`.
+fn liars(good: &[u8], bad: &[u8], origins: &Origins) -> Vec<SourceNo> {
+    let chunks = good.chunks(CHUNK_BYTES).zip(bad.chunks(CHUNK_BYTES)).zip(origins);
+    let mut liars: Vec<SourceNo> = chunks.filter(|((good, bad), _)| good != bad).map(|(_, from)| *from).collect();
+    liars.sort_unstable();
+    liars.dedup();
+    liars
+}

@@ -1,0 +1,76 @@
+//! What comes, from whom, and that it comes the same way again.
+
+use braidcast_client::fetcher::Notice;
+use braidcast_media::ExtentNo;
+
+use crate::asset::Asset;
+use crate::world::World;
+
+#[test]
+fn a_file_comes_whole_from_two_servers_and_each_gives_a_good_part() {
+    let mut world = World::new(Asset::new(5_000_001), 2);
+    world.begin();
+    world.download();
+    let snapshot = world.fetcher.snapshot();
+    assert_eq!(snapshot.accepted_bytes, 5_000_001);
+    assert_eq!(snapshot.unwanted_bytes, 0);
+    assert!(snapshot.sources.iter().all(|source| source.bytes > 1_500_000), "{:?}", snapshot.sources);
+    assert!(world.failures().is_empty());
+}
+
+#[test]
+fn extents_of_another_stream_are_told_and_not_counted_as_written() {
+    let mut world = World::new(Asset::new(1_000_000), 1);
+    let list = world.list();
+    world.fetcher.handle_list(world.now, list);
+    world.fetcher.fetch(world.now, world.asset.list_jobs());
+    world.run_until(World::is_fetched);
+    let told = world.notices.iter().find_map(|notice| match notice {
+        Notice::Extent { extent: ExtentNo(0), bytes } => Some(bytes),
+        _ => None,
+    });
+    assert_eq!(told, Some(&world.asset.hashes.concat()));
+    assert_eq!(world.fetcher.snapshot().written_bytes, 0);
+}
+
+#[test]
+fn a_list_that_ends_too_early_is_asked_for_once_and_the_next_one_is_taken_up() {
+    let mut world = World::new(Asset::new(3_000_000), 1);
+    let whole = world.list();
+    let mut short = whole.clone();
+    short.ranges.truncate(2);
+    world.fetcher.handle_list(world.now, short);
+    world.fetcher.fetch(world.now, world.asset.jobs());
+    world.run_until(|world| world.given.len() == 2 && world.in_flight_bytes() == 0);
+    let wanted: Vec<ExtentNo> = world
+        .notices
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::WantList { first } => Some(*first),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(wanted, [ExtentNo(2)]);
+    world.fetcher.handle_list(world.now, whole);
+    world.download();
+}
+
+#[test]
+fn jobs_that_are_none_are_fetched_at_once() {
+    let mut world = World::new(Asset::new(0), 0);
+    world.fetcher.fetch(world.now, world.asset.jobs());
+    assert!(matches!(world.fetcher.poll_notice(), Some(Notice::Fetched)));
+    assert_eq!(world.fetcher.poll_timeout(), None, "there is neither a source nor anything to fetch");
+}
+
+#[test]
+fn the_same_seed_and_the_same_input_give_the_same_datagrams_at_the_same_times() {
+    let trace = || {
+        let mut world = World::new(Asset::new(2_000_000), 3);
+        world.servers[1].is_silent = true;
+        world.begin();
+        world.download();
+        (world.elapsed(), world.trace.finalize())
+    };
+    assert_eq!(trace(), trace());
+}

@@ -1,0 +1,7 @@
+//! The fetcher against real responders, in virtual time: no socket, no thread, no clock.
+
+mod asset;
+mod bounds;
+mod downloads;
+mod setbacks;
+mod world;
