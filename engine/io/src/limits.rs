@@ -50,11 +50,11 @@ pub const STREAM_IDLE: Duration = Duration::from_secs(120);
 pub const STREAM_SWEEP: Duration = Duration::from_secs(1);
 /// Bytes that a server holds of a TCP connection's input: the longest packet, and a burst of short ones.
 pub const STREAM_INBOX_BYTES: usize = 4_096;
-/// Answers that may wait on a TCP connection while it is still read from.
-pub const STREAM_ANSWERS_MAX: usize = 1;
+/// Trains that may wait on a TCP connection while it is still read from.
+pub const STREAM_TRAINS_MAX: usize = 1;
 /// Bytes of answers that wait on a TCP connection, those that a service finishes later included. Beyond it the connection
 /// is closed.
-pub const STREAM_QUEUED_BYTES_MAX: usize = 8 << 20;
+pub const STREAM_QUEUED_BYTES_MAX: usize = 32 << 20;
 /// Packets taken from one TCP connection before the others get their turn.
 pub const STREAM_PACKETS_PER_TURN: usize = 16;
 /// Bytes that the kernel takes from a server beyond what it has sent on a TCP connection (`TCP_NOTSENT_LOWAT`): two

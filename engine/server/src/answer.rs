@@ -1,5 +1,7 @@
 //! What of a request can be sent, as far as a pack goes. Reads the pack's sets and changes nothing.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 use braidcast_media::layout::{CHUNKS_PER_EXTENT, PACKET_BYTES};
 use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
@@ -27,6 +29,23 @@ pub(crate) struct Plan {
 pub(crate) struct Piece {
     pub(crate) offset: u64,
     pub(crate) bytes: usize,
+}
+
+impl Plan {
+    /// The pieces that hold the chunks `range`, counted from 0 over all that is sent.
+    pub(crate) fn pieces_of(&self, range: Range<u16>) -> impl Iterator<Item = Piece> {
+        let at = |chunks: u16| usize::from(chunks) * PACKET_BYTES;
+        let (from, to) = (at(range.start), at(range.end));
+        let ends = self.pieces.iter().scan(0, |end, piece| {
+            *end += piece.bytes;
+            Some(*end)
+        });
+        self.pieces.iter().zip(ends).filter_map(move |(piece, end)| {
+            let start = end - piece.bytes;
+            let (first, last) = (from.max(start), to.min(end));
+            (first < last).then(|| Piece { offset: piece.offset + (first - start) as u64, bytes: last - first })
+        })
+    }
 }
 
 /// Looks `runs` up in `pack`. A run is cut at its first chunk that is not held or does not exist.
@@ -106,6 +125,19 @@ mod tests {
             [Piece { offset: at(300), bytes: 2 * PACKET_BYTES }, Piece { offset: at(0), bytes: 50 * PACKET_BYTES }]
         );
         assert_eq!((plan.chunks, plan.not_held.len(), plan.cold.len()), (52, 0, 0));
+    }
+
+    #[test]
+    fn a_part_of_the_answer_is_cut_out_of_its_pieces() {
+        let (_dir, pack) = pack(&[0, 1, 2, 3]);
+        let plan = original(&pack, &[Run::new(300, 2), Run::new(0, 50)]);
+        let at = |n: u64| pack.layout().header_bytes() + n * PACKET_BYTES as u64;
+        let part = |range| plan.pieces_of(range).map(|p| (p.offset, p.bytes / PACKET_BYTES)).collect::<Vec<_>>();
+        assert_eq!(part(0..52), [(at(300), 2), (at(0), 50)]);
+        assert_eq!(part(1..4), [(at(301), 1), (at(0), 2)]);
+        assert_eq!(part(2..3), [(at(0), 1)]);
+        assert_eq!(part(51..52), [(at(49), 1)]);
+        assert_eq!(part(52..52), []);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) const AWAITED_MAX: usize = 512;
 pub(crate) const PARKED_FOR_MAX: Duration = Duration::from_secs(2);
 /// What BUSY asks the client to wait when the disk is behind.
 pub(crate) const BUSY_RETRY: Duration = Duration::from_millis(50);
+/// Answers of one shard that leave in several trains. Beyond it the answer is BUSY.
+pub(crate) const PACED_MAX: usize = 16_384;
 /// Extents that one request can touch: each run lies in two at most.
 pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
 

@@ -113,6 +113,10 @@ mod tests {
             stream: StreamId::ORIGINAL,
             runs: [Run::new(0, 1)].into_iter().collect(),
             received_at: now,
+            start_at: now,
+            train_chunks: 52,
+            chunk_time: std::time::Duration::ZERO,
+            started_at: None,
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A PULL goes to the responder, which checks it; its runs are looked up in the pack; if all of their extents are hot
 //! the answer leaves in one train: the regions of the pack as they stand in the file, then END. Otherwise the request
-//! is parked until helpers have read the cold extents in.
+//! is parked until helpers have read the cold extents in. Where the PULL names a rate that a train would exceed, the
+//! answer leaves in several, each when it is due.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,12 +14,13 @@ use std::time::{Duration, Instant, SystemTime};
 use braidcast_io::{Outbox, Service, Train};
 use braidcast_media::layout::CHUNK_BYTES;
 use braidcast_transport::packet::Status;
+use braidcast_transport::responder::paced::{self, Paced};
 use braidcast_transport::responder::{Action, Now, Outcome, Request, Responder};
 
 use crate::answer::{self, Plan};
 use crate::catalogue::Reader;
 use crate::counters::ShardCounters;
-use crate::limits::{BUSY_RETRY, COUNTERS_EVERY};
+use crate::limits::{BUSY_RETRY, COUNTERS_EVERY, PACED_MAX};
 use crate::mailbox::{Forwarded, Mailbox};
 use crate::pack::Pack;
 use crate::parking::Parking;
@@ -32,6 +34,8 @@ pub(crate) struct Shard {
     responder: Responder,
     reader: Reader,
     parking: Parking,
+    /// Answers that leave in several trains, with the pack that they are read from.
+    paced: Paced<(Arc<Pack>, Plan)>,
     mailboxes: Arc<[Mailbox]>,
     warmer: Warmer,
     counters: Arc<ShardCounters>,
@@ -55,6 +59,7 @@ impl Shard {
             responder,
             reader,
             parking: Parking::default(),
+            paced: Paced::default(),
             mailboxes,
             warmer,
             counters,
@@ -102,7 +107,15 @@ impl Shard {
         };
         let plan = answer::plan(pack, request.stream, &request.runs);
         if plan.cold.is_empty() {
-            return send(&mut self.responder, &self.counters, now, &request, pack, &plan, out);
+            if request.is_one_train(now, plan.chunks) {
+                let all = 0..plan.chunks;
+                return finish(&mut self.responder, &self.counters, now, &request, all, (pack, &plan), out);
+            }
+            if self.paced.len() < PACED_MAX {
+                let (pack, total) = (Arc::clone(pack), plan.chunks);
+                return self.paced.push(request, total, (pack, plan));
+            }
+            return self.refuse(now, &request, Status::Busy, out);
         }
         if self.ask_for(&request, &plan) {
             self.counters.on_parked();
@@ -130,6 +143,26 @@ impl Shard {
             }
             asked
         })
+    }
+
+    /// Sends the trains that are due.
+    fn send_paced(&mut self, now: Instant, out: &mut Outbox) {
+        while out.room() > 0
+            && let Some(train) = self.paced.poll_due(now)
+        {
+            self.send_train(now, &train, out);
+            self.paced.resume(train);
+        }
+    }
+
+    fn send_train(&mut self, now: Instant, due: &paced::Train<(Arc<Pack>, Plan)>, out: &mut Outbox) {
+        let (pack, plan) = &due.content;
+        let (request, chunks) = (&due.request, due.chunks.clone());
+        if due.is_last() {
+            return finish(&mut self.responder, &self.counters, now, request, chunks, (pack, plan), out);
+        }
+        self.counters.on_sent(payload_bytes(&chunks));
+        push(out, with_regions(request, chunks, (pack, plan)));
     }
 
     fn refuse(&mut self, now: Instant, request: &Request, status: Status, out: &mut Outbox) {
@@ -185,10 +218,12 @@ impl Service for Shard {
         {
             self.refuse(now, &request, Status::Busy, out);
         }
+        self.send_paced(now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.responder.poll_timeout(), self.publish_at, self.parking.poll_timeout()].into_iter().flatten().min()
+        let paced = self.paced.poll_timeout();
+        [self.responder.poll_timeout(), self.publish_at, self.parking.poll_timeout(), paced].into_iter().flatten().min()
     }
 
     fn on_send_error(&mut self, to: SocketAddr, error: &io::Error) {
@@ -200,13 +235,14 @@ impl Service for Shard {
     }
 }
 
-fn send(
+/// Sends the last of an answer, and its END.
+fn finish(
     responder: &mut Responder,
     counters: &ShardCounters,
     now: Instant,
     request: &Request,
-    pack: &Pack,
-    plan: &Plan,
+    chunks: Range<u16>,
+    (pack, plan): (&Pack, &Plan),
     out: &mut Outbox,
 ) {
     let outcome = Outcome {
@@ -219,14 +255,23 @@ fn send(
     let Some(end) = responder.answer(both_clocks(now), request, &outcome) else {
         return;
     };
+    counters.on_sent(payload_bytes(&chunks));
+    let mut train = with_regions(request, chunks, (pack, plan));
+    train.push_tail(&end).expect("END is no longer than a tail, and a request no longer than a train");
+    push(out, train);
+}
+
+fn with_regions(request: &Request, chunks: Range<u16>, (pack, plan): (&Pack, &Plan)) -> Train {
     let mut train = Train::new(request.to);
-    for piece in &plan.pieces {
+    for piece in plan.pieces_of(chunks) {
         let region = pack.region(piece.offset, piece.bytes).expect("pieces lie within the pack");
         train.push_region(region).expect("a request has no more runs than a train takes regions");
     }
-    train.push_tail(&end).expect("END is no longer than a tail, and a request no longer than a train");
-    push(out, train);
-    counters.on_sent(u64::from(plan.chunks) * CHUNK_BYTES as u64);
+    train
+}
+
+fn payload_bytes(chunks: &Range<u16>) -> u64 {
+    u64::from(chunks.end - chunks.start) * CHUNK_BYTES as u64
 }
 
 fn push(out: &mut Outbox, train: Train) {

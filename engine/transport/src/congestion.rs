@@ -1,31 +1,115 @@
-//! How much may be in flight to one source: the seam at which congestion control stands.
+//! How much may be in flight to one source, and how fast it is asked: what a [`crate::puller::Puller`] measures goes
+//! in, a window and a rate come out.
+//!
+//! - [`Bbr`]: a model of the path, after the BBR draft; for films and downloads.
+//! - [`Background`]: gives way to everything else; for downloads that may take their time.
+//! - [`FixedWindow`]: does not move; what the others are measured against.
+
+mod background;
+mod bbr;
+mod filters;
+mod fixed;
+mod loss;
 
 use std::time::{Duration, Instant};
 
-/// Decides how many bytes a [`crate::puller::Puller`] may have asked for and not yet received or given up.
+pub use background::Background;
+pub use bbr::Bbr;
+pub use fixed::FixedWindow;
+
+/// Decides how many bytes a [`crate::puller::Puller`] may have asked for and neither received nor given up, and at
+/// which rate it asks. Bytes are those of packets, headers of UDP and IP left out.
 pub trait Congestion: Send {
     /// Bytes that may be in flight now.
     fn window_bytes(&self) -> u64;
-    /// `bytes` of a PULL arrived; `rtt` is the sample that its END gave, less the time that the server held it.
-    fn on_delivered(&mut self, now: Instant, bytes: u64, rtt: Option<Duration>);
+
+    /// Bytes per second at which chunks may be asked for; nothing while it is not limited.
+    fn pacing_rate(&self) -> Option<f64>;
+
+    /// What the path is believed to deliver, in bytes per second; nothing before it was measured.
+    fn bandwidth(&self) -> Option<f64>;
+
+    /// The round trip of an empty path; nothing before it was measured.
+    fn min_rtt(&self) -> Option<Duration>;
+
+    /// A round trip that carried no chunks: that of the greeting.
+    fn on_rtt(&mut self, now: Instant, rtt: Duration);
+
+    /// A PULL is about to be sent; `in_flight_bytes` are under way already.
+    fn on_pull(&mut self, now: Instant, in_flight_bytes: u64);
+
+    /// A PULL was answered.
+    fn on_answered(&mut self, answer: &Answer);
+
     /// `bytes` that were asked for will not come.
     fn on_lost(&mut self, now: Instant, bytes: u64);
+
+    /// `bytes` that were told as lost have come after all.
+    fn on_spurious_loss(&mut self, bytes: u64);
+
+    /// Whether the round trip of an empty path should be measured anew. Whoever drives several sources has them do so
+    /// at the same time: one that goes on would keep the queue full that the others wait to see empty.
+    fn wants_to_probe_rtt(&self, now: Instant) -> bool;
+
+    /// Empties the path for a moment, to measure its round trip.
+    fn probe_rtt(&mut self, now: Instant);
+
+    /// What it does at the moment, for people and traces.
+    fn phase(&self) -> &'static str;
 }
 
-/// A window that does not move: what a network without congestion needs, and the plain rule that others are
-/// measured against.
+/// What the answer to one PULL tells of the path.
+///
+/// The rate is measured as draft-cheng-iccrg-delivery-rate-estimation-02 does, with PULLs in place of packets: all bytes
+/// that arrived since the PULL was sent and the newest arrival before it, over the longer of the time in which they
+/// were asked for and the time in which they arrived. So neither the spacing within a train, which is the bottleneck's
+/// capacity and not this flow's share, nor a burst of answers that a queue had held back, is taken for a rate.
 #[derive(Clone, Copy, Debug)]
-pub struct FixedWindow {
-    /// The window in bytes.
-    pub bytes: u64,
+pub struct Answer {
+    /// When its last chunk, or its END, came.
+    pub now: Instant,
+    /// From the PULL to its first chunk, less what the server held it; nothing where a chunk of it was asked for twice.
+    pub rtt: Option<Duration>,
+    /// Bytes that arrived in `interval`.
+    pub sample_bytes: u64,
+    /// In which time.
+    pub interval: Duration,
+    /// Bytes delivered by this source since its session was opened.
+    pub delivered_bytes: u64,
+    /// As `delivered_bytes` when the PULL was sent.
+    pub delivered_bytes_before: u64,
+    /// Bytes that are still under way.
+    pub in_flight_bytes: u64,
+    /// Most chunks that a PULL asks for at the present rate, in bytes.
+    pub quantum_bytes: u64,
+    /// Not the path but the server, or that nothing was to be asked for, set the rate.
+    pub is_limited: bool,
 }
 
-impl Congestion for FixedWindow {
-    fn window_bytes(&self) -> u64 {
-        self.bytes
+impl Answer {
+    /// The rate of delivery, in bytes per second; nothing if too little time went by to tell.
+    pub fn rate(&self) -> Option<f64> {
+        (self.interval > Duration::ZERO).then(|| self.sample_bytes as f64 / self.interval.as_secs_f64())
     }
+}
 
-    fn on_delivered(&mut self, _now: Instant, _bytes: u64, _rtt: Option<Duration>) {}
+/// Answers are counted in rounds: one ends when a PULL is answered that was sent after the last one had ended (BBR
+/// draft, section 4.5.1).
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// Rounds that have begun.
+    pub(crate) count: u64,
+    next_delivered: u64,
+}
 
-    fn on_lost(&mut self, _now: Instant, _bytes: u64) {}
+impl Rounds {
+    /// Says whether this answer begins a round.
+    pub(crate) fn on_answered(&mut self, answer: &Answer) -> bool {
+        if answer.delivered_bytes_before < self.next_delivered {
+            return false;
+        }
+        self.next_delivered = answer.delivered_bytes;
+        self.count += 1;
+        true
+    }
 }

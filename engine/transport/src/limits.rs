@@ -30,13 +30,20 @@ pub const RUN_BYTES: usize = 6;
 pub const CHUNKS_PER_PULL_MAX: u16 = 52;
 /// Runs that one PULL may ask for.
 pub const RUNS_PER_PULL_MAX: usize = 8;
-/// Most bytes that a server sends beyond the newest proof of receipt.
-pub const UNPROVEN_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Most bytes that a server sends beyond the newest proof of receipt: twice what a path of 50 Mbit/s and 600 ms holds
+/// with a full queue of the same size.
+pub const UNPROVEN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Bytes that a server sends beyond the newest proof to a session with this rate in KiB/s (0 = not limited).
 pub const fn unproven_bytes_max(rate_kib_s: u32) -> u64 {
     let second = rate_kib_s as u64 * 1024;
     if rate_kib_s == 0 || second > UNPROVEN_BYTES_MAX { UNPROVEN_BYTES_MAX } else { second }
 }
+/// Least train that a server sends at a rate that is named.
+pub const TRAIN_CHUNKS_MIN: u16 = 2;
+/// A train holds what the rate named makes in this time, if that is more.
+pub const TRAIN_TIME: Duration = Duration::from_millis(1);
+/// Longest time for which a server keeps a PULL waiting because of the rate; one beyond it is answered BUSY.
+pub const PACED_FOR_MAX: Duration = Duration::from_secs(1);
 /// Sequences that a server remembers to tell a replay.
 pub const REPLAY_WINDOW: u32 = 1_024;
 /// PULLs that a session may have unanswered.

@@ -267,12 +267,14 @@ pub struct End {
     pub retry_after_ms: u16,
     /// Chunks sent for this PULL.
     pub sent_chunks: u16,
-    /// From receipt of the PULL to this packet, in microseconds.
+    /// From receipt of the PULL to the first packet of its answer, in microseconds.
     pub held_us: u32,
     /// The server's monotonic clock, in microseconds.
     pub sent_at_us: u64,
     /// Highest sequence that the server has seen.
     pub highest: u32,
+    /// Bit i: sequence `highest - 1 - i` was seen and is not answered yet.
+    pub waiting: u32,
     /// Bit i: sequence `highest - 1 - i` was seen.
     pub seen: u64,
     /// To be repeated in the next PULL.
@@ -301,6 +303,7 @@ impl End {
         text[12..16].copy_from_slice(&self.held_us.to_be_bytes());
         text[16..24].copy_from_slice(&self.sent_at_us.to_be_bytes());
         text[24..28].copy_from_slice(&self.highest.to_be_bytes());
+        text[28..32].copy_from_slice(&self.waiting.to_be_bytes());
         text[32..40].copy_from_slice(&self.seen.to_be_bytes());
         text[40..48].copy_from_slice(&self.proof.sent_bytes.to_be_bytes());
         text[48..56].copy_from_slice(&self.proof.mac);
@@ -329,6 +332,7 @@ impl End {
             held_us: be32(text, 12),
             sent_at_us: be64(text, 16),
             highest: be32(text, 24),
+            waiting: be32(text, 28),
             seen: be64(text, 32),
             proof: Proof { sent_bytes: be64(text, 40), mac: be64(text, 48).to_be_bytes() },
         })

@@ -2,6 +2,7 @@
 
 mod answers;
 mod connection;
+mod delivery;
 mod outstanding;
 mod pace;
 mod rtt;
@@ -18,7 +19,9 @@ use crate::congestion::Congestion;
 use crate::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX, unproven_bytes_max};
 use crate::packet::{Kind, Pull, Runs, SmallPacket};
 use connection::Connection;
+use delivery::Delivery;
 use outstanding::{Outstanding, Phase};
+use pace::Pace;
 use rtt::Rtt;
 
 /// Something that the planner must know.
@@ -132,7 +135,15 @@ pub struct Puller {
     /// Index into `pulls` of the one that the last chunk belonged to.
     cursor: usize,
     in_flight_chunks: u32,
+    delivery: Delivery,
+    pace: Pace,
     rtt: Rtt,
+    /// Most bytes in flight, whatever the path takes: what this host's receive buffer holds.
+    in_flight_bytes_max: u64,
+    /// Most bytes per second, whatever the path takes.
+    rate_max: Option<f64>,
+    /// Loss before then is this host's own: its receive buffer was full.
+    local_drops_until: Option<Instant>,
     timeouts: u32,
     heard_at: Option<Instant>,
     busy_until: Option<Instant>,
@@ -158,7 +169,12 @@ impl Puller {
             late: VecDeque::new(),
             cursor: 0,
             in_flight_chunks: 0,
+            delivery: Delivery::default(),
+            pace: Pace::default(),
             rtt: Rtt::default(),
+            in_flight_bytes_max: u64::MAX,
+            rate_max: None,
+            local_drops_until: None,
             timeouts: 0,
             heard_at: None,
             busy_until: None,
@@ -178,22 +194,59 @@ impl Puller {
         self.connection.current.is_some()
     }
 
-    /// Chunks that may be asked for now.
-    pub fn capacity_chunks(&self, now: Instant) -> u32 {
+    /// Never has more than `bytes` in flight, but for one train. Default: no bound.
+    pub fn set_in_flight_max(&mut self, bytes: u64) {
+        self.in_flight_bytes_max = bytes.max(TRAIN_BYTES);
+    }
+
+    /// Never asks for more than `bytes_s` bytes of packets per second. Default: no bound.
+    pub fn set_rate_max(&mut self, bytes_s: Option<f64>) {
+        self.rate_max = bytes_s;
+    }
+
+    /// Chunks that one PULL may ask for now: none, or as many as make a PULL worth its packets.
+    pub fn capacity_chunks(&mut self, now: Instant) -> u32 {
         let Some(open) = &self.connection.current else { return 0 };
-        let limits = &open.session.limits;
+        let limits = open.session.limits;
         let unanswered = self.pulls.len() >= usize::from(limits.pulls_unanswered);
         let busy = self.busy_until.is_some_and(|until| now < until);
         if unanswered || busy || open.expired || open.next_sequence == u32::MAX {
             return 0;
         }
-        let in_flight_max = in_flight_bytes_max(limits.rate_kib_s);
-        let mut window = self.congestion.window_bytes().min(in_flight_max) / PACKET_BYTES as u64;
-        if self.timeouts > 0 {
-            window = window.min(CHUNKS_PER_PULL_MAX.into());
+        let window = u32::try_from(self.window_bytes() / PACKET_BYTES as u64).unwrap_or(u32::MAX);
+        let room = window.saturating_sub(self.in_flight_chunks);
+        let quantum = self.quantum_chunks();
+        // As little as one chunk at a time would cost a PULL and an END for each (RFC 1122, section 4.2.3.3, has the
+        // like of it for TCP's window).
+        if room < quantum.min(window / 4) || room == 0 || !self.pace.permits(now) {
+            return 0;
         }
-        let room = u32::try_from(window).unwrap_or(u32::MAX).saturating_sub(self.in_flight_chunks);
-        open.pace.as_ref().map_or(room, |pace| room.min(pace.chunks(now)))
+        room.min(quantum)
+    }
+
+    /// Bytes that may be in flight.
+    pub fn window_bytes(&self) -> u64 {
+        let granted = self.connection.current.as_ref().map_or(0, |open| open.session.limits.rate_kib_s);
+        let bound = in_flight_bytes_max(granted).min(self.in_flight_bytes_max);
+        let window = self.congestion.window_bytes().min(bound);
+        if self.timeouts > 0 { window.min(TRAIN_BYTES) } else { window }
+    }
+
+    /// Bytes of packets per second at which chunks are asked for; nothing if that is not limited.
+    pub fn pacing_rate(&self) -> Option<f64> {
+        let granted = self.connection.current.as_ref().map_or(0, |open| open.session.limits.rate_kib_s);
+        let granted = (granted > 0).then_some(f64::from(granted) * 1024.0);
+        [self.congestion.pacing_rate(), granted, self.rate_max].into_iter().flatten().reduce(f64::min)
+    }
+
+    /// Most chunks that one PULL asks for at the present rate.
+    fn quantum_chunks(&self) -> u32 {
+        pace::quantum_chunks(self.pacing_rate(), self.congestion.min_rtt())
+    }
+
+    /// There was room to ask for more, and nothing to ask for: what arrives next tells less of the path.
+    pub fn on_idle(&mut self) {
+        self.delivery.on_idle(self.in_flight_bytes());
     }
 
     /// Most chunks and runs that one [`Puller::pull`] takes.
@@ -213,15 +266,19 @@ impl Puller {
         let chunks: u32 = runs.iter().map(|run| u32::from(run.count)).sum();
         assert!((1..=u32::from(chunks_max)).contains(&chunks) && runs.len() <= runs_max);
         assert!(runs.iter().all(|run| run.count > 0), "a server refuses empty runs");
+        let (rate, in_flight) = (self.pacing_rate(), self.in_flight_bytes());
+        self.pace.spend(now, u64::from(chunks) * PACKET_BYTES as u64, rate);
+        self.congestion.on_pull(now, in_flight);
+        let stamp = self.delivery.stamp(now, in_flight);
         let open = self.connection.current.as_mut().expect("the limits of an open session were met");
         let sequence = open.next_sequence;
         open.next_sequence += 1;
-        if let Some(pace) = &mut open.pace {
-            pace.spend(now, chunks);
-        }
-        let pull = Pull { asset: self.opener.asset(), stream, rate_kib_s: 0, proof: open.proof, runs: runs.clone() };
+        let rate_kib_s = rate.map_or(0, named_rate_kib_s);
+        let pull = Pull { asset: self.opener.asset(), stream, rate_kib_s, proof: open.proof, runs: runs.clone() };
         self.out.push_back(pull.seal(open.session.handle, sequence, &open.session.keys.client));
-        self.pulls.push_back(Outstanding::new(open.tag(), sequence, stream, runs, now));
+        let mut outstanding = Outstanding::new(open.tag(), sequence, stream, runs, stamp);
+        outstanding.is_repeated = self.late.iter().any(|late| late.overlaps(stream, &outstanding.runs));
+        self.pulls.push_back(outstanding);
         self.in_flight_chunks += chunks;
     }
 
@@ -257,8 +314,8 @@ impl Puller {
         let room = found.and_then(|_| place(header.stream, header.chunk));
         let (Some((list, index, bit)), Some(room)) = (found, room) else {
             self.counters.unwanted_bytes += u64::from(header.payload_bytes);
-            if let Some((List::Pulls, index, bit)) = found {
-                self.strike_arrived(index, bit);
+            if let Some((list, index, bit)) = found {
+                self.on_arrived(now, list, index, bit);
             }
             return Arrival::Unwanted;
         };
@@ -272,13 +329,7 @@ impl Puller {
             return Arrival::Rejected { stream: header.stream, chunk: header.chunk };
         }
         self.heard(now);
-        match list {
-            List::Pulls => {
-                self.pulls[index].first_data_at.get_or_insert(now);
-                self.strike_arrived(index, bit);
-            }
-            List::Late => self.late[index].arrived(bit),
-        }
+        self.on_arrived(now, list, index, bit);
         self.counters.accepted_bytes += u64::from(header.payload_bytes);
         Arrival::Accepted {
             stream: header.stream,
@@ -311,8 +362,7 @@ impl Puller {
             Phase::Closing(at, _) => Some(at),
             Phase::Waiting => None,
         });
-        let paced = self.connection.current.as_ref().and_then(|open| open.pace.as_ref()?.ready_at());
-        let single = [silence, self.connection.poll_timeout(), self.busy_until, paced];
+        let single = [silence, self.connection.poll_timeout(), self.busy_until, self.pace.deadline()];
         single.into_iter().flatten().chain(closing).min()
     }
 
@@ -321,9 +371,7 @@ impl Puller {
         if self.busy_until.is_some_and(|until| until <= now) {
             self.busy_until = None;
         }
-        if let Some(pace) = self.connection.current.as_mut().and_then(|open| open.pace.as_mut()) {
-            pace.refill(now);
-        }
+        self.pace.handle_timeout(now);
         if self.connection.has_failed(now) && !self.connection.is_usable() {
             self.fail(now, Failure::Unanswered);
         }
@@ -345,6 +393,10 @@ impl Puller {
             self.heard_at = Some(now);
             if self.timeouts >= TIMEOUTS_MAX {
                 self.fail(now, Failure::Silent);
+            } else {
+                // A server that was started anew, or one for which this client has another address now, answers a
+                // greeting and nothing else: greeting now saves the round trip in which it would say so.
+                self.connection.greet_again(now);
             }
         }
     }
@@ -357,14 +409,59 @@ impl Puller {
         self.out.clear();
     }
 
+    /// Forgets everything that was asked for: nobody wants it any more. What comes of it still counts as delivered.
+    pub fn cancel(&mut self) {
+        while let Some(pull) = self.remove(0) {
+            self.in_flight_chunks -= pull.missing_chunks();
+            self.retire(pull);
+        }
+        self.out.clear();
+    }
+
+    /// The kernel has dropped packets for want of room in this host's receive buffer: the loss of this round trip is not
+    /// the path's, and less may be in flight from here on.
+    pub fn on_local_drops(&mut self, now: Instant) {
+        let round_trip = self.rtt.smoothed().unwrap_or(LOCAL_DROPS_FOR);
+        if self.local_drops_until.is_none_or(|until| until <= now) {
+            let window = self.window_bytes();
+            self.in_flight_bytes_max = (window / 4 * 3).max(TRAIN_BYTES);
+        }
+        self.local_drops_until = Some(now + round_trip.max(LOCAL_DROPS_FOR));
+    }
+
+    /// Whether the round trip of the empty path should be measured anew, by all sources at the same time.
+    pub fn wants_to_probe_rtt(&self, now: Instant) -> bool {
+        self.is_open() && self.congestion.wants_to_probe_rtt(now)
+    }
+
+    /// Measures it: asks for little for a moment.
+    pub fn probe_rtt(&mut self, now: Instant) {
+        self.congestion.probe_rtt(now);
+    }
+
     /// Smoothed round trip; nothing before the first answer.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.smoothed()
     }
 
+    /// How much the round trip varies (RFC 6298: RTTVAR).
+    pub fn rtt_variation(&self) -> Duration {
+        self.rtt.variation()
+    }
+
     /// Chunks asked for and neither arrived nor given up.
     pub fn in_flight_chunks(&self) -> u32 {
         self.in_flight_chunks
+    }
+
+    /// The same in bytes of packets.
+    pub fn in_flight_bytes(&self) -> u64 {
+        u64::from(self.in_flight_chunks) * PACKET_BYTES as u64
+    }
+
+    /// What is known of the path.
+    pub fn congestion(&self) -> &dyn Congestion {
+        self.congestion.as_ref()
     }
 
     /// What was counted since the start.
@@ -384,7 +481,8 @@ impl Puller {
 
     /// When a source that answers nothing is given up: counted from the last packet, or from the first PULL after it.
     fn silence_deadline(&self) -> Option<Instant> {
-        let oldest = self.pulls.iter().filter(|pull| pull.phase == Phase::Waiting).map(|pull| pull.sent_at).min()?;
+        let oldest =
+            self.pulls.iter().filter(|pull| pull.phase == Phase::Waiting).map(|pull| pull.stamp.sent_at).min()?;
         let since = self.heard_at.map_or(oldest, |heard| heard.max(oldest));
         Some(since + self.rtt.timeout(self.timeouts))
     }
@@ -402,12 +500,25 @@ impl Puller {
         late.filter_map(|(index, pull)| Some((List::Late, index, pull.find(stream, chunk)?))).next()
     }
 
-    fn strike_arrived(&mut self, index: usize, bit: u32) {
-        let pull = &mut self.pulls[index];
-        pull.arrived(bit);
-        self.in_flight_chunks -= 1;
-        if pull.is_complete() && pull.phase != Phase::Waiting {
-            self.remove(index);
+    /// A chunk that was asked for has come, wanted or not.
+    fn on_arrived(&mut self, now: Instant, list: List, index: usize, bit: u32) {
+        let bytes = PACKET_BYTES as u64;
+        self.delivery.on_arrived(now, bytes);
+        match list {
+            List::Pulls => {
+                let pull = &mut self.pulls[index];
+                pull.first_data_at.get_or_insert(now);
+                pull.arrived(bit);
+                self.in_flight_chunks -= 1;
+                if pull.is_complete() && pull.phase != Phase::Waiting {
+                    self.remove(index);
+                }
+            }
+            List::Late => {
+                self.late[index].arrived(bit);
+                self.congestion.on_spurious_loss(bytes);
+                self.rtt.on_spurious_loss(now);
+            }
         }
     }
 
@@ -424,9 +535,16 @@ impl Puller {
         self.in_flight_chunks -= chunks;
         if why != Loss::Refused {
             self.counters.lost_chunks += u64::from(chunks);
-            self.congestion.on_lost(now, u64::from(chunks) * PACKET_BYTES as u64);
+            self.rtt.on_loss(now);
+            if self.local_drops_until.is_none_or(|until| until <= now) {
+                self.congestion.on_lost(now, u64::from(chunks) * PACKET_BYTES as u64);
+            }
         }
         self.events.push_back(Event::Lost { stream: pull.stream, runs: pull.missing_runs(), why });
+        self.retire(pull);
+    }
+
+    fn retire(&mut self, pull: Outstanding) {
         self.late.push_back(pull);
         if self.late.len() > LATE_MAX {
             self.late.pop_front();
@@ -444,8 +562,18 @@ impl Puller {
 /// Bytes that may be in flight to a server that grants this rate: half of what it sends beyond the newest proof,
 /// because ENDs can be lost, and never less than a train.
 fn in_flight_bytes_max(rate_kib_s: u32) -> u64 {
-    (unproven_bytes_max(rate_kib_s) / 2).max(u64::from(CHUNKS_PER_PULL_MAX) * PACKET_BYTES as u64)
+    (unproven_bytes_max(rate_kib_s) / 2).max(TRAIN_BYTES)
 }
+
+/// What a PULL names: a quarter above the rate at which PULLs leave, so that the server spaces trains and its queue
+/// still empties when PULLs came bunched together.
+fn named_rate_kib_s(bytes_s: f64) -> u32 {
+    (bytes_s * 1.25 / 1024.0).ceil() as u32
+}
+
+const TRAIN_BYTES: u64 = CHUNKS_PER_PULL_MAX as u64 * PACKET_BYTES as u64;
+/// How long loss is put down to a full receive buffer, at least.
+const LOCAL_DROPS_FOR: Duration = Duration::from_millis(100);
 
 /// Where a chunk was found.
 #[derive(Clone, Copy)]

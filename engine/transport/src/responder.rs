@@ -4,6 +4,7 @@
 //! packet that [`Responder::answer`] makes. All state of a client is one `Session`.
 
 mod greeting;
+pub mod paced;
 mod session;
 
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::ticket::TicketKey;
 use braidcast_media::{AssetId, Run, StreamId};
 
@@ -84,12 +86,25 @@ pub struct Request {
     pub runs: Runs,
     /// When it came.
     pub received_at: Instant,
+    /// When its answer may begin: behind those of the session's PULLs before it.
+    pub start_at: Instant,
+    /// Most chunks of one train.
+    pub train_chunks: u16,
+    /// From the start of a train to that of the next, for each of its chunks. Zero where no rate is named.
+    pub chunk_time: Duration,
+    /// When the first train of its answer left; nothing if it leaves with END.
+    pub started_at: Option<Instant>,
 }
 
 impl Request {
     /// Chunks asked for.
     pub fn chunks(&self) -> u16 {
         self.runs.iter().map(|run| run.count).sum()
+    }
+
+    /// Whether an answer of `chunks` chunks is one train that may leave at `now`; [`paced::Paced`] is for the others.
+    pub fn is_one_train(&self, now: Instant, chunks: u16) -> bool {
+        chunks <= self.train_chunks && self.start_at <= now
     }
 }
 
@@ -197,7 +212,7 @@ impl Responder {
     pub fn answer(&mut self, now: Now, request: &Request, outcome: &Outcome<'_>) -> Option<EndPacket> {
         let epoch = *self.epoch.get_or_insert(now.instant);
         let session = self.sessions.get_mut(&request.handle)?;
-        session.release(request.chunks(), outcome);
+        session.release(request, outcome);
         Some(session.end(now.instant, epoch, &self.mac_key, request, outcome))
     }
 
@@ -261,7 +276,8 @@ impl Responder {
                 session.refusal(now, pull, &self.config)
             }
         };
-        let request = Request {
+        let pacing = pull.map_or(Pacing::NONE, |pull| Pacing::at(pull.rate_kib_s));
+        let mut request = Request {
             to: from,
             handle,
             sequence,
@@ -269,9 +285,17 @@ impl Responder {
             stream: pull.map_or(StreamId(0), |p| p.stream),
             runs: pull.map(|p| p.runs.clone()).unwrap_or_default(),
             received_at: now.instant,
+            start_at: now.instant,
+            train_chunks: pacing.train_chunks,
+            chunk_time: pacing.chunk_time,
+            started_at: None,
         };
-        let Some(refusal) = refusal else {
-            session.reserve(request.chunks());
+        let slot = match refusal {
+            Some(refusal) => Err(refusal),
+            None => session.take_slot(now.instant, &request),
+        };
+        let Err(refusal) = slot.map(|start_at| request.start_at = start_at) else {
+            session.reserve(&request);
             self.counters.pulls += 1;
             return Some(Action::Pull(request));
         };
@@ -316,6 +340,30 @@ struct Refusal {
 impl Refusal {
     fn of(status: Status) -> Self {
         Self { status, retry_after: Duration::ZERO }
+    }
+}
+
+/// How the answer to a PULL is spread over time.
+struct Pacing {
+    train_chunks: u16,
+    chunk_time: Duration,
+}
+
+impl Pacing {
+    /// One train, at once.
+    const NONE: Self = Self { train_chunks: limits::CHUNKS_PER_PULL_MAX, chunk_time: Duration::ZERO };
+
+    //= PROTOCOL U9: A server MUST space the trains of a session to the rate that each PULL names, and make none longer than the greater of 2 chunks and 1 ms at that rate.
+    fn at(rate_kib_s: u32) -> Self {
+        if rate_kib_s == 0 {
+            return Self::NONE;
+        }
+        let bytes_s = u64::from(rate_kib_s.max(limits::RATE_KIB_S_MIN)) * 1024;
+        let nanos = PACKET_BYTES as u64 * 1_000_000_000 / bytes_s;
+        let chunks = limits::TRAIN_TIME.as_nanos() as u64 / nanos.max(1);
+        let most = u64::from(limits::CHUNKS_PER_PULL_MAX);
+        let train_chunks = chunks.clamp(limits::TRAIN_CHUNKS_MIN.into(), most) as u16;
+        Self { train_chunks, chunk_time: Duration::from_nanos(nanos) }
     }
 }
 

@@ -12,7 +12,7 @@ use socket2::SockRef;
 
 use super::PacketBytes;
 use super::inbox::Inbox;
-use crate::limits::{STREAM_ANSWERS_MAX, STREAM_INBOX_BYTES, STREAM_NOT_SENT_BYTES, STREAM_QUEUED_BYTES_MAX};
+use crate::limits::{STREAM_INBOX_BYTES, STREAM_NOT_SENT_BYTES, STREAM_QUEUED_BYTES_MAX, STREAM_TRAINS_MAX};
 use crate::sys::Watch;
 use crate::train::{Part, Train};
 
@@ -79,8 +79,8 @@ impl Connection {
 
     /// Whether packets may be taken from it.
     pub(super) fn takes_packets(&self) -> bool {
-        //= PROTOCOL T4: A server MUST NOT take a packet from a connection while more than one answer waits to be sent on it.
-        self.queue.len() <= STREAM_ANSWERS_MAX
+        //= PROTOCOL T4: A server MUST NOT take a packet from a connection while more than one train waits to be sent on it.
+        self.queue.len() <= STREAM_TRAINS_MAX
     }
 
     /// Reads once; says whether there was anything.

@@ -257,7 +257,7 @@ impl<'a, S: Service> Streams<'a, S> {
                 Err(SendFault::Unread(error)) => self.service.on_send_error(peer, &error),
                 Err(SendFault::Torn(error)) => {
                     self.service.on_send_error(peer, &error);
-                    //= PROTOCOL T6: A server MUST close a connection when the rest of an answer that it has begun there cannot be sent.
+                    //= PROTOCOL T6: A server MUST close a connection when the rest of a packet that it has begun there cannot be sent.
                     self.table.remove(key);
                 }
                 Err(SendFault::Gone(error)) => {

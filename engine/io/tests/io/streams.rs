@@ -208,7 +208,7 @@ fn trains_of_regions_and_tails_arrive_in_order() {
     assert!(client.receive(expected.len()).expect("answers") == expected, "other packets came than those asked for");
 }
 
-//= PROTOCOL T4: A server MUST NOT take a packet from a connection while more than one answer waits to be sent on it.
+//= PROTOCOL T4: A server MUST NOT take a packet from a connection while more than one train waits to be sent on it.
 #[test]
 fn a_client_that_does_not_read_is_not_read_from() {
     const ASKS: usize = 200;
@@ -303,7 +303,7 @@ fn connections_beyond_the_bounds_are_closed_at_once() {
     assert!(held.iter().all(is_served));
 }
 
-//= PROTOCOL T6: A server MUST close a connection when the rest of an answer that it has begun there cannot be sent.
+//= PROTOCOL T6: A server MUST close a connection when the rest of a packet that it has begun there cannot be sent.
 #[test]
 fn a_file_cut_short_closes_the_connection_only_in_the_middle_of_an_answer() {
     let shard = Shard::start(StreamBounds::default());

@@ -118,6 +118,7 @@ fn golden_end() -> End {
         held_us: 250,
         sent_at_us: 1_000_000,
         highest: 5,
+        waiting: 0,
         seen: 0b1110,
         proof: Proof { sent_bytes: 64_064, mac: counting(0xe0) },
     }
@@ -225,12 +226,12 @@ prop_compose! {
         server_limited in any::<bool>(),
         not_held in runs(),
         (retry_after_ms, sent_chunks, held_us, sent_at_us) in any::<(u16, u16, u32, u64)>(),
-        (highest, seen) in any::<(u32, u64)>(),
+        (highest, waiting, seen) in any::<(u32, u32, u64)>(),
         proof in proof(),
     ) -> End {
         End {
             sequence, status, server_limited, not_held, retry_after_ms, sent_chunks, held_us, sent_at_us, highest,
-            seen, proof,
+            waiting, seen, proof,
         }
     }
 }

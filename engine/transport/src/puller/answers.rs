@@ -7,6 +7,7 @@ use braidcast_media::layout::PACKET_BYTES;
 use super::connection::Greeted;
 use super::outstanding::{Fate, Phase};
 use super::{Event, Failure, Loss, Puller};
+use crate::congestion::Answer;
 use crate::packet::{self, End, Status};
 
 impl Puller {
@@ -58,9 +59,6 @@ impl Puller {
 
     fn on_answered(&mut self, now: Instant, index: usize, end: &End) {
         let pull = &mut self.pulls[index];
-        let answered = pull.first_data_at.unwrap_or(now);
-        let held = Duration::from_micros(end.held_us.into());
-        let sample = answered.duration_since(pull.sent_at).checked_sub(held);
         let before = pull.missing_chunks();
         let not_held = match end.status {
             Status::NotHeld => pull.strike(&pull.missing_runs()),
@@ -70,16 +68,38 @@ impl Puller {
         if !not_held.is_empty() {
             self.events.push_back(Event::Lost { stream: pull.stream, runs: not_held, why: Loss::NotHeld });
         }
-        if let Some(rtt) = sample {
-            self.rtt.sample(rtt);
-        }
-        self.congestion.on_delivered(now, u64::from(end.sent_chunks) * PACKET_BYTES as u64, sample);
+        self.measure(now, index, end);
+        let pull = &mut self.pulls[index];
         if pull.is_complete() {
             self.remove(index);
         } else {
             //= PROTOCOL E2: A client MUST charge a source with loss or damage only on the word of an END of that source or on a time-out of its own.
             pull.phase = Phase::Closing(now + self.rtt.reordering(), Loss::Data);
         }
+    }
+
+    /// Tells congestion control what an answer shows.
+    fn measure(&mut self, now: Instant, index: usize, end: &End) {
+        let pull = &self.pulls[index];
+        let answered = pull.first_data_at.unwrap_or(now);
+        let held = Duration::from_micros(end.held_us.into());
+        let rtt = answered.duration_since(pull.stamp.sent_at).checked_sub(held).filter(|_| !pull.is_repeated);
+        if let Some(rtt) = rtt {
+            self.rtt.sample(rtt);
+        }
+        let stamp = pull.stamp;
+        let sample = self.delivery.sample(&stamp);
+        self.congestion.on_answered(&Answer {
+            now,
+            rtt,
+            sample_bytes: sample.bytes,
+            interval: sample.interval,
+            delivered_bytes: self.delivery.bytes(),
+            delivered_bytes_before: stamp.bytes,
+            in_flight_bytes: self.in_flight_bytes(),
+            quantum_bytes: u64::from(self.quantum_chunks()) * PACKET_BYTES as u64,
+            is_limited: stamp.is_limited || end.server_limited,
+        });
     }
 
     /// Nothing is asked for under an expired session; it is told of once, and only if no other is on its way.
@@ -100,10 +120,11 @@ impl Puller {
         while index < self.pulls.len() {
             let pull = &mut self.pulls[index];
             match pull.fate(tag, newest, end) {
-                Fate::Passed if pull.is_complete() => {
+                Fate::Passed | Fate::Answered if pull.is_complete() => {
                     self.remove(index);
                     continue;
                 }
+                Fate::Answered => pull.phase = Phase::Closing(now + reordering, Loss::Data),
                 Fate::Passed => pull.phase = Phase::Closing(now + timeout, Loss::Timeout),
                 //= PROTOCOL E3: A client MUST treat an unseen sequence below `highest`, within the bitmap, as a lost PULL and pull its chunks again.
                 Fate::Unseen => pull.phase = Phase::Closing(now + reordering, Loss::Pull),
@@ -125,8 +146,12 @@ impl Puller {
 
     pub(super) fn on_greeted(&mut self, now: Instant, greeted: Greeted) {
         match greeted {
-            Greeted::Opened { lost } => {
+            Greeted::Opened { lost, rtt } => {
                 self.heard(now);
+                if let Some(rtt) = rtt {
+                    self.rtt.sample(rtt);
+                    self.congestion.on_rtt(now, rtt);
+                }
                 if lost {
                     self.abandon(now);
                 }

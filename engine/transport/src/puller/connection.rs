@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use braidcast_media::ticket::SessionSecret;
 
-use super::pace::Pace;
 use crate::handshake::{ClientSession, Greeting};
 use crate::limits::{HELLO_RETRY, HELLO_TRIES, RESET_PAUSE};
 use crate::packet::{Proof, session_tag};
@@ -20,8 +19,6 @@ pub(super) struct Open {
     pub(super) proof: Proof,
     /// The server has said that its ticket is too old.
     pub(super) expired: bool,
-    /// Nothing if the server does not limit the rate.
-    pub(super) pace: Option<Pace>,
 }
 
 impl Open {
@@ -33,6 +30,7 @@ impl Open {
 struct Attempt {
     greeting: Greeting,
     sent: u32,
+    sent_at: Option<Instant>,
     next_at: Instant,
     pause: Duration,
     /// The server has forgotten the session in use.
@@ -47,8 +45,9 @@ struct Credentials {
 
 /// What became of a datagram of the handshake.
 pub(super) enum Greeted {
-    /// A session is open. `lost`: what was asked for under the old one will not be answered.
-    Opened { lost: bool },
+    /// A session is open. `lost`: what was asked for under the old one will not be answered. `rtt`: from the HELLO to
+    /// its WELCOME, if only one was sent.
+    Opened { lost: bool, rtt: Option<Duration> },
     /// The server speaks these versions, and not this one.
     OtherVersions(Vec<u8>),
     /// A session is open under which nothing may be asked for.
@@ -94,11 +93,19 @@ impl Connection {
         }
     }
 
+    /// The server has been silent for a while: greets it, unless that is under way.
+    pub(super) fn greet_again(&mut self, now: Instant) {
+        if self.attempt.is_none() {
+            self.start(now, false);
+        }
+    }
+
     fn start(&mut self, now: Instant, after_reset: bool) -> bool {
         let Some(with) = &self.credentials else { return false };
         //= PROTOCOL H6: A client MUST draw a fresh client random for every session, and repeat the same HELLO while it waits.
         let Ok(greeting) = Greeting::new(&with.ticket, with.secret.clone(), self.random.draw()) else { return false };
-        self.attempt = Some(Attempt { greeting, sent: 0, next_at: now, pause: HELLO_RETRY, after_reset });
+        self.attempt =
+            Some(Attempt { greeting, sent: 0, sent_at: None, next_at: now, pause: HELLO_RETRY, after_reset });
         true
     }
 
@@ -106,6 +113,7 @@ impl Connection {
     pub(super) fn poll_hello(&mut self, now: Instant) -> Option<&[u8]> {
         let attempt = self.attempt.as_mut().filter(|a| a.next_at <= now && a.sent < HELLO_TRIES)?;
         attempt.sent += 1;
+        attempt.sent_at = Some(now);
         attempt.next_at = now + attempt.pause;
         attempt.pause *= 2;
         Some(attempt.greeting.hello())
@@ -137,6 +145,7 @@ impl Connection {
         let Some(attempt) = &self.attempt else { return Greeted::Nothing };
         let Some(session) = attempt.greeting.handle_welcome(datagram) else { return Greeted::Nothing };
         let lost = attempt.after_reset;
+        let rtt = attempt.sent_at.filter(|_| attempt.sent == 1).map(|at| now.saturating_duration_since(at));
         self.attempt = None;
         let limits = session.limits;
         if limits.chunks_per_pull == 0 || limits.runs_per_pull == 0 || limits.pulls_unanswered == 0 {
@@ -149,9 +158,8 @@ impl Connection {
             ends: ReplayWindow::new(),
             proof: Proof::default(),
             expired: false,
-            pace: Pace::new(now, limits.rate_kib_s),
         });
-        Greeted::Opened { lost }
+        Greeted::Opened { lost, rtt }
     }
 
     pub(super) fn handle_versions(&mut self, datagram: &[u8]) -> Greeted {

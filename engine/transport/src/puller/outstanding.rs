@@ -5,6 +5,7 @@ use std::time::Instant;
 use braidcast_media::{ChunkNo, Run, StreamId};
 
 use super::Loss;
+use super::delivery::Stamp;
 use crate::limits::CHUNKS_PER_PULL_MAX;
 use crate::packet::{End, Runs};
 
@@ -19,7 +20,10 @@ pub(super) struct Outstanding {
     pub(super) runs: Runs,
     /// Bit i: the i-th chunk of the runs, in order, has not come.
     missing: u64,
-    pub(super) sent_at: Instant,
+    /// How things stood when it was sent.
+    pub(super) stamp: Stamp,
+    /// Chunks of it were asked of this source before and may still come for that.
+    pub(super) is_repeated: bool,
     pub(super) first_data_at: Option<Instant>,
     pub(super) phase: Phase,
 }
@@ -40,12 +44,14 @@ pub(super) enum Fate {
     Unknown,
     /// The server has not seen it, though it has seen later ones.
     Unseen,
-    /// A later one was answered: its own END was lost, or its chunks were cold, or it is beyond the bitmap's reach.
+    /// It was answered, and its END was lost or overtaken.
+    Answered,
+    /// A later one was answered, and nothing is told of this one: it is beyond the bitmap's reach, or of an old session.
     Passed,
 }
 
 impl Outstanding {
-    pub(super) fn new(session: u32, sequence: u32, stream: StreamId, runs: Runs, sent_at: Instant) -> Self {
+    pub(super) fn new(session: u32, sequence: u32, stream: StreamId, runs: Runs, stamp: Stamp) -> Self {
         let chunks: u32 = runs.iter().map(|run| u32::from(run.count)).sum();
         debug_assert!((1..=u64::BITS).contains(&chunks));
         Self {
@@ -54,7 +60,8 @@ impl Outstanding {
             stream,
             runs,
             missing: u64::MAX >> (u64::BITS - chunks),
-            sent_at,
+            stamp,
+            is_repeated: false,
             first_data_at: None,
             phase: Phase::Waiting,
         }
@@ -113,9 +120,17 @@ impl Outstanding {
         }
         match end.highest.checked_sub(self.sequence) {
             Some(below @ 1..=64) if end.seen >> (below - 1) & 1 == 0 => Fate::Unseen,
+            Some(below @ 1..=32) if end.waiting >> (below - 1) & 1 == 1 => Fate::Unknown,
+            Some(1..=32) => Fate::Answered,
             Some(1..) if self.sequence < end.sequence => Fate::Passed,
             _ => Fate::Unknown,
         }
+    }
+
+    /// Whether a chunk of `runs` is still missing here.
+    pub(super) fn overlaps(&self, stream: StreamId, runs: &[Run]) -> bool {
+        stream == self.stream
+            && runs.iter().flat_map(|run| run.chunks()).any(|chunk| self.find(stream, chunk).is_some())
     }
 
     /// All chunks that were asked for, with their places.

@@ -1,57 +1,64 @@
-//! Keeps to the rate that a server grants, so that it need not refuse.
+//! When the next PULL may be sent, and how much it asks for.
 
 use std::time::{Duration, Instant};
 
 use braidcast_media::layout::PACKET_BYTES;
 
-use crate::limits::CHUNKS_PER_PULL_MAX;
+use crate::limits::{CHUNKS_PER_PULL_MAX, TRAIN_CHUNKS_MIN};
 
-const TRAIN_BYTES: u64 = CHUNKS_PER_PULL_MAX as u64 * PACKET_BYTES as u64;
-
-/// A token bucket that holds half a second at the rate. The server's holds a whole one: what the network does to the
-/// times of PULLs has room in the difference.
+/// Spreads PULLs over time, so that what they ask for arrives at a given rate.
+#[derive(Debug, Default)]
 pub(super) struct Pace {
-    bytes_s: u64,
-    level_bytes: u64,
-    filled_at: Instant,
+    /// When the next PULL is due.
+    next_at: Option<Instant>,
+    /// Somebody wanted to ask before then.
+    awaited: bool,
+}
+
+/// What may be caught up with when the driver's timer was late. At more than 500 Mbit/s several full PULLs leave in that
+/// time, and it is the window that holds them back.
+const CATCH_UP: Duration = Duration::from_millis(2);
+/// What one PULL asks for, in time at the rate: at least so much, so that PULLs and ENDs cost little...
+const SPAN_MIN: Duration = Duration::from_millis(4);
+/// ... and this part of a round trip, so that a lost PULL does, too.
+const SPAN_PART: u32 = 8;
+
+/// Chunks that one PULL asks for at `bytes_s`.
+pub(super) fn quantum_chunks(bytes_s: Option<f64>, rtt: Option<Duration>) -> u32 {
+    let Some(bytes_s) = bytes_s else { return CHUNKS_PER_PULL_MAX.into() };
+    let span = rtt.map_or(SPAN_MIN, |rtt| (rtt / SPAN_PART).max(SPAN_MIN));
+    let chunks = (bytes_s * span.as_secs_f64() / PACKET_BYTES as f64) as u32;
+    chunks.clamp(TRAIN_CHUNKS_MIN.into(), CHUNKS_PER_PULL_MAX.into())
 }
 
 impl Pace {
-    /// A full bucket; nothing if the rate, in KiB/s, is 0 and so not limited.
-    pub(super) fn new(now: Instant, rate_kib_s: u32) -> Option<Self> {
-        let bytes_s = u64::from(rate_kib_s) * 1024;
-        let full = Self { bytes_s, level_bytes: Self::burst_bytes(bytes_s), filled_at: now };
-        (rate_kib_s > 0).then_some(full)
+    /// Whether a PULL may be sent now. If not, [`Pace::deadline`] tells from here on when it may.
+    pub(super) fn permits(&mut self, now: Instant) -> bool {
+        self.awaited = self.next_at.is_some_and(|at| at > now);
+        !self.awaited
     }
 
-    /// Chunks that may be asked for now: none or at least a train, for one train costs no more packets than one chunk.
-    pub(super) fn chunks(&self, now: Instant) -> u32 {
-        let level = Some(self.level(now)).filter(|&level| level >= TRAIN_BYTES).unwrap_or(0);
-        u32::try_from(level / PACKET_BYTES as u64).unwrap_or(u32::MAX)
+    /// `bytes` were asked for at the rate `bytes_s`.
+    pub(super) fn spend(&mut self, now: Instant, bytes: u64, bytes_s: Option<f64>) {
+        let Some(bytes_s) = bytes_s else {
+            self.next_at = None;
+            return;
+        };
+        let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
+        let from = self.next_at.map_or(now, |at| at.max(earliest));
+        self.next_at = Some(from + Duration::from_secs_f64((bytes as f64 / bytes_s.max(1.0)).min(PAUSE_MAX_S)));
     }
 
-    pub(super) fn spend(&mut self, now: Instant, chunks: u32) {
-        self.refill(now);
-        self.level_bytes = self.level_bytes.saturating_sub(u64::from(chunks) * PACKET_BYTES as u64);
+    /// When to ask again.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.next_at.filter(|_| self.awaited)
     }
 
-    pub(super) fn refill(&mut self, now: Instant) {
-        self.level_bytes = self.level(now);
-        self.filled_at = now;
-    }
-
-    /// When there will be enough for a train; nothing if there was at the last refill.
-    pub(super) fn ready_at(&self) -> Option<Instant> {
-        let lacking = TRAIN_BYTES.checked_sub(self.level_bytes).filter(|&bytes| bytes > 0)?;
-        Some(self.filled_at + Duration::from_micros((lacking * 1_000_000).div_ceil(self.bytes_s)))
-    }
-
-    fn level(&self, now: Instant) -> u64 {
-        let micros = now.duration_since(self.filled_at).as_micros().min(1_000_000) as u64;
-        (self.level_bytes + self.bytes_s * micros / 1_000_000).min(Self::burst_bytes(self.bytes_s))
-    }
-
-    fn burst_bytes(bytes_s: u64) -> u64 {
-        (bytes_s / 2).max(TRAIN_BYTES)
+    /// The deadline may have come.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.awaited &= self.next_at.is_some_and(|at| at > now);
     }
 }
+
+/// Longest pause between two PULLs: a rate may rise again meanwhile.
+const PAUSE_MAX_S: f64 = 1.0;

@@ -8,11 +8,12 @@ use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::ticket::Ticket;
 
 use super::greeting::{HelloTag, TicketTag};
+use super::paced::Slots;
 use super::{Now, Outcome, Refusal, Request, ResponderConfig};
 use crate::keys::SessionKeys;
 use crate::limits::{
-    CHUNKS_PER_PULL_MAX, END_BYTES_MIN, PULL_BYTES, RATE_KIB_S_MIN, RUN_BYTES, RUNS_PER_PULL_MAX, SESSION_IDLE,
-    unproven_bytes_max,
+    CHUNKS_PER_PULL_MAX, END_BYTES_MIN, PACED_FOR_MAX, PULL_BYTES, PULLS_UNANSWERED_MAX, RATE_KIB_S_MIN, RUN_BYTES,
+    RUNS_PER_PULL_MAX, SESSION_IDLE, unproven_bytes_max,
 };
 use crate::packet::{End, Malformed, Proof, Pull, SmallPacket, Status};
 use crate::replay::ReplayWindow;
@@ -37,6 +38,9 @@ pub(super) struct Session {
     /// Of `sent_bytes`, what the client has shown to have received an END after.
     proven_bytes: u64,
     bucket: Bucket,
+    slots: Slots,
+    /// Sequences of PULLs that were accepted and are not answered yet.
+    waiting: Vec<u32>,
     last_seen: Instant,
 }
 
@@ -66,6 +70,8 @@ impl Session {
             reserved_bytes: 0,
             proven_bytes: 0,
             bucket: Bucket { level_bytes: 0, filled_at: None },
+            slots: Slots::default(),
+            waiting: Vec::new(),
             last_seen: now,
         }
     }
@@ -135,9 +141,9 @@ impl Session {
         if !self.assets.contains(&pull.asset) {
             return Some(Refusal::of(Status::UnknownAsset));
         }
-        let rate = effective_rate(effective_rate(self.rate_kib_s, config.rate_kib_s), pull.rate_kib_s);
+        let rate = effective_rate(self.rate_kib_s, config.rate_kib_s);
         let bytes = u64::from(chunks) * PACKET_BYTES as u64;
-        //= PROTOCOL U4: A server MUST NOT send more than the lesser of 4 MiB and one second at the session's rate beyond the newest proof that the client returned.
+        //= PROTOCOL U4: A server MUST NOT send more than the lesser of 16 MiB and one second at the session's rate beyond the newest proof that the client returned.
         //= PROTOCOL U5: A server MUST answer a PULL that would exceed that bound with an END of status OVER_LIMIT and no DATA.
         if self.sent_bytes + self.reserved_bytes + bytes - self.proven_bytes > unproven_bytes_max(rate) {
             return Some(Refusal::of(Status::OverLimit));
@@ -148,14 +154,26 @@ impl Session {
             .map(|retry_after| Refusal { status: Status::Busy, retry_after })
     }
 
+    /// The time at which an answer may begin, so that all answers together keep to the rates that were named.
+    pub(super) fn take_slot(&mut self, now: Instant, request: &Request) -> Result<Instant, Refusal> {
+        let busy = |retry_after| Refusal { status: Status::Busy, retry_after };
+        if self.waiting.len() >= usize::from(PULLS_UNANSWERED_MAX) {
+            return Err(busy(PACED_FOR_MAX));
+        }
+        self.slots.take(now, request.chunks(), request.chunk_time, PACED_FOR_MAX).map_err(busy)
+    }
+
     /// Counts an accepted request against the bound on unproven bytes.
-    pub(super) fn reserve(&mut self, chunks: u16) {
-        self.reserved_bytes += u64::from(chunks) * PACKET_BYTES as u64;
+    pub(super) fn reserve(&mut self, request: &Request) {
+        self.waiting.push(request.sequence);
+        self.reserved_bytes += u64::from(request.chunks()) * PACKET_BYTES as u64;
     }
 
     /// Replaces a reservation by what was sent in the end.
-    pub(super) fn release(&mut self, requested_chunks: u16, outcome: &Outcome<'_>) {
+    pub(super) fn release(&mut self, request: &Request, outcome: &Outcome<'_>) {
+        let requested_chunks = request.chunks();
         debug_assert!(outcome.sent_chunks <= requested_chunks);
+        self.waiting.retain(|sequence| *sequence != request.sequence);
         self.reserved_bytes = self.reserved_bytes.saturating_sub(u64::from(requested_chunks) * PACKET_BYTES as u64);
         self.sent_bytes += u64::from(outcome.sent_chunks) * PACKET_BYTES as u64;
         //= PROTOCOL E1: An END MUST NOT exceed the size of its PULL unless it is covered by the bound of U4.
@@ -184,13 +202,24 @@ impl Session {
             // Rounded up: who comes back by then must not come too early.
             retry_after_ms: outcome.retry_after.as_micros().div_ceil(1_000).try_into().unwrap_or(u16::MAX),
             sent_chunks: outcome.sent_chunks,
-            held_us: micros(now.duration_since(request.received_at)).try_into().unwrap_or(u32::MAX),
+            held_us: micros(request.started_at.unwrap_or(now).duration_since(request.received_at))
+                .try_into()
+                .unwrap_or(u32::MAX),
             sent_at_us: micros(now.duration_since(epoch)),
             highest: self.replay.highest().try_into().unwrap_or(u32::MAX),
+            waiting: self.waiting_bitmap(),
             seen: self.replay.bitmap(),
             proof: Proof { sent_bytes: self.sent_bytes, mac: proof_mac(mac_key, request.handle, self.sent_bytes) },
         };
         end.seal(request.handle, self.ends, &self.keys.server)
+    }
+}
+
+impl Session {
+    fn waiting_bitmap(&self) -> u32 {
+        let highest = self.replay.highest();
+        let below = self.waiting.iter().filter_map(|&sequence| highest.checked_sub(u64::from(sequence) + 1));
+        below.filter(|&below| below < u32::BITS.into()).fold(0, |map, below| map | 1 << below)
     }
 }
 

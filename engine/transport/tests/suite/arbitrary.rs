@@ -212,12 +212,12 @@ enum ClientOp {
 
 fn end_text() -> impl Strategy<Value = EndText> {
     let numbers = (0_u32..40, 0_u8..8, any::<u8>(), 0_u16..300, any::<u16>(), any::<u32>());
-    (numbers, any::<u64>(), 0_u32..100, any::<u64>(), any::<[u8; 16]>(), wire_runs()).prop_map(
+    (numbers, any::<u64>(), 0_u32..100, any::<(u32, u64)>(), any::<[u8; 16]>(), wire_runs()).prop_map(
         |(
             (sequence, status, flags, retry_after_ms, sent_chunks, held_us),
             sent_at_us,
             highest,
-            seen,
+            (waiting, seen),
             proof,
             not_held,
         )| {
@@ -230,6 +230,7 @@ fn end_text() -> impl Strategy<Value = EndText> {
                 held_us,
                 sent_at_us,
                 highest,
+                waiting,
                 seen,
                 proof,
                 not_held,

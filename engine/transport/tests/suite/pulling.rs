@@ -158,7 +158,7 @@ fn unproven_chunks(server: &mut Server, client: &mut Client) -> u64 {
     }
 }
 
-//= PROTOCOL U4: A server MUST NOT send more than the lesser of 4 MiB and one second at the session's rate beyond the newest proof that the client returned.
+//= PROTOCOL U4: A server MUST NOT send more than the lesser of 16 MiB and one second at the session's rate beyond the newest proof that the client returned.
 #[test]
 fn a_client_that_stops_proving_attracts_no_more_than_the_bound() {
     for (rate_kib_s, bound) in [(0, UNPROVEN_BYTES_MAX), (1_000_000, UNPROVEN_BYTES_MAX), (1_000, 1_024_000)] {
@@ -320,14 +320,13 @@ fn a_session_over_its_rate_is_told_when_to_come_back_and_served_then() {
 
 #[test]
 fn the_lowest_rate_wins_and_none_is_too_low_for_a_train() {
-    let rate_of = |ticket, config, wanted| {
+    let rate_of = |ticket, config| {
         let config = ResponderConfig { rate_kib_s: config, ..ResponderConfig::default() };
         let mut server = Server::with(config);
         let mut client = server.open(address(1), &PassFor { rate_kib_s: ticket, ..PassFor::number(1) }.sealed(), 1);
         let mut chunks = 0;
         loop {
-            let text = PullText { rate_kib_s: wanted, ..PullText::new(ASSET.0, &[WHOLE]).proving(client.proof) };
-            let pull = client.pull_text(&text);
+            let pull = client.pull(&[WHOLE]);
             let Some(Action::Pull(request)) = server.handle(client.address, &pull) else {
                 return (client.limits.rate_kib_s, chunks * PACKET_BYTES as u64 / 1_024);
             };
@@ -337,9 +336,65 @@ fn the_lowest_rate_wins_and_none_is_too_low_for_a_train() {
         }
     };
     // In one instant a session takes what one second at its rate holds, in whole trains of 62.6 KiB.
-    assert_eq!(rate_of(200, 0, 0), (200, 187));
-    assert_eq!(rate_of(0, 200, 0), (200, 187));
-    assert_eq!(rate_of(500, 200, 0), (200, 187));
-    assert_eq!(rate_of(500, 0, 200), (500, 187), "the client's own wish");
-    assert_eq!(rate_of(1, 0, 0), (64, 62), "the least rate holds a train");
+    assert_eq!(rate_of(200, 0), (200, 187));
+    assert_eq!(rate_of(0, 200), (200, 187));
+    assert_eq!(rate_of(500, 200), (200, 187));
+    assert_eq!(rate_of(1, 0), (64, 62), "the least rate holds a train");
+}
+
+//= PROTOCOL U9: A server MUST space the trains of a session to the rate that each PULL names, and make none longer than the greater of 2 chunks and 1 ms at that rate.
+#[test]
+fn a_named_rate_sets_the_trains_and_when_the_next_answer_begins() {
+    let trains_at = |rate_kib_s| {
+        let mut server = Server::new();
+        let mut client = server.open_default();
+        let mut pull = || {
+            let text = PullText { rate_kib_s, ..PullText::new(ASSET.0, &[(0, 26)]).proving(client.proof) };
+            let pull = client.pull_text(&text);
+            granted(server.handle(client.address, &pull))
+        };
+        let (first, second) = (pull(), pull());
+        assert_eq!(first.start_at, first.received_at);
+        (first.train_chunks, (second.start_at - first.start_at).as_micros())
+    };
+    // 26 chunks are 32,032 bytes.
+    assert_eq!(trains_at(0), (52, 0), "no rate is named");
+    assert_eq!(trains_at(10_000), (8, 3_128), "8 chunks are 0.96 ms, 9 would be more than one");
+    assert_eq!(trains_at(1_000), (2, 31_281), "the least train");
+    assert_eq!(trains_at(1), (2, 488_769), "64 KiB/s is the least rate");
+    assert_eq!(trains_at(u32::MAX), (52, 0), "a train never holds more than a PULL");
+}
+
+#[test]
+fn a_client_that_asks_faster_than_it_names_is_told_so() {
+    let mut server = Server::new();
+    let mut client = server.open_default();
+    let mut answered = 0;
+    loop {
+        let text = PullText { rate_kib_s: 100, ..PullText::new(ASSET.0, &[(0, 10)]).proving(client.proof) };
+        let pull = client.pull_text(&text);
+        match server.handle(client.address, &pull) {
+            Some(Action::Pull(_)) => answered += 1,
+            Some(Action::Send(end)) => {
+                let end = client.read(&end);
+                assert_eq!((end.status, end.flags), (BUSY, 1));
+                assert!(end.retry_after_ms > 0);
+                // 12,320 bytes take 120 ms: the tenth begins after 1.08 s.
+                assert_eq!(answered, 9);
+                return;
+            }
+            None => panic!("an authentic PULL is answered"),
+        }
+    }
+}
+
+#[test]
+fn ends_tell_which_pulls_are_not_answered_yet() {
+    let mut server = Server::new();
+    let mut client = server.open_default();
+    let requests: Vec<_> = (0..4).map(|n| client.granted(&mut server, &[(n, 1)])).collect();
+    let end = server.answer(&requests[2], &all_sent(&requests[2]));
+    let end = client.read(&end);
+    // Below 4: 3 is answered, 2 and 1 wait.
+    assert_eq!((end.highest, end.seen, end.waiting), (4, 0b111, 0b110));
 }

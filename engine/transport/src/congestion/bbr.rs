@@ -1,0 +1,462 @@
+//! A model of the path, kept by the receiver: the rate that it delivers, its round trip when it is empty, and what it
+//! loses whatever the rate.
+//!
+//! After draft-cardwell-iccrg-bbr-congestion-control-02 ("the draft" below; sections are named where they are obeyed),
+//! which was written for senders. What differs, and why:
+//! - **Random loss is not congestion.** The draft takes 2% for a full queue (section 4.5.6). Here a round counts as
+//!   congested only if it lost more than the path's own share ([`super::loss`]) *and* its least round trip has risen: a
+//!   queue that drops packets is a queue that was waited in. What the path loses by itself is asked for on top, up to
+//!   a fifth, or else a path that loses a tenth would be filled to nine tenths, then to nine tenths of that.
+//! - **Cycles of about a second** in place of two to three (section 4.3.3.5): a client spreads work over sources by these
+//!   rates, and a source whose link recovers is to be found out before the film's window has run empty.
+//! - **The round trip is probed only if the path was not seen empty for five seconds** (section 4.3.4 does so every five
+//!   seconds unless a sample is no longer than the least; here one that is 1/16 longer counts as well), and by all
+//!   sources of a client together: see [`super::Congestion::wants_to_probe_rtt`].
+//! - **No estimate of aggregation** (section 4.5.5): chunks are counted where they arrive, so no acknowledgement is ever
+//!   held back. A window holds three PULLs beyond the model's, as the draft's offload budget (section 4.5.4).
+
+use std::time::{Duration, Instant};
+
+use braidcast_media::layout::PACKET_BYTES;
+
+use super::filters::{MaxRate, MinRtt};
+use super::loss::{RandomLoss, Tally};
+use super::{Answer, Congestion, Rounds};
+
+/// Window before anything was measured: 32 packets, as content networks use (the draft leaves it to the transport; RFC
+/// 6928 allows 10 of 1,460 bytes to hosts of which nothing is known, where bytes are not paced; these are).
+const INITIAL_WINDOW: u64 = 32 * PACKET_BYTES as u64;
+/// Least window (the draft, section 2.7: BBRMinPipeCwnd).
+const WINDOW_MIN: u64 = 4 * PACKET_BYTES as u64;
+/// Round trip that is taken for granted where none was measured.
+const RTT_ASSUMED: Duration = Duration::from_millis(100);
+/// The least round trip must have been seen within this time (the draft, section 2.14.2: ProbeRTTInterval).
+const MIN_RTT_VALID_FOR: Duration = Duration::from_secs(5);
+/// How long the path is kept empty (the draft, section 2.14.2: ProbeRTTDuration).
+const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
+/// What is left in flight meanwhile, in round trips (the draft, section 2.14.2: BBRProbeRTTCwndGain).
+const PROBE_RTT_WINDOW: f64 = 0.5;
+/// Growth of the rate below which a round counts as one without (the draft, section 4.3.1.2).
+const GROWTH: f64 = 1.25;
+/// Such rounds after which the path is full (the draft, section 4.3.1.2).
+const ROUNDS_WITHOUT_GROWTH: u32 = 3;
+/// What is left after congestion (the draft, section 2.3: BBRBeta).
+const BETA: f64 = 0.7;
+/// Part of a known bound on the window that is used while nothing is probed (the draft, section 2.3: BBRHeadroom).
+const HEADROOM: f64 = 0.85;
+/// A round trip that is longer by this factor has waited in a queue.
+const RISEN: f64 = 1.25;
+/// Least time from probing for a higher rate to the next time, and by how much it varies.
+const CYCLE_MIN: Duration = Duration::from_millis(800);
+const CYCLE_SPREAD: Duration = Duration::from_millis(400);
+/// Least rounds of a cycle: on a long path probing costs rounds, not seconds.
+const CYCLE_ROUNDS_MIN: u64 = 6;
+/// Rounds of probing for a higher rate at most, as long as none is found.
+const UP_ROUNDS_MAX: u64 = 3;
+
+/// States (the draft, section 4.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Startup,
+    Drain,
+    Down,
+    Cruise,
+    Refill,
+    Up,
+    ProbeRtt,
+}
+
+impl Phase {
+    /// Rate that is asked for, in parts of what the path delivers.
+    fn pacing_gain(self) -> f64 {
+        match self {
+            // The draft, section 2.4: 4 ln 2 doubles the rate in each round.
+            Self::Startup => 2.77,
+            Self::Drain => 0.35,
+            Self::Down => 0.9,
+            Self::Cruise | Self::Refill | Self::ProbeRtt => 1.0,
+            Self::Up => 1.25,
+        }
+    }
+
+    /// Bytes in flight, in parts of what fills the path.
+    fn window_gain(self) -> f64 {
+        match self {
+            Self::Up => 2.25,
+            Self::ProbeRtt => PROBE_RTT_WINDOW,
+            _ => 2.0,
+        }
+    }
+}
+
+/// What a round has seen so far.
+#[derive(Clone, Copy, Default, Debug)]
+struct Round {
+    tally: Tally,
+    min_rtt: Option<Duration>,
+    rate: f64,
+    /// The server, or that there was nothing to ask for, set the rate at some time.
+    is_limited: bool,
+}
+
+/// Bounds that congestion set, until the next probing (the draft, section 4.5.6.3: bw_lo and inflight_lo).
+#[derive(Clone, Copy, Debug)]
+struct Lowered {
+    rate: f64,
+    window: f64,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Bbr {
+    phase: Phase,
+    phase_at: Option<Instant>,
+    phase_round: u64,
+    rounds: Rounds,
+    round: Round,
+    delivered_bytes: u64,
+    in_flight_bytes: u64,
+    quantum_bytes: u64,
+    rate: MaxRate,
+    min_rtt: MinRtt,
+    random_loss: RandomLoss,
+    /// Grows while the path is not full.
+    startup_window: u64,
+    startup_rate: f64,
+    is_full: bool,
+    full_rate: f64,
+    rounds_without_growth: u32,
+    /// What was in flight when the path was congested (the draft, section 4.5.6.2: inflight_hi).
+    window_hi: Option<f64>,
+    lowered: Option<Lowered>,
+    cycle_at: Option<Instant>,
+    cycle_round: u64,
+    up_rate: f64,
+    /// Since when the path has been kept empty.
+    emptied_at: Option<(Instant, u64)>,
+    empty_rtt: Option<Duration>,
+    draws: u64,
+}
+
+impl Bbr {
+    /// A path of which nothing is known. `seed` makes sources probe at different times.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            phase: Phase::Startup,
+            phase_at: None,
+            phase_round: 0,
+            rounds: Rounds::default(),
+            round: Round::default(),
+            delivered_bytes: 0,
+            in_flight_bytes: 0,
+            quantum_bytes: 0,
+            rate: MaxRate::default(),
+            min_rtt: MinRtt::new(MIN_RTT_VALID_FOR),
+            random_loss: RandomLoss::default(),
+            startup_window: INITIAL_WINDOW,
+            startup_rate: 0.0,
+            is_full: false,
+            full_rate: 0.0,
+            rounds_without_growth: 0,
+            window_hi: None,
+            lowered: None,
+            cycle_at: None,
+            cycle_round: 0,
+            up_rate: 0.0,
+            emptied_at: None,
+            empty_rtt: None,
+            draws: seed,
+        }
+    }
+
+    /// What the path delivers, in bytes per second, as it is believed at the moment.
+    fn model_rate(&self) -> f64 {
+        let rate = self.rate.get();
+        self.lowered.map_or(rate, |lowered| rate.min(lowered.rate))
+    }
+
+    /// What has to be asked for so that the path delivers all that it can.
+    fn asked_rate(&self) -> f64 {
+        self.model_rate() / (1.0 - self.random_loss.share())
+    }
+
+    /// Bytes that fill the path and leave its queue empty.
+    fn path_bytes(&self) -> f64 {
+        self.asked_rate() * self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64()
+    }
+
+    fn enter(&mut self, now: Instant, phase: Phase) {
+        self.phase = phase;
+        self.phase_at = Some(now);
+        self.phase_round = self.rounds.count;
+        match phase {
+            // The draft, section 4.3.3.1: a cycle begins when the probing of the last one is over.
+            Phase::Down => {
+                self.rate.advance();
+                self.cycle_at = Some(now);
+                self.cycle_round = self.rounds.count;
+                self.draws += 1;
+            }
+            // The draft, section 4.3.3.3: what congestion had lowered is forgotten.
+            Phase::Refill => self.lowered = None,
+            Phase::Up => {
+                self.up_rate = self.rate.get();
+                self.raise_window_hi();
+            }
+            _ => {}
+        }
+    }
+
+    fn rounds_in_phase(&self) -> u64 {
+        self.rounds.count - self.phase_round
+    }
+
+    fn cycle_is_over(&self, now: Instant) -> bool {
+        let spread = CYCLE_SPREAD.mul_f64(fraction(self.draws));
+        self.cycle_at.is_none_or(|at| now.saturating_duration_since(at) >= CYCLE_MIN + spread)
+            && self.rounds.count - self.cycle_round >= CYCLE_ROUNDS_MIN
+    }
+
+    fn on_round(&mut self, answer: &Answer) {
+        let round = std::mem::take(&mut self.round);
+        let has_risen = match (round.min_rtt, self.min_rtt.get()) {
+            (Some(rtt), Some(least)) => rtt > least.mul_f64(RISEN),
+            _ => false,
+        };
+        let is_congested = has_risen && self.random_loss.is_exceeded_by(round.tally)
+            || round.tally.share() > LOSS_ENDURED && self.random_loss.is_exceeded_by(round.tally);
+        self.random_loss.on_round(round.tally);
+        if is_congested {
+            self.on_congested(answer, round);
+        }
+        if !self.is_full && !round.is_limited {
+            self.look_for_growth();
+        }
+        if self.phase == Phase::Up {
+            self.raise_window_hi();
+        }
+    }
+
+    /// The draft, section 4.3.1.2.
+    fn look_for_growth(&mut self) {
+        if self.rate.get() >= self.full_rate * GROWTH {
+            self.full_rate = self.rate.get();
+            self.rounds_without_growth = 0;
+            return;
+        }
+        self.rounds_without_growth += 1;
+        self.is_full |= self.rounds_without_growth >= ROUNDS_WITHOUT_GROWTH;
+    }
+
+    /// The draft, sections 4.3.1.3 and 4.5.6.
+    fn on_congested(&mut self, answer: &Answer, round: Round) {
+        let delivered = round.tally.delivered_bytes as f64;
+        match self.phase {
+            Phase::Startup => {
+                self.is_full = true;
+                self.window_hi = Some(delivered.max(self.path_bytes()));
+            }
+            Phase::Up => {
+                let floor = BETA * self.phase.window_gain() * self.path_bytes();
+                self.window_hi = Some((answer.in_flight_bytes as f64).max(floor));
+                self.enter(answer.now, Phase::Down);
+            }
+            Phase::Down | Phase::Cruise | Phase::Refill => {
+                let (rate, window) = (self.model_rate(), self.model_window());
+                self.lowered =
+                    Some(Lowered { rate: round.rate.max(BETA * rate), window: delivered.max(BETA * window) });
+            }
+            Phase::Drain | Phase::ProbeRtt => {}
+        }
+    }
+
+    /// What was too much once may be enough today (the draft, section 4.3.3.4).
+    fn raise_window_hi(&mut self) {
+        let Some(bound) = self.window_hi else { return };
+        let raised = bound * GROWTH;
+        self.window_hi = (raised < Phase::Up.window_gain() * self.path_bytes()).then_some(raised);
+    }
+
+    /// Changes of state (the draft, section 4.3).
+    fn step(&mut self, answer: &Answer) {
+        let now = answer.now;
+        let in_flight = answer.in_flight_bytes as f64;
+        let full = self.path_bytes() + answer.quantum_bytes as f64;
+        match self.phase {
+            Phase::Startup if self.is_full => self.enter(now, Phase::Drain),
+            Phase::Drain if in_flight <= full => self.enter(now, Phase::Down),
+            Phase::Down if in_flight <= full.min(self.headroom()) => self.enter(now, Phase::Cruise),
+            Phase::Down | Phase::Cruise if self.cycle_is_over(now) => self.enter(now, Phase::Refill),
+            Phase::Refill if self.rounds_in_phase() >= 1 => self.enter(now, Phase::Up),
+            Phase::Up => {
+                let has_grown = self.rate.get() >= self.up_rate * 1.1;
+                if has_grown && self.rounds_in_phase() >= 1 {
+                    self.up_rate = self.rate.get();
+                    self.phase_round = self.rounds.count;
+                } else if self.rounds_in_phase() >= 1 && in_flight >= GROWTH * self.path_bytes()
+                    || self.rounds_in_phase() >= UP_ROUNDS_MAX
+                {
+                    self.enter(now, Phase::Down);
+                }
+            }
+            Phase::ProbeRtt => self.step_probe_rtt(answer),
+            _ => {}
+        }
+    }
+
+    /// The draft, section 4.3.4.
+    fn step_probe_rtt(&mut self, answer: &Answer) {
+        let now = answer.now;
+        if let Some((since, round)) = self.emptied_at {
+            if let Some(rtt) = answer.rtt {
+                self.empty_rtt = Some(self.empty_rtt.map_or(rtt, |least| least.min(rtt)));
+            }
+            if now.saturating_duration_since(since) < PROBE_RTT_FOR || self.rounds.count <= round {
+                return;
+            }
+            match self.empty_rtt {
+                Some(rtt) => self.min_rtt.replace(now, rtt),
+                None => self.min_rtt.excuse(now),
+            }
+            self.lowered = None;
+            self.enter(now, if self.is_full { Phase::Cruise } else { Phase::Startup });
+        } else if answer.in_flight_bytes <= self.window_bytes() {
+            self.emptied_at = Some((now, self.rounds.count));
+        }
+    }
+
+    fn headroom(&self) -> f64 {
+        self.window_hi.map_or(f64::INFINITY, |bound| bound * HEADROOM)
+    }
+
+    /// The draft, section 4.6.4, without the bounds that congestion set.
+    fn model_window(&self) -> f64 {
+        self.phase.window_gain() * self.path_bytes() + 3.0 * self.quantum_bytes as f64
+    }
+}
+
+/// Loss of a round that is congestion even where the round trip has not risen.
+const LOSS_ENDURED: f64 = 0.25;
+
+impl Congestion for Bbr {
+    fn window_bytes(&self) -> u64 {
+        if self.phase == Phase::Startup {
+            return self.startup_window;
+        }
+        let bound = match self.phase {
+            Phase::Refill | Phase::Up => self.window_hi.unwrap_or(f64::INFINITY),
+            _ => self.headroom(),
+        };
+        let lowered = self.lowered.map_or(f64::INFINITY, |lowered| lowered.window);
+        let model =
+            if self.phase == Phase::ProbeRtt { PROBE_RTT_WINDOW * self.path_bytes() } else { self.model_window() };
+        (model.min(bound).min(lowered) as u64).max(WINDOW_MIN)
+    }
+
+    fn pacing_rate(&self) -> Option<f64> {
+        if self.phase == Phase::Startup {
+            return (self.startup_rate > 0.0).then_some(self.startup_rate);
+        }
+        Some(self.phase.pacing_gain() * self.asked_rate())
+    }
+
+    fn bandwidth(&self) -> Option<f64> {
+        let rate = self.model_rate();
+        (rate > 0.0).then_some(rate)
+    }
+
+    fn min_rtt(&self) -> Option<Duration> {
+        self.min_rtt.get()
+    }
+
+    fn on_rtt(&mut self, now: Instant, rtt: Duration) {
+        self.min_rtt.update(now, rtt);
+        if self.startup_rate == 0.0 {
+            // The draft, section 4.2.1: as if the initial window had been delivered in this round trip.
+            let round_trip = rtt.max(Duration::from_millis(1)).as_secs_f64();
+            self.startup_rate = self.phase.pacing_gain() * INITIAL_WINDOW as f64 / round_trip;
+        }
+    }
+
+    fn on_pull(&mut self, now: Instant, in_flight_bytes: u64) {
+        if in_flight_bytes == 0 {
+            self.min_rtt.excuse(now);
+        }
+    }
+
+    fn on_answered(&mut self, answer: &Answer) {
+        let starts_round = self.rounds.on_answered(answer);
+        let arrived = answer.delivered_bytes.saturating_sub(self.delivered_bytes);
+        self.delivered_bytes = answer.delivered_bytes;
+        self.in_flight_bytes = answer.in_flight_bytes;
+        self.quantum_bytes = answer.quantum_bytes;
+        if let Some(rtt) = answer.rtt {
+            self.min_rtt.update(answer.now, rtt);
+        }
+        if starts_round {
+            self.on_round(answer);
+        }
+        self.round.tally.delivered_bytes += arrived;
+        self.round.is_limited |= answer.is_limited;
+        if let Some(rtt) = answer.rtt {
+            self.round.min_rtt = Some(self.round.min_rtt.map_or(rtt, |least| least.min(rtt)));
+        }
+        // The draft, section 4.5.2.3: a rate that something else set is at least what the path delivers.
+        let is_telling = self.min_rtt.get().is_none_or(|least| answer.interval >= least);
+        if let Some(rate) = answer.rate().filter(|_| is_telling) {
+            self.round.rate = self.round.rate.max(rate);
+            if !answer.is_limited || rate > self.rate.get() {
+                self.rate.update(rate);
+            }
+        }
+        if self.phase == Phase::Startup {
+            // The draft, sections 4.6.2 and 4.6.4.2: neither goes down before the path is full.
+            let target = (Phase::Startup.window_gain() * self.path_bytes()) as u64 + 3 * self.quantum_bytes;
+            if self.startup_window < target {
+                self.startup_window += arrived;
+            }
+            self.startup_rate = self.startup_rate.max(Phase::Startup.pacing_gain() * self.asked_rate());
+        }
+        self.step(answer);
+    }
+
+    fn on_lost(&mut self, _now: Instant, bytes: u64) {
+        self.round.tally.lost_bytes += bytes;
+    }
+
+    fn on_spurious_loss(&mut self, bytes: u64) {
+        self.round.tally.lost_bytes = self.round.tally.lost_bytes.saturating_sub(bytes);
+    }
+
+    fn wants_to_probe_rtt(&self, now: Instant) -> bool {
+        self.phase != Phase::ProbeRtt && self.is_full && self.in_flight_bytes > 0 && self.min_rtt.is_old(now)
+    }
+
+    fn probe_rtt(&mut self, now: Instant) {
+        if self.phase != Phase::ProbeRtt && self.is_full {
+            self.emptied_at = None;
+            self.empty_rtt = None;
+            self.enter(now, Phase::ProbeRtt);
+        }
+    }
+
+    fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Startup => "startup",
+            Phase::Drain => "drain",
+            Phase::Down => "down",
+            Phase::Cruise => "cruise",
+            Phase::Refill => "refill",
+            Phase::Up => "up",
+            Phase::ProbeRtt => "probe-rtt",
+        }
+    }
+}
+
+/// A number from 0 to 1 that looks random (the finaliser of SplitMix64).
+fn fraction(draw: u64) -> f64 {
+    let mut z = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as f64 / u64::MAX as f64
+}
