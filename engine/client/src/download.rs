@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Command, Engine, EngineConfig, EngineError, Told};
 use crate::error::ControlError;
-use crate::fetcher::{FetcherConfig, InFlight, JobList, Notice};
+use crate::fetcher::{FetcherConfig, JobList, Notice, Traffic};
 use crate::reports::{Answered, Reports, Request};
 pub use error::DownloadError;
 use output::Output;
@@ -39,9 +39,10 @@ pub const PARTIAL_SUFFIX: &str = ".part";
 /// Settings of a download.
 #[derive(Clone, Debug)]
 pub struct DownloadOptions {
-    /// Most bytes in flight to one server. Default 1 MiB; never more than half of the receive buffer that the kernel
-    /// grants. More helps where rate x round trip is larger, and costs loss where a router's queue is short.
-    pub in_flight_bytes: u64,
+    /// How it shares the path with others. Default: [`Traffic::Normal`].
+    pub traffic: Traffic,
+    /// Most bytes per second of packets, from all servers together. Default: no bound.
+    pub rate_max: Option<f64>,
     /// Extents (307,200 bytes) in memory at a time. Default 160, 47 MiB.
     pub extents_max: usize,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
@@ -50,7 +51,7 @@ pub struct DownloadOptions {
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        Self { in_flight_bytes: 1024 * 1024, extents_max: 160, stall: Duration::from_secs(10) }
+        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall: Duration::from_secs(10) }
     }
 }
 
@@ -91,7 +92,8 @@ pub async fn download(
         layout: first_list.layout.clone(),
         stream: StreamId::ORIGINAL,
         extents_max: options.extents_max,
-        in_flight: InFlight { window_bytes: options.in_flight_bytes },
+        traffic: options.traffic,
+        rate_max: options.rate_max,
         stall: options.stall,
     };
     let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 } };

@@ -15,6 +15,7 @@
 //! `crate::engine` drives it with sockets and threads. What a filled extent is worth is for [`Filled::check`] to say,
 //! on whatever thread.
 
+mod aggregate;
 mod asking;
 mod checked;
 mod jobs;
@@ -34,10 +35,11 @@ use braidcast_media::{AssetId, ContentKey, ExtentNo, PackLayout, StreamId};
 use braidcast_transport::puller::Arrival;
 
 pub use crate::control::{Host, Range};
-use crate::planner::Planner;
 pub use crate::planner::SourceNo;
+use crate::planner::{Planner, SourceSet};
 use crate::window::Window;
 pub use crate::window::{Buffer, ExtentKey, Filled, Job, Suspect};
+use aggregate::Aggregate;
 pub use checked::{Checked, Verdict};
 pub use jobs::JobList;
 use lists::Arriving;
@@ -61,21 +63,34 @@ pub struct FetcherConfig {
     pub stream: StreamId,
     /// Extents in memory at a time, each of 307,200 bytes.
     pub extents_max: usize,
-    /// How much may be in flight to one source.
-    pub in_flight: InFlight,
+    /// How it shares the path with others.
+    pub traffic: Traffic,
+    /// Most bytes of packets per second, from all sources together. Default: no bound.
+    pub rate_max: Option<f64>,
     /// How long nothing may come before it is given up.
     pub stall: Duration,
 }
 
-/// How much may be in flight to one source.
-#[derive(Clone, Copy, Debug)]
-pub struct InFlight {
-    /// Most bytes; never more than half of the receive buffer that the kernel grants.
-    pub window_bytes: u64,
+/// How a fetcher shares the path with others.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Traffic {
+    /// Takes a fair share.
+    #[default]
+    Normal,
+    /// Takes what others leave.
+    Background,
+    /// Keeps a fixed number of bytes in flight to each source, whatever the path does: what the others are measured
+    /// against.
+    Plain {
+        /// That number.
+        window_bytes: u64,
+    },
 }
 
 /// How often rates are measured and tickets looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// Part of a bound on the rate that is shared out evenly, whatever sources deliver.
+const RATE_SPARE: f64 = 0.25;
 /// At most one wish for tickets in this time.
 const TICKET_WISH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -91,6 +106,7 @@ pub struct Fetcher {
     /// Lists whose servers were not all met yet.
     arriving: VecDeque<Arriving>,
     planner: Planner,
+    aggregate: Aggregate,
     window: Window,
     /// Extents whose chunks are all there, and that were not taken yet.
     filled: VecDeque<Filled>,
@@ -107,8 +123,8 @@ pub struct Fetcher {
     /// Extents whose hash was wrong, to be fetched anew from one source each.
     again: Vec<(Job, Box<Suspect>)>,
     impossible: Impossible,
-    /// First choices by extent of the fetcher's own stream: (last extent, sources), in order.
-    lists: VecDeque<(ExtentNo, Vec<SourceNo>)>,
+    /// Holders by extent of the fetcher's own stream: (last extent, sources), in order.
+    lists: VecDeque<(ExtentNo, SourceSet)>,
     /// One past the last extent that a list covers.
     listed: u32,
     /// A list was asked for and has not come.
@@ -135,6 +151,7 @@ impl Fetcher {
             unreachable: BTreeMap::new(),
             arriving: VecDeque::new(),
             planner: Planner::default(),
+            aggregate: Aggregate::default(),
             filled: VecDeque::new(),
             checking: 0,
             lent: 0,
@@ -166,6 +183,9 @@ impl Fetcher {
     /// Forgets what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
     pub fn abandon(&mut self) {
         self.generation += 1;
+        for source in &mut self.sources {
+            source.puller.cancel();
+        }
         self.fetching = false;
         self.jobs.clear();
         self.again.clear();
@@ -184,7 +204,10 @@ impl Fetcher {
         }
         let window = &mut self.window;
         match from.puller.handle_data(now, datagram, |stream, chunk| window.place(stream, chunk)) {
-            Arrival::Accepted { stream, chunk, .. } => {
+            Arrival::Accepted { stream, chunk, is_late, .. } => {
+                if is_late {
+                    self.planner.on_arrived(stream, chunk);
+                }
                 from.on_good(now);
                 self.progress_at = now;
                 if let Some(filled) = self.window.arrived(stream, chunk, source) {
@@ -259,6 +282,7 @@ impl Fetcher {
         }
         if now.duration_since(self.ticked_at) >= TICK {
             self.tick(now);
+            self.check_impossible(now)?;
         }
         self.check_hope(now)
     }
@@ -319,9 +343,6 @@ impl Fetcher {
         let mut want_tickets = false;
         for source in &mut self.sources {
             source.measure(elapsed);
-            if let Some(rate) = source.bytes_per_s {
-                self.planner.set_rate(source.number, rate);
-            }
             if source.state == State::Up && source.renewal_is_due(now) {
                 want_tickets = true;
             }
@@ -329,9 +350,29 @@ impl Fetcher {
                 source.greet(now);
             }
         }
+        self.aggregate.tick(now, &self.sources);
+        // One source that goes on would keep the queue full that the others wait to see empty.
+        if self.sources.iter().any(|source| source.puller.wants_to_probe_rtt(now)) {
+            self.sources.iter_mut().for_each(|source| source.puller.probe_rtt(now));
+        }
+        self.share_rate();
         let paused = self.tickets_wanted_at.is_some_and(|at| now.duration_since(at) < TICKET_WISH_PAUSE);
         if want_tickets && !paused {
             self.want_tickets(now);
+        }
+    }
+
+    /// Divides the rate that all sources may take together among them, by what they deliver.
+    fn share_rate(&mut self) {
+        let Some(rate_max) = self.config.rate_max else { return };
+        let delivering = |source: &Source| source.bytes_per_s.unwrap_or(0.0);
+        let total: f64 = self.sources.iter().map(delivering).sum();
+        let count = self.sources.len() as f64;
+        for source in &mut self.sources {
+            let part = if total > 0.0 { delivering(source) / total } else { 1.0 / count };
+            // Each keeps a little more than it takes, so that one that gets faster can show it.
+            let share = (part + RATE_SPARE / count) / (1.0 + RATE_SPARE);
+            source.puller.set_rate_max(Some(rate_max * share));
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Engine, EngineConfig, SnapshotReader};
 use crate::error::ControlError;
-use crate::fetcher::{FetcherConfig, InFlight};
+use crate::fetcher::{FetcherConfig, Traffic};
 use crate::sink::{Lent, Sink};
 use assembly::Assembly;
 pub use error::FilmError;
@@ -38,8 +38,8 @@ pub struct FilmOptions {
     /// Memory for what was fetched, in bytes; never less than it takes to hold one frame, and never more than 1.2 GB.
     /// Default 32 MiB.
     pub window_bytes: u64,
-    /// Most bytes in flight to one server. Default 1 MiB.
-    pub in_flight_bytes: u64,
+    /// Most bytes per second of packets, from all servers together. Default: no bound.
+    pub rate_max: Option<f64>,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,
 }
@@ -49,7 +49,7 @@ impl Default for FilmOptions {
         Self {
             ahead: Duration::from_secs(10),
             window_bytes: 32 * 1024 * 1024,
-            in_flight_bytes: 1024 * 1024,
+            rate_max: None,
             stall: Duration::from_secs(10),
         }
     }
@@ -158,7 +158,8 @@ pub async fn open(
         layout: list.layout.clone(),
         stream,
         extents_max: (options.window_bytes / EXTENT_BYTES as u64).clamp(EXTENTS_MIN, EXTENTS_MAX) as usize,
-        in_flight: InFlight { window_bytes: options.in_flight_bytes },
+        traffic: Traffic::Normal,
+        rate_max: options.rate_max,
         stall: options.stall,
     };
     let config = EngineConfig { fetcher, checkers: 1 };

@@ -1,10 +1,14 @@
 //! Which source pulls what, and when: a pure function of what was told to it.
 //!
-//! An extent is cut into *pieces* of at most one PULL. A piece waits in the queue of the source that the master named
-//! first for it. A source that runs out of its own pieces steals from the one that is expected to finish last; what a
-//! source cannot give goes to another, and never back to one that is barred from it.
+//! All chunks that are to be asked for stand in one queue, the most urgent first. A source that may have more in flight
+//! takes from it at the place that fits its path: what faster sources will have delivered by the time its own answer
+//! could be here is left to them. So a slow source never holds up what is needed next, nobody has to steal from anybody,
+//! and at the end those that would finish last stop asking.
+//!
+//! (The idea is that of delay-aware schedulers of multipath transports: Kuhn et al., "DAPS", IEEE ICC 2014, and Lim et al.,
+//! "ECF", ACM CoNEXT 2017. There a sender fills paths; here each source takes, because only it knows when it can.)
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use braidcast_media::layout::CHUNK_BYTES;
@@ -34,235 +38,212 @@ impl SourceSet {
         self.0 >> source.0 & 1 == 1
     }
 
+    /// Whether nothing is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// All but this one.
     pub fn all_but(source: SourceNo) -> Self {
         Self(!(1 << source.0))
     }
 }
 
-/// Chunks of one extent that are asked for together.
+/// Consecutive chunks of one extent that are to be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Piece {
     /// Which stream.
     pub stream: StreamId,
-    /// Which chunks: at most [`CHUNKS_PER_PULL_MAX`], of one extent.
+    /// Which chunks, of one extent.
     pub run: Run,
+    /// Sources that hold them, as far as is known. Others are asked only if none of these can be.
+    pub holders: SourceSet,
     /// Sources that must not be asked for it.
     pub barred: SourceSet,
 }
 
-/// What the planner knows of a source.
-struct Source {
-    queue: VecDeque<Piece>,
-    queued_chunks: u32,
-    usable: bool,
-    /// Nothing until it was measured.
-    bytes_per_s: Option<f64>,
+/// What is known of the way to a source.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Path {
+    /// What it delivers, in bytes per second; 0 before it was measured.
+    pub bytes_s: f64,
+    /// Its round trip.
+    pub rtt: Duration,
+    /// Bytes that it was asked for and that are still to come.
+    pub in_flight_bytes: u64,
 }
+
+impl Path {
+    /// When what is asked for now will be here.
+    fn delay(&self) -> f64 {
+        let queued = if self.bytes_s > 0.0 { self.in_flight_bytes as f64 / self.bytes_s } else { 0.0 };
+        // What is in flight arrives during the round trip, unless there is more than the path holds.
+        self.rtt.as_secs_f64().max(queued)
+    }
+}
+
+/// What the planner knows of a source.
+#[derive(Default)]
+struct Source {
+    usable: bool,
+    path: Path,
+}
+
+/// Chunks in the order in which they are needed: hash lists first, then by place.
+type Place = (bool, StreamId, u32);
 
 /// The plan of one download.
 #[derive(Default)]
 pub struct Planner {
     sources: Vec<Source>,
-    /// Pieces that no usable source may be asked for.
-    orphans: VecDeque<Piece>,
+    /// By the place of their first chunks; they do not overlap.
+    queue: BTreeMap<Place, Piece>,
 }
-
-/// A source is stolen from only if it would be this much later than the thief. Servers that share a machine with others
-/// stop for some ten milliseconds now and then; pieces that wander for that would make equal servers' shares unequal.
-const STEAL_PATIENCE: Duration = Duration::from_millis(100);
 
 impl Planner {
     /// A source more, not usable yet; nothing if there are [`SOURCES_MAX`].
     pub fn add_source(&mut self) -> Option<SourceNo> {
         let number = u8::try_from(self.sources.len()).ok().filter(|&n| usize::from(n) < SOURCES_MAX)?;
-        self.sources.push(Source { queue: VecDeque::new(), queued_chunks: 0, usable: false, bytes_per_s: None });
+        self.sources.push(Source::default());
         Some(SourceNo(number))
     }
 
-    /// A source can be asked, or no longer. What an unusable one had queued goes to others.
+    /// A source can be asked, or no longer.
     pub fn set_usable(&mut self, source: SourceNo, usable: bool) {
-        let state = &mut self.sources[usize::from(source.0)];
-        if state.usable == usable {
-            return;
-        }
-        state.usable = usable;
-        let homeless = if usable {
-            std::mem::take(&mut self.orphans)
-        } else {
-            state.queued_chunks = 0;
-            std::mem::take(&mut state.queue)
-        };
-        for piece in homeless {
-            self.place(piece, &[]);
-        }
+        self.sources[usize::from(source.0)].usable = usable;
     }
 
-    /// What a source delivers, in bytes per second.
-    pub fn set_rate(&mut self, source: SourceNo, bytes_per_s: f64) {
-        self.sources[usize::from(source.0)].bytes_per_s = Some(bytes_per_s.max(1.0));
+    /// What is known now of the way to a source.
+    pub fn set_path(&mut self, source: SourceNo, path: Path) {
+        self.sources[usize::from(source.0)].path = path;
     }
 
-    /// Plans the chunks of `run`, which lie in one extent. `preferred`: first choice, then the alternates. `barred`:
-    /// never to be asked.
-    pub fn add_run(&mut self, stream: StreamId, run: Run, preferred: &[SourceNo], barred: SourceSet) {
-        let mut done = 0;
-        while done < run.count {
-            let count = (run.count - done).min(CHUNKS_PER_PULL_MAX);
-            let run = Run { first: ChunkNo(run.first.0 + u32::from(done)), count };
-            self.place(Piece { stream, run, barred }, preferred);
-            done += count;
+    /// Plans the chunks of a piece. Those that are planned already must not be among them.
+    pub fn add(&mut self, piece: Piece) {
+        if piece.run.count > 0 {
+            self.queue.insert(place(piece.stream, piece.run.first), piece);
         }
     }
 
-    /// Plans a piece again that a source did not give; another source is asked for it if there is one.
-    pub fn retry(&mut self, source: SourceNo, piece: Piece) {
-        let may_stay = self.may_ask(source, &piece);
-        let other = self.best(&piece, Some(source));
-        match other {
-            Some(other) => self.push_front(other, piece),
-            None if may_stay => self.push_front(source, piece),
-            None => self.orphans.push_back(piece),
+    /// A chunk that was to be asked for again has come after all.
+    pub fn on_arrived(&mut self, stream: StreamId, chunk: ChunkNo) {
+        let up_to = place(stream, chunk);
+        let Some((&at, &piece)) = self.queue.range(..=up_to).next_back() else { return };
+        if piece.stream == stream && u64::from(chunk.0) < piece.run.end() {
+            self.take(at, piece, (chunk.0 - piece.run.first.0) as u16, 1);
         }
     }
 
-    /// The next PULL for `source`, of at most `capacity` chunks; pieces are pulled whole.
+    /// The next PULL for `source`, of at most `capacity` chunks.
     pub fn next_pull(&mut self, source: SourceNo, capacity: u32) -> Option<(StreamId, Runs)> {
-        let capacity = capacity.min(CHUNKS_PER_PULL_MAX.into());
-        let first = match self.pop(source, None, capacity) {
-            Some(piece) => piece,
-            None if self.is_idle(source) => self.steal(source, capacity)?,
-            None => return None,
-        };
-        let mut left = capacity - u32::from(first.run.count);
+        let mut left = u16::try_from(capacity.min(CHUNKS_PER_PULL_MAX.into())).unwrap_or(CHUNKS_PER_PULL_MAX);
+        if left == 0 || !self.sources[usize::from(source.0)].usable {
+            return None;
+        }
+        let (mut from, mut skipped) = self.start_for(source)?;
+        let stream = from.1;
         let mut runs = Runs::new();
-        runs.push(first.run);
-        while runs.len() < RUNS_PER_PULL_MAX {
-            let Some(piece) = self.pop(source, Some(first.stream), left) else { break };
-            left -= u32::from(piece.run.count);
+        while left > 0 && runs.len() < RUNS_PER_PULL_MAX {
+            let Some((&at, &piece)) = self.queue.range(from..).find(|(_, piece)| self.may_ask(source, piece)) else {
+                break;
+            };
+            if piece.stream != stream {
+                break;
+            }
+            let run = self.take(at, piece, std::mem::take(&mut skipped), left);
+            left -= run.count;
+            from = at;
             match runs.last_mut() {
-                Some(last) if last.end() == u64::from(piece.run.first.0) => last.count += piece.run.count,
-                _ => runs.push(piece.run),
+                Some(last) if last.end() == u64::from(run.first.0) => last.count += run.count,
+                _ => runs.push(run),
             }
         }
-        Some((first.stream, runs))
+        (!runs.is_empty()).then_some((stream, runs))
+    }
+
+    /// Whether nothing is left to be asked for.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// A piece for which every source is barred, whether or not it is usable at the moment.
     pub fn impossible(&self) -> Option<&Piece> {
         let all = (0..self.sources.len()).map(|n| SourceNo(n as u8));
-        self.orphans.iter().find(|piece| all.clone().all(|source| piece.barred.contains(source)))
+        let mut barred = self.queue.values().filter(|piece| !piece.barred.is_empty());
+        barred.find(|piece| all.clone().all(|source| piece.barred.contains(source)))
     }
 
     /// Drops what is planned of an extent.
     pub fn cancel(&mut self, stream: StreamId, extent: ExtentNo) {
-        let keep = |piece: &Piece| piece.stream != stream || piece.run.first.extent() != extent;
-        self.orphans.retain(keep);
-        for source in &mut self.sources {
-            source.queue.retain(keep);
-            source.queued_chunks = source.queue.iter().map(|piece| u32::from(piece.run.count)).sum();
-        }
+        self.queue.retain(|_, piece| piece.stream != stream || piece.run.first.extent() != extent);
     }
 
     /// Drops all that is planned.
     pub fn clear(&mut self) {
-        self.orphans.clear();
-        for source in &mut self.sources {
-            source.queue.clear();
-            source.queued_chunks = 0;
-        }
+        self.queue.clear();
     }
 
     /// Bars a source from everything that is planned.
     pub fn ban(&mut self, banned: SourceNo) {
         self.set_usable(banned, false);
-        let queues = self.sources.iter_mut().map(|source| &mut source.queue).chain([&mut self.orphans]);
-        for piece in queues.flatten() {
+        for piece in self.queue.values_mut() {
             piece.barred.insert(banned);
         }
     }
 
-    /// Whether nothing waits for `source`.
-    fn is_idle(&self, source: SourceNo) -> bool {
-        self.sources[usize::from(source.0)].queue.is_empty()
-    }
-
     fn may_ask(&self, source: SourceNo, piece: &Piece) -> bool {
-        self.sources[usize::from(source.0)].usable && !piece.barred.contains(source)
+        let can = |source: SourceNo| self.sources[usize::from(source.0)].usable && !piece.barred.contains(source);
+        if !can(source) {
+            return false;
+        }
+        let holders = || (0..self.sources.len()).map(|n| SourceNo(n as u8)).filter(|&n| piece.holders.contains(n));
+        piece.holders.is_empty() || piece.holders.contains(source) || !holders().any(can)
     }
 
-    /// Queues a piece with the first of `preferred` that may be asked, or else with the source that is done first.
-    fn place(&mut self, piece: Piece, preferred: &[SourceNo]) {
-        let choice = preferred.iter().copied().find(|&source| self.may_ask(source, &piece));
-        match choice.or_else(|| self.best(&piece, None)) {
-            Some(source) => {
-                let state = &mut self.sources[usize::from(source.0)];
-                state.queued_chunks += u32::from(piece.run.count);
-                state.queue.push_back(piece);
+    /// Bytes that other sources will have delivered, of what is asked for from now on, by the time that this one's
+    /// answer could be here.
+    fn left_to_others(&self, source: SourceNo) -> f64 {
+        let own = self.sources[usize::from(source.0)].path.delay();
+        let others = self.sources.iter().enumerate().filter(|(n, other)| *n != usize::from(source.0) && other.usable);
+        others.map(|(_, other)| other.path.bytes_s * (own - other.path.delay()).max(0.0)).sum()
+    }
+
+    /// Where `source` begins to take, and how many chunks of that piece are left to others; nothing if others will have
+    /// delivered all that there is.
+    fn start_for(&self, source: SourceNo) -> Option<(Place, u16)> {
+        let mut skip = (self.left_to_others(source) / CHUNK_BYTES as f64) as u64;
+        for (&at, piece) in self.queue.iter().filter(|(_, piece)| self.may_ask(source, piece)) {
+            if !self.others_may_ask(source, piece) {
+                // Left to nobody: whatever this source's delay, it is the one to be asked.
+                return Some((at, 0));
             }
-            None => self.orphans.push_back(piece),
-        }
-    }
-
-    fn push_front(&mut self, source: SourceNo, piece: Piece) {
-        let state = &mut self.sources[usize::from(source.0)];
-        state.queued_chunks += u32::from(piece.run.count);
-        state.queue.push_front(piece);
-    }
-
-    /// The source that would deliver a piece first.
-    fn best(&self, piece: &Piece, except: Option<SourceNo>) -> Option<SourceNo> {
-        (0..self.sources.len())
-            .map(|n| SourceNo(n as u8))
-            .filter(|&source| Some(source) != except && self.may_ask(source, piece))
-            .min_by_key(|&source| (self.backlog(source), self.sources[usize::from(source.0)].queued_chunks))
-    }
-
-    /// How long a source needs for what is queued. One that was not measured is taken for as good as the best.
-    fn backlog(&self, source: SourceNo) -> Duration {
-        self.time_for(source, self.sources[usize::from(source.0)].queued_chunks)
-    }
-
-    fn time_for(&self, source: SourceNo, chunks: u32) -> Duration {
-        let best =
-            || self.sources.iter().filter_map(|source| source.bytes_per_s).reduce(f64::max).unwrap_or(f64::INFINITY);
-        let rate = self.sources[usize::from(source.0)].bytes_per_s.unwrap_or_else(best);
-        Duration::from_secs_f64((f64::from(chunks) * CHUNK_BYTES as f64 / rate).min(1e6))
-    }
-
-    fn pop(&mut self, source: SourceNo, stream: Option<StreamId>, room: u32) -> Option<Piece> {
-        let state = &mut self.sources[usize::from(source.0)];
-        let fits =
-            |piece: &Piece| u32::from(piece.run.count) <= room && stream.is_none_or(|stream| piece.stream == stream);
-        let piece = state.queue.pop_front_if(|piece| fits(piece))?;
-        state.queued_chunks -= u32::from(piece.run.count);
-        Some(piece)
-    }
-
-    /// Takes the last piece of the source with the longest backlog, if it would be done with it later than the thief.
-    fn steal(&mut self, thief: SourceNo, room: u32) -> Option<Piece> {
-        let own = self.time_for(thief, CHUNKS_PER_PULL_MAX.into()) + STEAL_PATIENCE;
-        let mut victims: Vec<SourceNo> = (0..self.sources.len())
-            .map(|n| SourceNo(n as u8))
-            .filter(|&victim| victim != thief && self.backlog(victim) > own)
-            .collect();
-        victims.sort_by_key(|&victim| std::cmp::Reverse(self.backlog(victim)));
-        if !self.sources[usize::from(thief.0)].usable {
-            return None;
-        }
-        for victim in victims {
-            let state = &mut self.sources[usize::from(victim.0)];
-            let found = state
-                .queue
-                .iter()
-                .rposition(|piece| !piece.barred.contains(thief) && u32::from(piece.run.count) <= room);
-            if let Some(piece) = found.and_then(|index| state.queue.remove(index)) {
-                state.queued_chunks -= u32::from(piece.run.count);
-                return Some(piece);
+            match skip.checked_sub(piece.run.count.into()) {
+                Some(rest) => skip = rest,
+                None => return Some((at, skip as u16)),
             }
         }
         None
     }
+
+    fn others_may_ask(&self, source: SourceNo, piece: &Piece) -> bool {
+        let others = (0..self.sources.len()).map(|n| SourceNo(n as u8)).filter(|&other| other != source);
+        others.into_iter().any(|other| self.may_ask(other, piece))
+    }
+
+    /// Takes at most `most` chunks out of the piece at `at`, from its chunk `skipped` on.
+    fn take(&mut self, at: Place, piece: Piece, skipped: u16, most: u16) -> Run {
+        self.queue.remove(&at);
+        let part = |first: u16, count: u16| Run { first: ChunkNo(piece.run.first.0 + u32::from(first)), count };
+        let count = most.min(piece.run.count - skipped);
+        self.add(Piece { run: part(0, skipped), ..piece });
+        let rest = skipped + count;
+        self.add(Piece { run: part(rest, piece.run.count - rest), ..piece });
+        part(skipped, count)
+    }
+}
+
+fn place(stream: StreamId, chunk: ChunkNo) -> Place {
+    (stream != StreamId::PLAIN_HASHES, stream, chunk.0)
 }
 
 #[cfg(test)]
@@ -270,6 +251,7 @@ mod tests {
     use super::*;
 
     const STREAM: StreamId = StreamId::ORIGINAL;
+    const MS: Duration = Duration::from_millis(1);
 
     fn planner(sources: usize) -> (Planner, Vec<SourceNo>) {
         let mut planner = Planner::default();
@@ -280,9 +262,14 @@ mod tests {
         (planner, numbers)
     }
 
-    fn add_extent(planner: &mut Planner, extent: u32, preferred: &[SourceNo]) {
-        let run = Run { first: ChunkNo(extent * 256), count: 256 };
-        planner.add_run(STREAM, run, preferred, SourceSet::default());
+    fn set(sources: &[SourceNo]) -> SourceSet {
+        let mut set = SourceSet::default();
+        sources.iter().for_each(|&source| set.insert(source));
+        set
+    }
+
+    fn piece(first: u32, count: u16, holders: &[SourceNo], barred: &[SourceNo]) -> Piece {
+        Piece { stream: STREAM, run: Run::new(first, count), holders: set(holders), barred: set(barred) }
     }
 
     /// All chunks that `source` is told to pull, in order.
@@ -295,94 +282,103 @@ mod tests {
     }
 
     #[test]
-    fn every_chunk_is_pulled_once_and_whole_extents_go_to_their_first_choice() {
+    fn every_chunk_is_pulled_once_the_first_ones_first() {
         let (mut planner, s) = planner(2);
-        add_extent(&mut planner, 0, &[s[0], s[1]]);
-        add_extent(&mut planner, 1, &[s[1], s[0]]);
-        let (stream, runs) = planner.next_pull(s[0], 52).unwrap();
-        assert_eq!((stream, &runs[..]), (STREAM, &[Run::new(0, 52)][..]));
-        let mut all: Vec<u32> = (0..52).collect();
-        all.extend(drain(&mut planner, s[1]));
+        planner.add(piece(256, 256, &s, &[]));
+        planner.add(piece(0, 256, &s, &[]));
+        let (stream, runs) = planner.next_pull(s[1], 10).unwrap();
+        assert_eq!((stream, &runs[..]), (STREAM, &[Run::new(0, 10)][..]));
+        let mut all: Vec<u32> = (0..10).collect();
         all.extend(drain(&mut planner, s[0]));
-        all.sort_unstable();
         assert_eq!(all, (0..512).collect::<Vec<_>>());
+        assert!(planner.is_empty());
     }
 
     #[test]
-    fn an_idle_source_steals_from_the_longest_backlog_and_takes_its_last_piece() {
-        let (mut planner, s) = planner(3);
-        for &source in &s {
-            planner.set_rate(source, 1e6);
+    fn what_was_lost_is_asked_for_before_all_else_in_one_pull_with_what_follows() {
+        let (mut planner, s) = planner(1);
+        planner.add(piece(500, 12, &s, &[]));
+        for lost in [30, 7, 90] {
+            planner.add(piece(lost, 1, &s, &[]));
         }
-        add_extent(&mut planner, 0, &[s[0]]);
-        add_extent(&mut planner, 1, &[s[1]]);
-        add_extent(&mut planner, 2, &[s[1]]);
-        let (_, runs) = planner.next_pull(s[2], 52).unwrap();
-        assert_eq!(runs[0].first, ChunkNo(2 * 256 + 208), "the last piece of the busiest source");
+        let (_, runs) = planner.next_pull(s[0], 8).unwrap();
+        assert_eq!(runs[..], [Run::new(7, 1), Run::new(30, 1), Run::new(90, 1), Run::new(500, 5)]);
+        assert_eq!(drain(&mut planner, s[0]), (505..512).collect::<Vec<_>>());
     }
 
     #[test]
-    fn equal_sources_keep_their_own_pieces() {
+    fn a_slow_source_leaves_to_fast_ones_what_they_deliver_sooner() {
         let (mut planner, s) = planner(2);
-        add_extent(&mut planner, 0, &[s[1]]);
-        assert!(planner.next_pull(s[0], 52).is_none(), "nothing is known yet of the other's rate");
-        planner.set_rate(s[0], 1e8);
-        planner.set_rate(s[1], 1e8);
-        assert!(planner.next_pull(s[0], 52).is_none(), "3 ms of backlog are no reason");
-        planner.set_rate(s[1], 1e6);
-        assert!(planner.next_pull(s[0], 52).is_some(), "300 ms are");
+        planner.add(piece(0, 256, &s, &[]));
+        let path = |bytes_s, rtt, in_flight_bytes| Path { bytes_s, rtt, in_flight_bytes };
+        planner.set_path(s[0], path(1_200_000.0, 20 * MS, 0));
+        planner.set_path(s[1], path(120_000.0, 120 * MS, 0));
+        let (_, runs) = planner.next_pull(s[1], 5).unwrap();
+        assert_eq!(runs[..], [Run::new(100, 5)], "0.1 s at 1,000 chunks a second");
+        // What is queued at it makes a source slow, too.
+        planner.set_path(s[1], path(120_000.0, 20 * MS, 18_000));
+        let (_, runs) = planner.next_pull(s[1], 5).unwrap();
+        assert_eq!(runs[..], [Run::new(135, 5)], "150 ms of queue, less the fast one's 20 ms");
+        assert_eq!(planner.next_pull(s[0], 1).unwrap().1[..], [Run::new(0, 1)]);
     }
 
     #[test]
-    fn what_an_unusable_source_had_goes_to_the_others_and_waits_when_there_are_none() {
+    fn at_the_end_whoever_would_be_last_does_not_ask() {
         let (mut planner, s) = planner(2);
-        add_extent(&mut planner, 0, &[s[0]]);
+        planner.add(piece(0, 50, &s, &[]));
+        planner.set_path(s[0], Path { bytes_s: 1_200_000.0, rtt: 20 * MS, in_flight_bytes: 0 });
+        planner.set_path(s[1], Path { bytes_s: 120_000.0, rtt: 120 * MS, in_flight_bytes: 0 });
+        assert!(planner.next_pull(s[1], 5).is_none());
         planner.set_usable(s[0], false);
-        planner.set_usable(s[1], false);
-        assert!(planner.next_pull(s[0], 52).is_none() && planner.next_pull(s[1], 52).is_none());
-        assert!(planner.impossible().is_none(), "a source that is only down may come back");
-        planner.set_usable(s[0], true);
-        assert_eq!(drain(&mut planner, s[0]).len(), 256);
+        assert!(planner.next_pull(s[1], 5).is_some(), "there is nobody else");
     }
 
     #[test]
-    fn a_lost_piece_goes_to_another_source_and_back_to_the_same_only_if_it_is_alone() {
-        let (mut two, s) = planner(2);
-        let lost = Piece { stream: STREAM, run: Run::new(7, 3), barred: SourceSet::default() };
-        two.retry(s[0], lost);
-        assert!(two.next_pull(s[1], 52).is_some());
-        let (mut one, s) = planner(1);
-        one.retry(s[0], lost);
-        assert!(one.next_pull(s[0], 52).is_some());
+    fn who_is_not_known_to_hold_a_piece_is_asked_only_if_no_holder_can_be() {
+        let (mut planner, s) = planner(2);
+        planner.add(piece(7, 3, &[s[0]], &[]));
+        assert!(planner.next_pull(s[1], 52).is_none());
+        planner.set_usable(s[0], false);
+        assert!(planner.next_pull(s[1], 52).is_some());
     }
 
     #[test]
     fn a_piece_that_all_are_barred_from_is_impossible_and_never_pulled() {
         let (mut planner, s) = planner(2);
-        let mut barred = SourceSet::default();
-        barred.insert(s[0]);
-        let piece = Piece { stream: STREAM, run: Run::new(7, 3), barred };
-        planner.retry(s[0], piece);
+        planner.add(piece(7, 3, &s, &[s[0]]));
         assert!(planner.impossible().is_none());
+        planner.set_usable(s[1], false);
+        assert!(planner.impossible().is_none(), "a source that is only down may come back");
         planner.ban(s[1]);
         assert_eq!(planner.impossible().map(|piece| piece.run), Some(Run::new(7, 3)));
-        assert!(planner.next_pull(s[0], 52).is_none() && planner.next_pull(s[1], 52).is_none());
+        assert!(s.iter().all(|&source| planner.next_pull(source, 52).is_none()));
     }
 
     #[test]
-    fn pieces_are_pulled_whole_and_lost_ones_together() {
+    fn pulls_of_two_streams_are_not_mixed_and_hashes_come_first() {
         let (mut planner, s) = planner(1);
-        for first in [10, 20, 30] {
-            planner.retry(s[0], Piece { stream: STREAM, run: Run::new(first, 2), barred: SourceSet::default() });
-        }
-        let (_, runs) = planner.next_pull(s[0], 5).unwrap();
-        assert_eq!(runs.iter().map(|run| run.count).sum::<u16>(), 4, "a third piece does not fit into 5 chunks");
-        assert!(planner.next_pull(s[0], 1).is_none());
+        planner.add(piece(0, 3, &s, &[]));
+        planner.add(Piece { stream: StreamId::PLAIN_HASHES, ..piece(9, 2, &s, &[]) });
+        assert_eq!(planner.next_pull(s[0], 52).unwrap().0, StreamId::PLAIN_HASHES);
+        assert_eq!(planner.next_pull(s[0], 52).unwrap().0, STREAM);
     }
 
     #[test]
-    fn the_sixty_fifth_source_is_refused() {
-        let (mut planner, _) = planner(SOURCES_MAX);
-        assert_eq!(planner.add_source(), None);
+    fn a_chunk_that_came_late_is_not_asked_for_again() {
+        let (mut planner, s) = planner(1);
+        planner.add(piece(10, 3, &s, &[]));
+        for chunk in [9, 11, 13] {
+            planner.on_arrived(STREAM, ChunkNo(chunk));
+        }
+        assert_eq!(drain(&mut planner, s[0]), [10, 12]);
+    }
+
+    #[test]
+    fn a_cancelled_extent_is_not_pulled() {
+        let (mut planner, s) = planner(1);
+        planner.add(piece(0, 256, &s, &[]));
+        planner.add(piece(256, 3, &s, &[]));
+        planner.cancel(STREAM, ExtentNo(0));
+        assert_eq!(drain(&mut planner, s[0]), [256, 257, 258]);
     }
 }

@@ -6,7 +6,7 @@ use braidcast_media::hashes::Hash;
 use braidcast_media::layout::{CHUNK_BYTES, CHUNKS_PER_EXTENT, EXTENT_BYTES};
 use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
 
-use crate::planner::{SourceNo, SourceSet};
+use crate::planner::{Piece, SourceNo, SourceSet};
 
 /// Plain bytes of one extent; always [`EXTENT_BYTES`] long.
 pub type Buffer = Box<[u8]>;
@@ -66,6 +66,7 @@ struct Slot {
     origins: Origins,
     /// Bit i: chunk i is missing.
     missing: [u64; 4],
+    holders: SourceSet,
     barred: SourceSet,
     /// The one source that is asked.
     pin: Option<SourceNo>,
@@ -75,8 +76,10 @@ struct Slot {
 }
 
 impl Slot {
-    fn barred(&self) -> SourceSet {
-        self.pin.map_or(self.barred, SourceSet::all_but)
+    /// Chunks of this extent as they are to be asked for.
+    fn piece(&self, run: Run) -> Piece {
+        let barred = self.pin.map_or(self.barred, SourceSet::all_but);
+        Piece { stream: self.job.key.stream, run, holders: self.holders, barred }
     }
 }
 
@@ -130,8 +133,15 @@ impl Window {
     }
 
     /// Starts an extent. It must not be under way, and [`Window::has_room`] must have said yes. `pin`: the one source
-    /// that is to give all of it; `suspect`: an earlier copy, to be compared.
-    pub fn start(&mut self, job: Job, barred: SourceSet, pin: Option<SourceNo>, suspect: Option<Box<Suspect>>) {
+    /// that is to give all of it; `suspect`: an earlier copy, to be compared. Gives what is to be planned.
+    pub fn start(
+        &mut self,
+        job: Job,
+        holders: SourceSet,
+        barred: SourceSet,
+        pin: Option<SourceNo>,
+        suspect: Option<Box<Suspect>>,
+    ) -> Piece {
         let index = self.slots.iter().position(Option::is_none).expect("has_room said that a slot is free");
         let buffer = self.spare.pop().unwrap_or_else(|| vec![0; EXTENT_BYTES].into_boxed_slice());
         let mut missing = [0; 4];
@@ -139,8 +149,11 @@ impl Window {
             missing[chunk / 64] |= 1 << (chunk % 64);
         }
         let origins = [SourceNo(0); CHUNKS_PER_EXTENT as usize];
-        self.slots[index] = Some(Slot { job, buffer, origins, missing, barred, pin, suspect, damage: HashMap::new() });
+        let slot = Slot { job, buffer, origins, missing, holders, barred, pin, suspect, damage: HashMap::new() };
+        let piece = slot.piece(Run { first: job.key.extent.first_chunk(), count: job.chunks as u16 });
+        self.slots[index] = Some(slot);
         self.by_key.insert(job.key, index);
+        piece
     }
 
     /// The room of a chunk that is still missing.
@@ -185,9 +198,9 @@ impl Window {
         }
     }
 
-    /// The parts of `run` that are still missing, each with the sources that are barred from it.
-    pub fn still_missing(&mut self, stream: StreamId, run: Run) -> Vec<(Run, SourceSet)> {
-        let mut out: Vec<(Run, SourceSet)> = Vec::new();
+    /// The parts of `run` that are still missing.
+    pub fn still_missing(&mut self, stream: StreamId, run: Run) -> Vec<Piece> {
+        let mut out: Vec<Piece> = Vec::new();
         for chunk in run.chunks() {
             let Some(slot) = self.slot(stream, chunk) else { continue };
             let index = chunk.index_in_extent();
@@ -195,8 +208,8 @@ impl Window {
                 continue;
             }
             match out.last_mut() {
-                Some((last, _)) if last.end() == u64::from(chunk.0) && index != 0 => last.count += 1,
-                _ => out.push((Run { first: chunk, count: 1 }, slot.barred())),
+                Some(last) if last.run.end() == u64::from(chunk.0) && index != 0 => last.run.count += 1,
+                _ => out.push(slot.piece(Run { first: chunk, count: 1 })),
             }
         }
         out
@@ -230,7 +243,7 @@ impl Window {
     }
 
     /// Lets any source be asked for an extent, and gives all that is missing of it.
-    pub fn unpin(&mut self, key: ExtentKey) -> Vec<(Run, SourceSet)> {
+    pub fn unpin(&mut self, key: ExtentKey) -> Vec<Piece> {
         let first = key.extent.first_chunk();
         let Some(slot) = self.slot(key.stream, first) else { return Vec::new() };
         slot.pin = None;
@@ -289,7 +302,7 @@ mod tests {
 
     fn window(extent: u32, chunks: u32) -> Window {
         let mut window = Window::new(2);
-        window.start(job(extent, chunks), SourceSet::default(), None, None);
+        window.start(job(extent, chunks), SourceSet::default(), SourceSet::default(), None, None);
         window
     }
 
@@ -331,10 +344,10 @@ mod tests {
     #[test]
     fn still_missing_skips_what_arrived_and_splits_at_extents() {
         let mut window = window(0, 256);
-        window.start(job(1, 256), SourceSet::default(), None, None);
+        window.start(job(1, 256), SourceSet::default(), SourceSet::default(), None, None);
         fill(&mut window, 251, A);
         let missing = window.still_missing(StreamId::ORIGINAL, Run::new(250, 10));
-        let runs: Vec<Run> = missing.into_iter().map(|(run, _)| run).collect();
+        let runs: Vec<Run> = missing.into_iter().map(|piece| piece.run).collect();
         assert_eq!(runs, [Run::new(250, 1), Run::new(252, 4), Run::new(256, 4)]);
     }
 
@@ -354,12 +367,12 @@ mod tests {
     fn a_pinned_extent_is_asked_of_one_source_until_it_is_barred_or_unpinned() {
         let mut window = Window::new(1);
         let key = job(0, 2).key;
-        window.start(job(0, 2), SourceSet::default(), Some(B), None);
-        let barred = |window: &mut Window| window.still_missing(StreamId::ORIGINAL, Run::new(0, 2))[0].1;
+        window.start(job(0, 2), SourceSet::default(), SourceSet::default(), Some(B), None);
+        let barred = |window: &mut Window| window.still_missing(StreamId::ORIGINAL, Run::new(0, 2))[0].barred;
         assert!(barred(&mut window).contains(A) && !barred(&mut window).contains(B));
         assert_eq!(window.pinned_to(B), [key]);
         assert!(window.bar(key, B), "the pin is broken");
         let replanned = window.unpin(key);
-        assert!(replanned[0].1.contains(B) && !replanned[0].1.contains(A));
+        assert!(replanned[0].barred.contains(B) && !replanned[0].barred.contains(A));
     }
 }

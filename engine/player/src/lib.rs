@@ -38,8 +38,8 @@ pub struct PlayerOptions {
     pub pictures_max: usize,
     /// Threads that decode. Default 0: one for each core.
     pub threads: usize,
-    /// Most bytes in flight to one server. Default 1 MiB.
-    pub in_flight_bytes: u64,
+    /// Most bytes per second of packets, from all servers together. Default: no bound.
+    pub rate_max: Option<f64>,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,
 }
@@ -52,7 +52,7 @@ impl Default for PlayerOptions {
             window_bytes: film.window_bytes,
             pictures_max: 8,
             threads: 0,
-            in_flight_bytes: film.in_flight_bytes,
+            rate_max: film.rate_max,
             stall: film.stall,
         }
     }
@@ -146,7 +146,7 @@ impl Player {
         let film = FilmOptions {
             ahead: options.ahead,
             window_bytes: options.window_bytes,
-            in_flight_bytes: options.in_flight_bytes,
+            rate_max: options.rate_max,
             stall: options.stall,
         };
         let (control, stream) = film::open(control, name, film).await?;

@@ -47,6 +47,9 @@ pub trait Congestion: Send {
     /// `bytes` that were told as lost have come after all.
     fn on_spurious_loss(&mut self, bytes: u64);
 
+    /// Whether the path has not been filled yet.
+    fn is_starting(&self) -> bool;
+
     /// Whether the round trip of an empty path should be measured anew. Whoever drives several sources has them do so
     /// at the same time: one that goes on would keep the queue full that the others wait to see empty.
     fn wants_to_probe_rtt(&self, now: Instant) -> bool;

@@ -85,6 +85,8 @@ pub enum Arrival {
         chunk: ChunkNo,
         /// Its bytes without padding.
         payload_bytes: usize,
+        /// It had been told as lost.
+        is_late: bool,
     },
     /// Does not open, or its length is wrong: damaged or forged.
     Rejected {
@@ -335,6 +337,7 @@ impl Puller {
             stream: header.stream,
             chunk: header.chunk,
             payload_bytes: usize::from(header.payload_bytes),
+            is_late: matches!(list, List::Late),
         }
     }
 
@@ -457,6 +460,16 @@ impl Puller {
     /// The same in bytes of packets.
     pub fn in_flight_bytes(&self) -> u64 {
         u64::from(self.in_flight_chunks) * PACKET_BYTES as u64
+    }
+
+    /// Bytes of packets that have come, wanted or not.
+    pub fn delivered_bytes(&self) -> u64 {
+        self.delivery.bytes()
+    }
+
+    /// Most that one PULL asks for at the present rate, in bytes of packets.
+    pub fn quantum_bytes(&self) -> u64 {
+        u64::from(self.quantum_chunks()) * PACKET_BYTES as u64
     }
 
     /// What is known of the path.

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use braidcast_client::download::{DownloadOptions, Report, SourceReport, Target, download};
+use braidcast_client::fetcher::Traffic;
 use clap::Args;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
 use super::connect;
 use crate::args::ProfileArg;
+use crate::byte_size::ByteSize;
 use crate::error::CliError;
 use crate::output;
 use crate::progress::DownloadBars;
@@ -31,9 +33,12 @@ pub(crate) struct GetArgs {
     /// Print one JSON object that tells what came from where: to standard output, or with `-o -` to standard error
     #[arg(long)]
     json: bool,
-    /// Most MiB in flight to one server; more helps where rate x round trip is larger
-    #[arg(long, value_name = "MIB", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    in_flight: u16,
+    /// Most that is taken per second, from all servers together, as in 800KiB or 4MiB
+    #[arg(long, value_name = "SIZE")]
+    max_rate: Option<ByteSize>,
+    /// Take what other traffic leaves of the network, and give way to it
+    #[arg(long)]
+    background: bool,
     #[command(flatten)]
     profile: ProfileArg,
 }
@@ -65,7 +70,9 @@ pub(crate) async fn run(args: GetArgs, started: Instant) -> Result<(), CliError>
     let target = target(&args.name, args.output)?;
     let to_stdout = target == Target::Stdout;
     let control = connect(&args.profile).await?;
-    let options = DownloadOptions { in_flight_bytes: u64::from(args.in_flight) << 20, ..DownloadOptions::default() };
+    let traffic = if args.background { Traffic::Background } else { Traffic::Normal };
+    let rate_max = args.max_rate.map(|rate| rate.0 as f64);
+    let options = DownloadOptions { traffic, rate_max, ..DownloadOptions::default() };
     let mut bars = DownloadBars::new(&args.name);
     let outcome = download(control, &args.name, target, options, |progress| bars.show(progress)).await;
     bars.clear();

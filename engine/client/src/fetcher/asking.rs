@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use braidcast_media::Run;
-
 use super::Fetcher;
 use super::source::State;
 
@@ -15,6 +13,10 @@ impl Fetcher {
             self.take_events(now, index);
         }
         self.start_extents();
+        for source in &self.sources {
+            self.planner.set_path(source.number, source.path());
+        }
+        self.aggregate.begin_round(&self.sources);
         self.begin_turn(now, 0);
         0
     }
@@ -43,11 +45,10 @@ impl Fetcher {
             if self.window.contains(job.key) {
                 return;
             }
-            let Some(preferred) = self.preferred(job.key) else { return };
+            let Some(holders) = self.holders(job.key) else { return };
             let barred = self.banned();
-            self.window.start(job, barred, None, None);
-            let run = Run { first: job.key.extent.first_chunk(), count: job.chunks as u16 };
-            self.planner.add_run(job.key.stream, run, &preferred, barred);
+            let piece = self.window.start(job, holders, barred, None, None);
+            self.planner.add(piece);
             if let Some(jobs) = self.jobs.front_mut() {
                 jobs.advance();
             }
@@ -58,10 +59,18 @@ impl Fetcher {
     fn ask(&mut self, now: Instant, index: usize) {
         let source = &mut self.sources[index];
         while source.state == State::Up {
-            let capacity = source.puller.capacity_chunks(now).min(source.puller.pull_limits().0.into());
-            let next = (capacity > 0).then(|| self.planner.next_pull(source.number, capacity)).flatten();
-            let Some((stream, runs)) = next else { return };
+            let room = self.aggregate.room_chunks();
+            let capacity = source.puller.capacity_chunks(now).min(source.puller.pull_limits().0.into()).min(room);
+            if capacity == 0 {
+                return;
+            }
+            let Some((stream, runs)) = self.planner.next_pull(source.number, capacity) else {
+                source.puller.on_idle();
+                return;
+            };
+            self.aggregate.on_pull(runs.iter().map(|run| u32::from(run.count)).sum());
             source.puller.pull(now, stream, runs);
+            self.planner.set_path(source.number, source.path());
         }
     }
 }

@@ -8,7 +8,7 @@ use braidcast_media::ExtentNo;
 use super::source::{Source, State};
 use super::{FailureKind, Fetcher, Notice};
 use crate::control::{Distribution, Host, Range};
-use crate::planner::{SOURCES_MAX, SourceNo};
+use crate::planner::{SOURCES_MAX, SourceNo, SourceSet};
 use crate::window::ExtentKey;
 
 /// Who holds what from here on; also brings new tickets.
@@ -148,7 +148,9 @@ impl Fetcher {
             if range.last.0 < self.listed {
                 continue;
             }
-            let sources = range.hosts.iter().filter_map(|&host| list.met.get(host).copied().flatten()).collect();
+            let mut sources = SourceSet::default();
+            let met = range.hosts.iter().filter_map(|&host| list.met.get(host).copied().flatten());
+            met.for_each(|source| sources.insert(source));
             self.lists.push_back((range.last, sources));
             self.listed = range.last.0 + 1;
         }
@@ -165,10 +167,10 @@ impl Fetcher {
         self.list_wanted = false;
     }
 
-    /// Who should be asked for an extent, best first; nothing if no list covers it yet.
-    pub(super) fn preferred(&mut self, key: ExtentKey) -> Option<Vec<SourceNo>> {
+    /// Who holds an extent, as far as is known; nothing if no list covers it yet.
+    pub(super) fn holders(&mut self, key: ExtentKey) -> Option<SourceSet> {
         if key.stream != self.config.stream {
-            return (!self.sources.is_empty()).then(Vec::new);
+            return (!self.sources.is_empty()).then(SourceSet::default);
         }
         let covered = key.extent.0 < self.listed;
         while covered && self.lists.front().is_some_and(|(last, _)| *last < key.extent) {
@@ -183,6 +185,6 @@ impl Fetcher {
         if !covered {
             return None;
         }
-        self.lists.front().map(|(_, sources)| sources.clone())
+        self.lists.front().map(|(_, sources)| *sources)
     }
 }

@@ -60,8 +60,8 @@ impl Fetcher {
                 Loss::Data => self.on_lost_data(now, from, stream, run),
                 Loss::Pull | Loss::Timeout | Loss::Refused => {}
             }
-            for (run, barred) in self.window.still_missing(stream, run) {
-                self.planner.retry(from, Piece { stream, run, barred });
+            for piece in self.window.still_missing(stream, run) {
+                self.planner.add(piece);
             }
         }
         if why == Loss::NotHeld {
@@ -117,8 +117,8 @@ impl Fetcher {
     /// Plans all that is missing of an extent anew, for any source that is not barred from it.
     fn replan(&mut self, key: ExtentKey) {
         self.planner.cancel(key.stream, key.extent);
-        for (run, barred) in self.window.unpin(key) {
-            self.planner.add_run(key.stream, run, &[], barred);
+        for piece in self.window.unpin(key) {
+            self.planner.add(piece);
         }
     }
 
@@ -159,10 +159,8 @@ impl Fetcher {
         let pin = up
             .max_by(|a, b| a.bytes_per_s.unwrap_or(0.0).total_cmp(&b.bytes_per_s.unwrap_or(0.0)))
             .map(|source| source.number);
-        self.window.start(job, self.banned(), pin, Some(suspect));
-        let barred = pin.map_or(self.banned(), SourceSet::all_but);
-        let run = Run { first: job.key.extent.first_chunk(), count: job.chunks as u16 };
-        self.planner.add_run(job.key.stream, run, &[], barred);
+        let piece = self.window.start(job, SourceSet::default(), self.banned(), pin, Some(suspect));
+        self.planner.add(piece);
     }
 
     pub(super) fn banned(&self) -> SourceSet {
@@ -175,7 +173,6 @@ impl Fetcher {
 
     /// Whether there is still hope.
     pub(super) fn check_hope(&mut self, now: Instant) -> Result<(), FetchError> {
-        self.check_impossible(now)?;
         let wants_chunks = !self.window.is_empty() || !self.again.is_empty();
         if !self.fetching || (!wants_chunks && self.out() > 0) {
             // Whoever takes the bytes is slow, not whoever sends them.
@@ -187,7 +184,7 @@ impl Fetcher {
         Err(if wants_chunks { FetchError::NoSources(self.reasons()) } else { FetchError::NoList })
     }
 
-    fn check_impossible(&mut self, now: Instant) -> Result<(), FetchError> {
+    pub(super) fn check_impossible(&mut self, now: Instant) -> Result<(), FetchError> {
         let Some(&Piece { stream, run, .. }) = self.planner.impossible() else {
             self.impossible.since = None;
             return Ok(());

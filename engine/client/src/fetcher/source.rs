@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use braidcast_media::Opener;
-use braidcast_media::layout::PACKET_BYTES;
-use braidcast_transport::congestion::FixedWindow;
-use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
+use braidcast_transport::congestion::{Background, Bbr, Congestion, FixedWindow};
 use braidcast_transport::puller::{Puller, PullerConfig};
 
-use super::FetcherConfig;
+use super::{FetcherConfig, Traffic};
 use crate::control::Host;
-use crate::planner::SourceNo;
+use crate::planner::{Path, SourceNo};
 
 /// Whether a source can be asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,8 +48,6 @@ pub(super) struct Source {
     pub(super) bytes_per_s: Option<f64>,
 }
 
-/// Least window: pieces are pulled whole.
-const TRAIN_BYTES: u64 = CHUNKS_PER_PULL_MAX as u64 * PACKET_BYTES as u64;
 /// First pause of a source that failed; it doubles with each failure.
 const PENALTY_MIN: Duration = Duration::from_millis(500);
 /// Longest pause.
@@ -69,10 +65,17 @@ impl Source {
         config: &FetcherConfig,
         seed: [u8; 32],
     ) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = seed;
+        let congestion: Box<dyn Congestion> = match config.traffic {
+            Traffic::Normal => Box::new(Bbr::new(u64::from_le_bytes([a, b, c, d, e, f, g, h]))),
+            Traffic::Background => Box::new(Background::new()),
+            Traffic::Plain { window_bytes } => Box::new(FixedWindow { bytes: window_bytes }),
+        };
+        let opener = Opener::new(&config.content_key, config.asset);
+        let mut puller = Puller::new(PullerConfig { seed, congestion }, opener, config.layout.clone());
         // Never more in flight than half of what the kernel holds for us: the other half is for what it adds to each.
-        let bytes = config.in_flight.window_bytes.min(granted_receive_bytes as u64 / 2).max(TRAIN_BYTES);
-        let puller = PullerConfig { seed, congestion: Box::new(FixedWindow { bytes }) };
-        let puller = Puller::new(puller, Opener::new(&config.content_key, config.asset), config.layout.clone());
+        puller.set_in_flight_max(granted_receive_bytes as u64 / 2);
+        puller.set_rate_max(config.rate_max);
         let mut source = Self {
             number,
             server_id: host.server_id.clone(),
@@ -156,6 +159,16 @@ impl Source {
         self.reason = Some(reason);
         self.state = State::Banned;
         self.puller.abandon(now);
+    }
+
+    /// The way to it, as the planner takes it.
+    pub(super) fn path(&self) -> Path {
+        let congestion = self.puller.congestion();
+        Path {
+            bytes_s: congestion.bandwidth().or(self.bytes_per_s).unwrap_or(0.0),
+            rtt: self.puller.rtt().unwrap_or_default(),
+            in_flight_bytes: self.puller.in_flight_bytes(),
+        }
     }
 
     /// Measures the delivery rate over the last `elapsed`; a source that had nothing to do is not measured.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_client::fetcher::{
-    FailureKind, FetchError, Fetcher, FetcherConfig, Filled, InFlight, Notice, Range, SourceList, SourceNo, Verdict,
+    FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Range, SourceList, SourceNo, Traffic, Verdict,
 };
 use braidcast_media::{ExtentNo, StreamId};
 use braidcast_transport::packet::Status;
@@ -79,7 +79,8 @@ impl World {
             layout: asset.layout.clone(),
             stream: StreamId::ORIGINAL,
             extents_max: EXTENTS_MAX,
-            in_flight: InFlight { window_bytes: WINDOW_BYTES },
+            traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
+            rate_max: None,
             stall: STALL,
         };
         let mut world = Self {

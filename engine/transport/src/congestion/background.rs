@@ -193,6 +193,10 @@ impl Congestion for Background {
         self.round.lost_bytes = self.round.lost_bytes.saturating_sub(bytes);
     }
 
+    fn is_starting(&self) -> bool {
+        self.slow_start_below == f64::INFINITY
+    }
+
     fn wants_to_probe_rtt(&self, _now: Instant) -> bool {
         false
     }

@@ -428,6 +428,10 @@ impl Congestion for Bbr {
         self.round.tally.lost_bytes = self.round.tally.lost_bytes.saturating_sub(bytes);
     }
 
+    fn is_starting(&self) -> bool {
+        !self.is_full
+    }
+
     fn wants_to_probe_rtt(&self, now: Instant) -> bool {
         self.phase != Phase::ProbeRtt && self.is_full && self.in_flight_bytes > 0 && self.min_rtt.is_old(now)
     }

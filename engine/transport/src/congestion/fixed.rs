@@ -38,6 +38,10 @@ impl Congestion for FixedWindow {
 
     fn on_spurious_loss(&mut self, _bytes: u64) {}
 
+    fn is_starting(&self) -> bool {
+        false
+    }
+
     fn wants_to_probe_rtt(&self, _now: Instant) -> bool {
         false
     }

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use braidcast_media::layout::PACKET_BYTES;
-
 use super::connection::Greeted;
 use super::outstanding::{Fate, Phase};
 use super::{Event, Failure, Loss, Puller};
@@ -97,7 +95,7 @@ impl Puller {
             delivered_bytes: self.delivery.bytes(),
             delivered_bytes_before: stamp.bytes,
             in_flight_bytes: self.in_flight_bytes(),
-            quantum_bytes: u64::from(self.quantum_chunks()) * PACKET_BYTES as u64,
+            quantum_bytes: self.quantum_bytes(),
             is_limited: stamp.is_limited || end.server_limited,
         });
     }

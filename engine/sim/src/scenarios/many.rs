@@ -1,0 +1,162 @@
+//! Several sources: unequal, equal, behind one downlink, failing under a film, and random ones.
+
+use std::time::Duration;
+
+use super::{
+    Figure, MBIT, SEED, Scenario, downlink, endless, ms, payload_bytes, payload_from_first_data, s, star, uplink,
+};
+use crate::asset::Asset;
+use crate::client::{ClientConfig, Purpose, Violation};
+use crate::film::FilmConfig;
+use crate::link::LinkConfig;
+use crate::rng::Rng;
+use crate::server::Health;
+use crate::world::World;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "unequal sources add up", run: unequal },
+    Scenario { name: "a film survives the death of its best source", run: best_dies },
+    Scenario { name: "a film survives a source that drops to a tenth", run: drops_to_a_tenth },
+    Scenario { name: "a film survives a source that starts to lose packets", run: starts_to_lose },
+    Scenario { name: "a download has no tail", run: tail },
+    Scenario { name: "sources behind one downlink share it", run: one_downlink },
+    Scenario { name: "equal sources scale", run: equal },
+    Scenario { name: "more sources are never worse than the best alone", run: never_worse },
+];
+
+const RTT: Duration = Duration::from_millis(40);
+const TIME: Duration = Duration::from_secs(60);
+const UNEQUAL: [u64; 3] = [30 * MBIT, 20 * MBIT, 10 * MBIT];
+
+fn links(rates_bit_s: &[u64]) -> Vec<(LinkConfig, LinkConfig)> {
+    rates_bit_s.iter().map(|rate| (downlink(*rate, RTT), uplink(RTT))).collect()
+}
+
+/// Payload in a minute from sources of these rates.
+fn payload(rates_bit_s: &[u64]) -> Result<f64, Violation> {
+    let mut world = World::new(SEED, endless(rates_bit_s.iter().sum(), TIME));
+    star(&mut world, ClientConfig::default(), &links(rates_bit_s));
+    payload_from_first_data(&mut world, TIME)
+}
+
+fn unequal() -> Result<Vec<Figure>, Violation> {
+    let share = payload(&UNEQUAL)? / payload_bytes(UNEQUAL.iter().sum(), TIME);
+    Ok(vec![Figure::at_least(0.95, "goodput of sources of 30, 20 and 10 Mbit/s, of 60", share)])
+}
+
+/// Plays five minutes at 25 Mbit/s, in which something happens at the end of the first.
+fn film(happening: impl FnOnce(&mut World, &[crate::world::Path]) + 'static) -> Result<Vec<Figure>, Violation> {
+    const RATE: u64 = 25 * MBIT;
+    const LENGTH: Duration = Duration::from_secs(300);
+    let film = FilmConfig { rate_bit_s: RATE, window: s(10), start: s(1) };
+    let mut world = World::new(SEED, endless(RATE, LENGTH));
+    let config = ClientConfig { purpose: Purpose::Film(film), ..ClientConfig::default() };
+    let (_, paths) = star(&mut world, config, &links(&UNEQUAL));
+    world.at(s(60), move |world| happening(world, &paths));
+    world.run_until_done(LENGTH * 3)?;
+    let client = world.client(0);
+    let showing = client.film().map(|film| film.showing()).unwrap_or_default();
+    Ok(vec![
+        Figure::at_most(0.0, "stalls", f64::from(showing.stalls)),
+        Figure::beside("  seconds of standstill", showing.stalled.as_secs_f64()),
+        Figure::beside("  seconds to the first picture", showing.started_at.unwrap_or_default().as_secs_f64()),
+        Figure::at_most(0.03, "  redundant share", client.redundant_share()),
+    ])
+}
+
+fn best_dies() -> Result<Vec<Figure>, Violation> {
+    film(|world, _| world.set_health(0, Health::Dead { refuses: false }))
+}
+
+fn drops_to_a_tenth() -> Result<Vec<Figure>, Violation> {
+    film(|world, paths| {
+        world.network_mut().change_link(paths[1].down, |link| link.rate_bit_s = link.rate_bit_s.map(|rate| rate / 10));
+    })
+}
+
+fn starts_to_lose() -> Result<Vec<Figure>, Violation> {
+    film(|world, paths| world.network_mut().change_link(paths[2].down, |link| link.loss = 0.2))
+}
+
+fn tail() -> Result<Vec<Figure>, Violation> {
+    const BYTES: u64 = 60_000_000;
+    const TAIL: u64 = BYTES / 10;
+    let mut world = World::new(SEED, Asset::new(BYTES));
+    star(&mut world, ClientConfig::default(), &links(&UNEQUAL));
+    world.run(s(120), |world| world.client(0).accepted_bytes() >= BYTES - TAIL)?;
+    let begun = world.now();
+    world.run_until_done(s(120))?;
+    let ideal = TAIL as f64 / payload_bytes(UNEQUAL.iter().sum(), s(1));
+    let took = (world.now() - begun).as_secs_f64();
+    Ok(vec![Figure::at_most(1.1, "time for the last tenth of 60 MB, of the ideal", took / ideal)])
+}
+
+fn one_downlink() -> Result<Vec<Figure>, Violation> {
+    const RATE: u64 = 60 * MBIT;
+    let mut world = World::new(SEED, endless(RATE, TIME));
+    let client = world.add_client(ClientConfig::default());
+    let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
+    for _ in 0..3 {
+        let server = world.add_server();
+        world.connect(server, client, &[shared]);
+    }
+    let share = payload_from_first_data(&mut world, TIME)? / payload_bytes(RATE, TIME);
+    Ok(vec![
+        Figure::at_least(0.95, "goodput of three sources behind 60 Mbit/s", share),
+        Figure::beside("  redundant share", world.client(0).redundant_share()),
+    ])
+}
+
+fn equal() -> Result<Vec<Figure>, Violation> {
+    const RATE: u64 = 20 * MBIT;
+    let alone = payload(&[RATE])?;
+    let mut figures = vec![Figure::beside("goodput of one source of 20 Mbit/s", alone / payload_bytes(RATE, TIME))];
+    for sources in [2, 3, 5] {
+        let scaled = payload(&vec![RATE; sources])? / (alone * sources as f64);
+        figures.push(Figure::at_least(
+            0.95,
+            format!("goodput of {sources} such sources, of {sources} times that"),
+            scaled,
+        ));
+    }
+    Ok(figures)
+}
+
+/// Random worlds of the comparison with the best source alone.
+const WORLDS: u64 = 50;
+const WORLD_TIME: Duration = Duration::from_secs(10);
+
+fn never_worse() -> Result<Vec<Figure>, Violation> {
+    let mut worst = f64::INFINITY;
+    let mut short = 0;
+    for seed in 0..WORLDS {
+        let mut rng = Rng::new(seed);
+        let links: Vec<_> = (0..2 + rng.below(4)).map(|_| random_link(&mut rng)).collect();
+        let payload = |links: &[(LinkConfig, LinkConfig)]| {
+            let rate = links.iter().filter_map(|(down, _)| down.rate_bit_s).sum();
+            let mut world = World::new(seed, endless(rate, WORLD_TIME));
+            star(&mut world, ClientConfig::default(), links);
+            payload_from_first_data(&mut world, WORLD_TIME)
+        };
+        let mut best: f64 = 0.0;
+        for link in &links {
+            best = best.max(payload(&[*link])?);
+        }
+        let share = payload(&links)? / best;
+        worst = worst.min(share);
+        short += u64::from(share < 0.97);
+    }
+    Ok(vec![
+        Figure::at_least(0.97, "goodput of 2 to 5 random sources, of the best alone, in the worst world", worst),
+        Figure::beside("  share of worlds below 0.97", short as f64 / WORLDS as f64),
+    ])
+}
+
+fn random_link(rng: &mut Rng) -> (LinkConfig, LinkConfig) {
+    let rate = (rng.log_between(1.0, 60.0) * MBIT as f64) as u64;
+    let rtt = ms(rng.log_between(5.0, 200.0) as u64);
+    let down = downlink(rate, rtt);
+    let queue_bytes = down.queue_bytes.map(|bytes| (bytes as f64 * rng.log_between(0.2, 4.0)) as u64);
+    let loss = if rng.happens(0.5) { rng.log_between(0.001, 0.05) } else { 0.0 };
+    (LinkConfig { queue_bytes, loss, ..down }, uplink(rtt))
+}

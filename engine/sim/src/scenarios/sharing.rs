@@ -1,0 +1,79 @@
+//! Others on the same link: another client, and TCP.
+
+use std::time::Duration;
+
+use super::{Figure, MBIT, SEED, Scenario, downlink, endless, payload_until, s, uplink};
+use crate::client::{ClientConfig, Violation};
+use crate::tcp::Algorithm;
+use crate::world::World;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "two clients share a link evenly", run: two_clients },
+    Scenario { name: "a client with three sources leaves room for TCP CUBIC", run: beside_cubic },
+    Scenario { name: "a client with three sources leaves room for TCP BBR", run: beside_bbr },
+];
+
+const RATE: u64 = 60 * MBIT;
+const RTT: Duration = Duration::from_millis(40);
+
+/// Jain's index: 1 when all get the same, 1/n when one gets all.
+fn jain(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|share| share * share).sum();
+    sum * sum / (shares.len() as f64 * squares).max(f64::MIN_POSITIVE)
+}
+
+fn two_clients() -> Result<Vec<Figure>, Violation> {
+    const JOINS: Duration = Duration::from_secs(10);
+    const END: Duration = Duration::from_secs(40);
+    let mut world = World::new(SEED, endless(RATE, END));
+    let server = world.add_server();
+    let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
+    let first = world.add_client(ClientConfig::default());
+    world.connect(server, first, &[shared]);
+    world.run_until(JOINS)?;
+    let second = world.add_client(ClientConfig::default());
+    world.connect(server, second, &[shared]);
+    let before = world.client(0).accepted_bytes();
+    world.run_until(END)?;
+    let shares = [world.client(0).accepted_bytes() - before, world.client(1).accepted_bytes()].map(|got| got as f64);
+    let all = super::payload_bytes(RATE, END - JOINS);
+    Ok(vec![
+        Figure::at_least(0.95, "Jain's index over the 30 s after the second client joins", jain(&shares)),
+        Figure::beside("  share of the first", shares[0] / all),
+        Figure::beside("  share of the second", shares[1] / all),
+    ])
+}
+
+fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
+    const START: Duration = Duration::from_secs(20);
+    const END: Duration = Duration::from_secs(80);
+    let mut world = World::new(SEED, endless(RATE, END));
+    let client = world.add_client(ClientConfig::default());
+    let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
+    for _ in 0..3 {
+        let server = world.add_server();
+        world.connect(server, client, &[shared]);
+    }
+    // At the client's own host: the flows differ in nothing but their far end.
+    let (far, near) = (world.add_peer(), world.add_peer());
+    world.connect(far, near, &[shared]);
+    let flow = world.add_tcp(far, near, s(5), algorithm);
+    world.run_until(START)?;
+    let before = world.flow(flow).delivered_bytes();
+    let ours = payload_until(&mut world, 0, END)?;
+    let theirs = (world.flow(flow).delivered_bytes() - before) as f64;
+    let all = super::payload_bytes(RATE, END - START);
+    Ok(vec![
+        Figure::at_least(0.25, format!("share of TCP {name} beside a client with three sources"), theirs / all),
+        Figure::at_least(0.25, "  share of the client", ours / all),
+    ])
+}
+
+fn beside_cubic() -> Result<Vec<Figure>, Violation> {
+    beside("CUBIC", Algorithm::Cubic)
+}
+
+fn beside_bbr() -> Result<Vec<Figure>, Violation> {
+    beside("BBR", Algorithm::Bbr)
+}
