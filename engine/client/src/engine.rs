@@ -9,7 +9,9 @@
 //! Nothing here waits for a disk, a hash or the master: these are [`crate::checker`] and the caller of
 //! [`Engine::start`], who hears of everything through the channel that it gives.
 
+mod carrier;
 mod drive;
+mod link;
 
 use std::io;
 use std::sync::{Arc, Mutex};

@@ -324,6 +324,16 @@ impl Fetcher {
         self.notices.pop_front()
     }
 
+    /// Whether a source has a session in use.
+    pub fn is_up(&self, source: SourceNo) -> bool {
+        self.sources.get(usize::from(source.0)).is_some_and(|source| source.state == State::Up)
+    }
+
+    /// Whether a HELLO to a source awaits its WELCOME; it does so, too, when a session that is up is renewed.
+    pub fn is_greeting(&self, source: SourceNo) -> bool {
+        self.sources.get(usize::from(source.0)).is_some_and(|source| source.puller.is_greeting())
+    }
+
     /// Bytes that a source was asked for and that neither came nor were given up, packets whole; 0 if there is no such
     /// source.
     pub fn in_flight_bytes(&self, source: SourceNo) -> u64 {

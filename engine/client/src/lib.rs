@@ -16,6 +16,7 @@ pub mod publish;
 mod reports;
 pub mod secret;
 mod sink;
+mod ways;
 pub mod window;
 
 pub use control::Control;

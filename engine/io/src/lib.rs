@@ -2,7 +2,8 @@
 //! (all of it in the private module `sys`).
 //!
 //! It knows nothing of frames, packs or packets. A media server gives it a [`Service`] for each [`ServerSocket`];
-//! a client reads [`ClientSocket`]s when its [`Selector`] says so.
+//! a client reads [`ClientSocket`]s when its [`Selector`] says so. Where UDP is blocked, [`run_streams`] drives the same
+//! service for TCP connections, and a client has a [`ClientStream`].
 //!
 //! # How a service is driven
 //! A thread calls [`run`], which owns the socket from then on and repeats, until [`Waker::stop`]:
@@ -76,6 +77,7 @@ mod server;
 mod service;
 mod shard;
 mod sys;
+mod tcp;
 mod train;
 mod uring;
 mod wake;
@@ -85,9 +87,10 @@ pub use client::{ClientSocket, Received};
 pub use mapped::{MappedFile, Region};
 pub use outbox::Outbox;
 pub use receive::ReceiveBuffer;
-pub use selector::{Selector, SelectorWaker};
+pub use selector::{Selector, SelectorWaker, Watched};
 pub use server::ServerSocket;
 pub use service::Service;
 pub use shard::run;
+pub use tcp::{ClientStream, Framing, PacketBytes, StreamBounds, StreamListener, bind_pair, run_streams};
 pub use train::{Train, TrainError};
 pub use wake::{WakeReceiver, Waker, waker};

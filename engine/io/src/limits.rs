@@ -38,6 +38,42 @@ pub const SERVER_RECEIVE_BUFFER_BYTES: usize = 4 << 20;
 /// Send buffer that a server asks for: 6 ms of a 10 Gbit/s card.
 pub const SERVER_SEND_BUFFER_BYTES: usize = 8 << 20;
 
+/// TCP connections of a server. Each takes a descriptor and [`STREAM_INBOX_BYTES`].
+pub const STREAMS_MAX: usize = 1_024;
+/// TCP connections among them from one client address (IPv6: one /64): a school is one address.
+pub const STREAMS_PER_ADDRESS_MAX: usize = 256;
+/// How long a TCP connection may take to be admitted.
+pub const STREAM_ADMITTED_WITHIN: Duration = Duration::from_secs(5);
+/// A TCP connection on which no byte has moved for so long is closed.
+pub const STREAM_IDLE: Duration = Duration::from_secs(120);
+/// How often time-outs of TCP connections are looked at.
+pub const STREAM_SWEEP: Duration = Duration::from_secs(1);
+/// Bytes that a server holds of a TCP connection's input: the longest packet, and a burst of short ones.
+pub const STREAM_INBOX_BYTES: usize = 4_096;
+/// Trains that may wait on a TCP connection while it is still read from.
+pub const STREAM_TRAINS_MAX: usize = 1;
+/// Bytes of answers that wait on a TCP connection, those that a service finishes later included. Beyond it the connection
+/// is closed.
+pub const STREAM_QUEUED_BYTES_MAX: usize = 32 << 20;
+/// Packets taken from one TCP connection before the others get their turn.
+pub const STREAM_PACKETS_PER_TURN: usize = 16;
+/// Bytes that the kernel takes from a server beyond what it has sent on a TCP connection (`TCP_NOTSENT_LOWAT`): two
+/// trains. More would wait there out of reach of the client, which sets the pace.
+pub const STREAM_NOT_SENT_BYTES: u32 = 128 << 10;
+/// Connections that have not been accepted yet.
+pub const STREAM_BACKLOG: i32 = 256;
+/// Pause after an accept that failed for want of a descriptor or memory.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Ports that are tried until one is free for UDP and TCP.
+pub const PORT_TRIES: usize = 16;
+
+/// Bytes that a client takes from a TCP connection at a time.
+pub const CLIENT_STREAM_INBOX_BYTES: usize = 256 << 10;
+/// Bytes that wait on a client for its TCP connection; a packet beyond is lost, as with UDP.
+pub const CLIENT_STREAM_UNSENT_BYTES_MAX: usize = 64 << 10;
+
+const _: () = assert!(STREAM_INBOX_BYTES < CLIENT_STREAM_INBOX_BYTES);
+const _: () = assert!(STREAM_QUEUED_BYTES_MAX > 2 * TRAIN_BYTES_MAX);
 const _: () = assert!(TAIL_BYTES_MAX < TRAIN_BYTES_MAX && TRAIN_BYTES_MAX < MESSAGE_BYTES_MAX);
 // A whole outbox goes to the kernel in one submission.
 const _: () = assert!(TRAINS_MAX <= URING_ENTRIES as usize);

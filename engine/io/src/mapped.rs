@@ -13,23 +13,32 @@ use nix::errno::Errno;
 /// User code cannot dereference it. A file that was cut short behind its map's back is therefore an error of a send
 /// (`EFAULT`) or of [`MappedFile::populate`], never a `SIGBUS`.
 #[derive(Clone)]
-pub struct MappedFile {
-    map: Arc<MmapRaw>,
+pub struct MappedFile(Arc<Mapped>);
+
+/// The map, and the file for `sendfile`, which takes no address.
+struct Mapped {
+    map: MmapRaw,
+    file: File,
 }
 
 impl MappedFile {
-    /// Maps `file` at its present length; the file may be closed afterwards.
+    /// Maps `file` at its present length.
     ///
     /// # Errors
     /// Those of `mmap`, of which `ENOMEM` (too many maps: `vm.max_map_count`) may come in daily use.
-    pub fn new(file: &File) -> io::Result<Self> {
-        let map = MmapOptions::new().map_raw_read_only(file)?;
-        Ok(Self { map: Arc::new(map) })
+    pub fn new(file: File) -> io::Result<Self> {
+        let map = MmapOptions::new().map_raw_read_only(&file)?;
+        Ok(Self(Arc::new(Mapped { map, file })))
+    }
+
+    /// The file that is mapped.
+    pub fn file(&self) -> &File {
+        &self.0.file
     }
 
     /// Length in bytes when it was mapped.
     pub fn len(&self) -> usize {
-        self.map.len()
+        self.0.map.len()
     }
 
     /// Whether the file was empty when it was mapped.
@@ -41,7 +50,7 @@ impl MappedFile {
     /// `len` is 0.
     pub fn region(&self, offset: u64, len: usize) -> Option<Region> {
         let offset = self.check(offset, len)?;
-        Some(Region { map: Arc::clone(&self.map), offset, len })
+        Some(Region { mapped: Arc::clone(&self.0), offset, len })
     }
 
     /// Reads `len` bytes from `offset` into memory and into this process's page tables, so that a send of them does
@@ -57,7 +66,7 @@ impl MappedFile {
             let text = format!("{len} bytes from {offset} do not lie within the {} bytes mapped", self.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
-        let Err(error) = self.map.advise_range(Advice::PopulateRead, start, len) else {
+        let Err(error) = self.0.map.advise_range(Advice::PopulateRead, start, len) else {
             return Ok(());
         };
         match error.raw_os_error().map(Errno::from_raw) {
@@ -67,7 +76,7 @@ impl MappedFile {
             }
             // The range was checked, so what is invalid is the advice itself.
             Some(Errno::EINVAL) => {
-                self.map.advise_range(Advice::WillNeed, start, len)?;
+                self.0.map.advise_range(Advice::WillNeed, start, len)?;
                 let text =
                     "this kernel has no MADV_POPULATE_READ: sends of cold data wait for the disk; Linux 5.14 has it";
                 Err(io::Error::new(io::ErrorKind::Unsupported, text))
@@ -92,7 +101,7 @@ impl fmt::Debug for MappedFile {
 /// Bytes of a [`MappedFile`], pinned. Only this crate turns them into an address for the kernel.
 #[derive(Clone)]
 pub struct Region {
-    map: Arc<MmapRaw>,
+    mapped: Arc<Mapped>,
     offset: usize,
     len: usize,
 }
@@ -106,7 +115,12 @@ impl Region {
 
     /// Where the bytes are mapped: for the kernel alone, for they may vanish.
     pub(crate) fn address(&self) -> *const u8 {
-        self.map.as_ptr().wrapping_add(self.offset)
+        self.mapped.map.as_ptr().wrapping_add(self.offset)
+    }
+
+    /// The file that the bytes stand in, and where.
+    pub(crate) fn in_file(&self) -> (&File, u64) {
+        (&self.mapped.file, self.offset as u64)
     }
 }
 

@@ -3,9 +3,9 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,8 +17,8 @@ use socket2::SockAddr;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::client::ClientSocket;
 use crate::limits::REGIONS_PER_TRAIN_MAX;
+use crate::selector::Watched;
 use crate::train::Part;
 
 /// Regions and the tail.
@@ -142,29 +142,68 @@ pub(crate) fn receive_drops(socket: &impl AsFd) -> io::Result<u32> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(info[DROPS]) }
 }
 
-/// A client socket that a poller watches for input, as long as this value lives.
-pub(crate) struct Watch {
-    poller: Arc<Poller>,
-    socket: Arc<ClientSocket>,
+/// What has one descriptor, open and the same as long as the value lives, moved or not.
+pub(crate) trait Fixed {
+    fn fd(&self) -> BorrowedFd<'_>;
 }
 
-impl Watch {
-    pub(crate) fn new(poller: &Arc<Poller>, socket: Arc<ClientSocket>, key: usize) -> io::Result<Self> {
-        // SAFETY: the socket must be deleted from the poller before it is dropped. It cannot be dropped before the `Arc`
-        // below, which leaves this value only after `drop` below has deleted it; a forgotten value keeps its `Arc`.
-        unsafe { poller.add_with_mode(socket.udp(), Event::readable(key), PollMode::Level)? };
-        Ok(Self { poller: Arc::clone(poller), socket })
+impl Fixed for TcpListener {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl Fixed for TcpStream {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+impl Fixed for Watched {
+    fn fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(socket) => socket.udp().as_fd(),
+            Self::Stream(stream) => stream.tcp().as_fd(),
+        }
+    }
+}
+
+/// A socket that a poller watches, as long as this value lives.
+pub(crate) struct Watch<S: Fixed> {
+    poller: Arc<Poller>,
+    socket: S,
+    interest: Event,
+}
+
+impl<S: Fixed> Watch<S> {
+    /// Watches `socket` for what `interest` names. Level-triggered: what is not taken is told of again.
+    pub(crate) fn new(poller: &Arc<Poller>, socket: S, interest: Event) -> io::Result<Self> {
+        // SAFETY: the socket must be deleted from the poller before it is dropped. This value owns it, lends out no
+        // `&mut` by which it could be exchanged, and deletes it in `drop` below, which runs before its fields are
+        // dropped; a forgotten value keeps its socket open. `Fixed` says that the descriptor stays the same.
+        unsafe { poller.add_with_mode(socket.fd().as_raw_fd(), interest, PollMode::Level)? };
+        Ok(Self { poller: Arc::clone(poller), socket, interest })
     }
 
-    pub(crate) fn socket(&self) -> &Arc<ClientSocket> {
+    pub(crate) fn socket(&self) -> &S {
         &self.socket
     }
+
+    /// Watches for other events from here on.
+    pub(crate) fn set_interest(&mut self, readable: bool, writable: bool) -> io::Result<()> {
+        let interest = Event::new(self.interest.key, readable, writable);
+        if interest != self.interest {
+            self.poller.modify_with_mode(self.socket.fd(), interest, PollMode::Level)?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
 }
 
-impl Drop for Watch {
+impl<S: Fixed> Drop for Watch<S> {
     fn drop(&mut self) {
         // It could fail only for a socket that is not watched, which is as well.
-        let _ = self.poller.delete(self.socket.udp());
+        let _ = self.poller.delete(self.socket.fd());
     }
 }
 

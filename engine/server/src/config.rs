@@ -12,7 +12,7 @@ use crate::limits;
 /// Settings of one media server. [`ServerConfig::new`] takes what has no default.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// UDP address that clients are served on. Default: every IPv4 interface, a port that the system picks.
+    /// UDP address, and TCP address, that clients are served on. Default: every IPv4 interface, a port that the system picks.
     pub listen: SocketAddr,
     /// Address that the master names to clients. Default (`None`): the address that was bound or, where that is
     /// unspecified, the one from which this host reaches the master. Needed behind NAT. The master has the address
@@ -30,6 +30,9 @@ pub struct ServerConfig {
     pub shards: u8,
     /// How sockets are driven. Default: [`IoMode::Auto`].
     pub io: IoMode,
+    /// Whether the TCP port of the same number serves clients whose network blocks UDP. Default: yes. One thread more,
+    /// which sleeps while nobody needs it.
+    pub tcp: bool,
     /// Bytes of packs that may stand in `state_dir`. Default 0: all that the file system has free. A pack that does
     /// not fit is not filled, and the master is told why.
     pub capacity_bytes: u64,
@@ -57,6 +60,7 @@ impl ServerConfig {
             join_token,
             shards: 0,
             io: IoMode::Auto,
+            tcp: true,
             capacity_bytes: 0,
             clock_skew: limits::CLOCK_SKEW,
             rate_kib_s: 0,

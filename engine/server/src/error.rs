@@ -24,7 +24,7 @@ pub enum ServerError {
         /// The folder.
         path: PathBuf,
     },
-    /// The UDP address cannot be served on; the system's words name it.
+    /// The UDP or TCP address cannot be served on; the system's words name it.
     #[error(transparent)]
     Listen(io::Error),
     /// More shards were asked for than session handles can tell apart.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use braidcast_media::layout::SEALED_EXTENT_BYTES;
 use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
 
-/// Shards of one server: a shard's number is one byte of its session handles.
+/// Shards of one server for UDP; one more is for TCP. A shard's number is one byte of its session handles.
 pub const SHARDS_MAX: u8 = 64;
 
 /// PULLs that wait for another shard to take them. Beyond it they are dropped, and the client pulls again.
@@ -77,6 +77,7 @@ pub(crate) const PROBE_REPEAT: Duration = Duration::from_millis(300);
 /// How far the clocks of master, server and client may differ (PROTOCOL.md, section 7).
 pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 
+const _: () = assert!(SHARDS_MAX < u8::MAX);
 const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
 const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX);
 const _: () = assert!(SHARDS_MAX as usize * AWAITED_MAX >= WARM_QUEUE_MAX, "one bound of the two would be idle");

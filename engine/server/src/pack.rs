@@ -20,7 +20,6 @@ pub(crate) struct Pack {
     asset: AssetId,
     layout: PackLayout,
     header_hash: Hash,
-    file: File,
     mapped: MappedFile,
     /// Extents whose bytes in the file were found to match the header.
     held: ExtentSet,
@@ -106,7 +105,7 @@ impl Pack {
     /// The hash list, read anew and checked against the header's hash: it is needed seldom, and too long to keep.
     pub(crate) fn read_header(&self) -> Result<PackHeader, PackFault> {
         let mut bytes = vec![0; self.layout.header_bytes() as usize];
-        self.file.read_exact_at(&mut bytes, 0)?;
+        self.mapped.file().read_exact_at(&mut bytes, 0)?;
         if hashes::hash(&bytes) != self.header_hash {
             return Err(PackFault::HeaderChanged);
         }
@@ -130,13 +129,13 @@ impl Pack {
     pub(crate) fn extent_matches(&self, header: &PackHeader, extent: u32, room: &mut Vec<u8>) -> io::Result<bool> {
         let offset = self.layout.extent_offset(extent);
         let mut kind = [0];
-        self.file.read_exact_at(&mut kind, offset)?;
+        self.mapped.file().read_exact_at(&mut kind, offset)?;
         if kind != [DATA_KIND] {
             // Most often a hole that was never filled: not worth reading.
             return Ok(false);
         }
         room.resize(self.layout.sealed_bytes(extent), 0);
-        self.file.read_exact_at(room, offset)?;
+        self.mapped.file().read_exact_at(room, offset)?;
         Ok(hashes::hash(room) == header.sealed_hashes[extent as usize])
     }
 
@@ -146,7 +145,7 @@ impl Pack {
         if hashes::hash(sealed) != header.sealed_hashes[extent as usize] {
             return Ok(false);
         }
-        self.file.write_all_at(sealed, self.layout.extent_offset(extent))?;
+        self.mapped.file().write_all_at(sealed, self.layout.extent_offset(extent))?;
         self.held.insert(extent);
         Ok(true)
     }
@@ -159,12 +158,12 @@ impl Pack {
 
     /// Whether the file still is as long as the pack: one that was cut short faults when it is sent.
     pub(crate) fn has_its_length(&self) -> bool {
-        self.file.metadata().is_ok_and(|meta| meta.len() >= self.layout.pack_bytes())
+        self.mapped.file().metadata().is_ok_and(|meta| meta.len() >= self.layout.pack_bytes())
     }
 
     /// Makes all that was written durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.mapped.file().sync_all()
     }
 
     fn open(path: &Path, held: impl FnOnce(&PackLayout) -> ExtentSet) -> Result<Self, PackFault> {
@@ -180,9 +179,9 @@ impl Pack {
     }
 
     fn assemble(file: File, header: PackHeader, header_hash: Hash, held: ExtentSet) -> Result<Self, PackFault> {
-        let mapped = MappedFile::new(&file)?;
+        let mapped = MappedFile::new(file)?;
         let hot = ExtentSet::empty(header.layout.extents());
-        Ok(Self { asset: header.asset, layout: header.layout, header_hash, file, mapped, held, hot })
+        Ok(Self { asset: header.asset, layout: header.layout, header_hash, mapped, held, hot })
     }
 }
 

@@ -8,8 +8,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
-use braidcast_io::{Backend, Capabilities, IoMode, ServerSocket, WakeReceiver, waker};
+use braidcast_io::{
+    Backend, Capabilities, Framing, IoMode, ServerSocket, StreamBounds, StreamListener, WakeReceiver, bind_pair,
+    run_streams, waker,
+};
 use braidcast_media::layout::PACKET_BYTES;
+use braidcast_transport::packet::{Kind, packet_bytes};
 use braidcast_transport::responder::{Responder, ResponderConfig};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -59,8 +63,7 @@ impl Server {
         if let (IoMode::Auto, Err(reason)) = (config.io, capabilities.uring) {
             warn!(%reason, "running without io_uring");
         }
-        let segment = NonZeroU16::new(PACKET_BYTES as u16).expect("packets are not empty");
-        let sockets = ServerSocket::bind(config.listen, shard_count(&config)?, segment).map_err(ServerError::Listen)?;
+        let (sockets, listener) = bind(&config)?;
         let description = describe(backend, &capabilities, &sockets);
 
         let shelf = Arc::new(Shelf::default());
@@ -70,7 +73,7 @@ impl Server {
                 (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
             blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, master, users)).await?
         };
-        let mut server = Self::launch(&config, backend, sockets, &shelf, keeper, folder_users)?;
+        let mut server = Self::launch(&config, backend, (sockets, listener), &shelf, keeper, folder_users)?;
         server.description = description;
         let control = Control {
             master,
@@ -96,7 +99,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The UDP address that was bound.
+    /// The UDP address that was bound, and with it the TCP port of the same number.
     pub fn udp_addr(&self) -> SocketAddr {
         self.udp_addr
     }
@@ -142,20 +145,22 @@ impl Server {
     fn launch(
         config: &ServerConfig,
         backend: Backend,
-        sockets: Vec<ServerSocket>,
+        (sockets, listener): (Vec<ServerSocket>, Option<StreamListener>),
         shelf: &Arc<Shelf>,
         keeper: Arc<Keeper>,
         folder_users: mpsc::Receiver<Infallible>,
     ) -> Result<Self, ServerError> {
-        let (wakers, wakes): (Vec<_>, Vec<_>) = sockets.iter().map(|_| waker()).unzip();
+        let (udp_addr, udp_shards) = (sockets[0].local_addr(), sockets.len() as u8);
+        let ports: Vec<Port> = sockets.into_iter().map(Port::Udp).chain(listener.map(Port::Tcp)).collect();
+        let (wakers, wakes): (Vec<_>, Vec<_>) = ports.iter().map(|_| waker()).unzip();
         shelf.on_shards_started(wakers.clone());
         let mailboxes: Arc<[Mailbox]> = wakers.into_iter().map(Mailbox::new).collect();
-        let counters: Arc<[Arc<ShardCounters>]> = sockets.iter().map(|_| Arc::default()).collect();
-        let (failed, failures) = mpsc::channel(sockets.len() + 1);
+        let counters: Arc<[Arc<ShardCounters>]> = ports.iter().map(|_| Arc::default()).collect();
+        let (failed, failures) = mpsc::channel(ports.len() + 1);
         let (warmer, helpers) =
             warm::start(Arc::clone(&mailboxes), Arc::clone(&keeper), Arc::clone(shelf)).map_err(ServerError::Thread)?;
         let mut server = Self {
-            udp_addr: sockets[0].local_addr(),
+            udp_addr,
             description: String::new(),
             stopper: Stopper {
                 keeper: Arc::downgrade(&keeper),
@@ -170,9 +175,10 @@ impl Server {
             folder_users,
         };
         server.stopper.tasks.push(tokio::spawn(cool(Arc::clone(shelf))).abort_handle());
-        for ((number, socket), wake) in (0..).zip(sockets).zip(wakes) {
+        for ((number, port), wake) in (0..).zip(ports).zip(wakes) {
+            let siblings = if number < udp_shards { 0..udp_shards } else { number..number + 1 };
             let shard = Shard::new(
-                number,
+                (number, siblings),
                 Responder::new(responder_config(config, number), random_seed()?, Vec::new()),
                 Reader::new(Arc::clone(shelf)),
                 Arc::clone(&mailboxes),
@@ -182,7 +188,7 @@ impl Server {
             let failed = failed.clone();
             let thread = thread::Builder::new()
                 .name(format!("shard-{number}"))
-                .spawn(move || run_shard(number, shard, backend, socket, wake, &failed))
+                .spawn(move || run_shard(number, shard, (backend, port), wake, &failed))
                 .map_err(ServerError::Thread)?;
             server.threads.push(thread);
         }
@@ -231,16 +237,27 @@ impl Drop for Stopper {
     }
 }
 
+/// What a shard's packets come through.
+enum Port {
+    Udp(ServerSocket),
+    Tcp(StreamListener),
+}
+
+/// A HELLO that deserves a WELCOME admits a TCP connection.
+const FRAMING: Framing = Framing { packet_bytes, admits: |train| Kind::of(train.tail()) == Some(Kind::Welcome) };
+
 fn run_shard(
     number: u8,
     mut shard: Shard,
-    backend: Backend,
-    socket: ServerSocket,
+    (backend, port): (Backend, Port),
     wake: WakeReceiver,
     failed: &mpsc::Sender<ServerError>,
 ) {
     // A shard that is gone must not go unnoticed: its share of the clients would be served by nobody.
-    let ended = catch_unwind(AssertUnwindSafe(|| braidcast_io::run(backend, socket, &mut shard, wake)));
+    let ended = catch_unwind(AssertUnwindSafe(|| match port {
+        Port::Udp(socket) => braidcast_io::run(backend, socket, &mut shard, wake),
+        Port::Tcp(listener) => run_streams(listener, FRAMING, StreamBounds::default(), &mut shard, wake),
+    }));
     let source = match ended {
         Ok(Ok(())) => return,
         Ok(Err(source)) => source,
@@ -261,6 +278,18 @@ async fn cool(shelf: Arc<Shelf>) {
             pack.hot().clear();
         }
     }
+}
+
+/// The sockets of all shards, and the listener of the one for TCP where the configuration has one.
+fn bind(config: &ServerConfig) -> Result<(Vec<ServerSocket>, Option<StreamListener>), ServerError> {
+    let (shards, segment) =
+        (shard_count(config)?, NonZeroU16::new(PACKET_BYTES as u16).expect("packets are not empty"));
+    let bound = if config.tcp {
+        bind_pair(config.listen, shards, segment).map(|(sockets, listener)| (sockets, Some(listener)))
+    } else {
+        ServerSocket::bind(config.listen, shards, segment).map(|sockets| (sockets, None))
+    };
+    bound.map_err(ServerError::Listen)
 }
 
 fn shard_count(config: &ServerConfig) -> Result<NonZeroUsize, ServerError> {

@@ -29,6 +29,8 @@ use crate::warm::Warmer;
 /// What one shard's thread runs.
 pub(crate) struct Shard {
     number: u8,
+    /// Shards among which a session's PULL is handed to the one that made its handle, this one included.
+    siblings: Range<u8>,
     responder: Responder,
     reader: Reader,
     parking: Parking,
@@ -42,9 +44,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Shard `number` of those that have a mailbox.
+    /// Shard `number` of those that have a mailbox. It shares its sockets' port with `siblings`, itself among them.
     pub(crate) fn new(
-        number: u8,
+        (number, siblings): (u8, Range<u8>),
         responder: Responder,
         reader: Reader,
         mailboxes: Arc<[Mailbox]>,
@@ -53,6 +55,7 @@ impl Shard {
     ) -> Self {
         Self {
             number,
+            siblings,
             responder,
             reader,
             parking: Parking::default(),
@@ -72,7 +75,9 @@ impl Shard {
 
     /// Leaves a PULL to the shard that made its handle, if that is another one of this server.
     fn is_forwarded(&self, from: SocketAddr, datagram: &[u8]) -> bool {
-        let owner = Responder::shard_of(datagram).filter(|owner| *owner != self.number);
+        //= PROTOCOL T7: A server MUST hold the address pair of a TCP connection and that of UDP datagrams for different ones, though they look the same.
+        let is_other = |owner: &u8| *owner != self.number && self.siblings.contains(owner);
+        let owner = Responder::shard_of(datagram).filter(is_other);
         let Some(mailbox) = owner.and_then(|owner| self.mailboxes.get(usize::from(owner))) else {
             return false;
         };

@@ -1,5 +1,7 @@
 //! The packets, to the byte (PROTOCOL.md, section 2). Parsing checks sizes; sealing and opening take a session's keys.
 
+use std::ops::RangeInclusive;
+
 use arrayvec::ArrayVec;
 use braidcast_media::layout::TAG_BYTES;
 use braidcast_media::{AssetId, ChunkNo, Run, StreamId};
@@ -35,6 +37,10 @@ const END: u8 = VERSION << 4 | 5;
 const RESET: u8 = VERSION << 4 | 6;
 const VERSIONS: u8 = 0;
 
+/// Bytes of VERSIONS before those that it lists.
+const VERSIONS_CLEAR_BYTES: usize = VERSIONS_BYTES_MIN - 1;
+const VERSIONS_BYTES: RangeInclusive<usize> = VERSIONS_BYTES_MIN..=VERSIONS_BYTES_MAX;
+
 impl Kind {
     /// The kind of a packet whose size fits it; nothing for all other bytes.
     pub fn of(packet: &[u8]) -> Option<Self> {
@@ -44,12 +50,32 @@ impl Kind {
             WELCOME => (Self::Welcome, packet.len() == WELCOME_BYTES),
             PULL => (Self::Pull, packet.len() == PULL_BYTES),
             DATA => (Self::Data, packet.len() == braidcast_media::layout::PACKET_BYTES),
-            END => (Self::End, (END_BYTES_MIN..=END_BYTES_MAX).contains(&packet.len())),
+            END => (Self::End, packet.get(1).and_then(|&runs| end_bytes(runs)) == Some(packet.len())),
             RESET => (Self::Reset, packet.len() == RESET_BYTES),
             _ => return None,
         };
         fits.then_some(kind)
     }
+}
+
+/// Bytes of the packet that starts with `start`, which is how a stream of packets is cut; nothing if no packet of this
+/// version starts so.
+pub fn packet_bytes(start: [u8; 2]) -> Option<usize> {
+    match start[0] {
+        HELLO => Some(HELLO_BYTES),
+        WELCOME => Some(WELCOME_BYTES),
+        PULL => Some(PULL_BYTES),
+        DATA => Some(braidcast_media::layout::PACKET_BYTES),
+        END => end_bytes(start[1]),
+        RESET => Some(RESET_BYTES),
+        VERSIONS => Some(VERSIONS_CLEAR_BYTES + usize::from(start[1])).filter(|bytes| VERSIONS_BYTES.contains(bytes)),
+        _ => None,
+    }
+}
+
+/// Bytes of an END that lists `runs` runs.
+fn end_bytes(runs: u8) -> Option<usize> {
+    (usize::from(runs) <= RUNS_PER_PULL_MAX).then_some(END_BYTES_MIN + usize::from(runs) * RUN_BYTES)
 }
 
 /// A packet other than HELLO and DATA: short enough to be kept inline.
@@ -264,6 +290,7 @@ impl End {
     pub(crate) fn seal(&self, handle: u64, counter: u64, key: &DirectionKey) -> SmallPacket {
         let mut header = [0; CONTROL_HEADER_BYTES];
         header[0] = END;
+        header[1] = self.not_held.len() as u8;
         header[4..8].copy_from_slice(&session_tag(handle).to_be_bytes());
         header[8..16].copy_from_slice(&counter.to_be_bytes());
         let mut room = [0; END_TEXT_BYTES_MAX];
@@ -271,7 +298,6 @@ impl End {
         text[0..4].copy_from_slice(&self.sequence.to_be_bytes());
         text[4] = self.status as u8;
         text[5] = if self.server_limited { FLAG_SERVER_LIMITED } else { 0 };
-        text[6] = self.not_held.len() as u8;
         text[8..10].copy_from_slice(&self.retry_after_ms.to_be_bytes());
         text[10..12].copy_from_slice(&self.sent_chunks.to_be_bytes());
         text[12..16].copy_from_slice(&self.held_us.to_be_bytes());
@@ -292,7 +318,7 @@ impl End {
         let mut room = [0; END_TEXT_BYTES_MAX];
         let text = room.get_mut(..sealed.len().checked_sub(TAG_BYTES)?)?;
         key.open(counter, header, sealed, text)?;
-        let count = usize::from(text[6]);
+        let count = usize::from(header[1]);
         if text.len() != END_TEXT_BYTES + count * RUN_BYTES {
             return None;
         }
@@ -344,11 +370,10 @@ pub(crate) fn versions(cause: &[u8; HELLO_BYTES]) -> SmallPacket {
 
 /// The versions that a VERSIONS packet lists, if it answers the HELLO with this client random.
 pub(crate) fn parse_versions<'a>(packet: &'a [u8], client_random: &[u8; 32]) -> Option<&'a [u8]> {
-    let fits = (VERSIONS_BYTES_MIN..=VERSIONS_BYTES_MAX).contains(&packet.len());
-    if !fits || packet[0] != VERSIONS || packet[4..12] != client_random[..8] {
+    if !VERSIONS_BYTES.contains(&packet.len()) || packet[0] != VERSIONS || packet[4..12] != client_random[..8] {
         return None;
     }
-    let listed = &packet[12..];
+    let listed = &packet[VERSIONS_CLEAR_BYTES..];
     (listed.len() == usize::from(packet[1])).then_some(listed)
 }
 

@@ -196,6 +196,11 @@ impl Puller {
         self.connection.current.is_some()
     }
 
+    /// Whether a HELLO awaits its WELCOME.
+    pub fn is_greeting(&self) -> bool {
+        self.connection.is_greeting()
+    }
+
     /// Never has more than `bytes` in flight, but for one train. Default: no bound.
     pub fn set_in_flight_max(&mut self, bytes: u64) {
         self.in_flight_bytes_max = bytes.max(TRAIN_BYTES);

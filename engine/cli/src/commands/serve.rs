@@ -39,7 +39,7 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Address and UDP port that clients are served on; port 0 takes a free one [default: 0.0.0.0:0]
+    /// Address and port, for UDP and TCP, that clients are served on; port 0 takes a free one [default: 0.0.0.0:0]
     #[arg(long, env = "BRAIDCAST_SERVE_LISTEN", value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Address that the master names to clients, needed behind NAT or with --listen 0.0.0.0 [default: what was bound]
@@ -63,6 +63,9 @@ struct Settings {
     /// How sockets are driven: auto (io_uring where the kernel permits it), uring or portable [default: auto]
     #[arg(long, env = "BRAIDCAST_SERVE_IO", value_name = "MODE")]
     io: Option<String>,
+    /// Whether to serve clients whose network blocks UDP, over TCP on the same port: on or off [default: on]
+    #[arg(long, env = "BRAIDCAST_SERVE_TCP", value_name = "on|off")]
+    tcp: Option<String>,
     /// Room for packs: bytes, or with KiB, MiB, GiB or TiB; 0 means all that the disk has free [default: 0]
     #[arg(long, env = "BRAIDCAST_SERVE_CAPACITY", value_name = "SIZE")]
     capacity: Option<ByteSize>,
@@ -89,6 +92,7 @@ impl Settings {
         config.advertise = self.advertise;
         config.shards = self.shards.unwrap_or(config.shards);
         config.io = self.io.as_deref().map_or(Ok(config.io), io_mode)?;
+        config.tcp = self.tcp.as_deref().map_or(Ok(config.tcp), on_or_off)?;
         config.capacity_bytes = self.capacity.map_or(config.capacity_bytes, |size| size.0);
         config.clock_skew = self.clock_skew.as_deref().map_or(Ok(config.clock_skew), duration)?;
         config.rate_kib_s = self.rate.unwrap_or(config.rate_kib_s);
@@ -122,6 +126,14 @@ fn read(path: &Path) -> Result<String, SettingsError> {
 
 fn io_mode(text: &str) -> Result<IoMode, SettingsError> {
     text.parse().map_err(|error| SettingsError::Flag(format!("`io`: {error}")))
+}
+
+fn on_or_off(text: &str) -> Result<bool, SettingsError> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(SettingsError::Flag(format!("`tcp`: {text:?} is neither `on` nor `off`"))),
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, SettingsError> {
@@ -161,12 +173,13 @@ mod tests {
     fn only_the_flags_that_were_given_override_the_file() {
         let (dir, flags) = folder();
         let file = dir.path().join("serve.toml");
-        std::fs::write(&file, "shards = 3\nio = 'portable'\ncapacity = '2GiB'\nmaster = 'x:1'").expect("writable");
+        std::fs::write(&file, "shards = 3\nio = 'portable'\ntcp = 'off'\ncapacity = '2GiB'\nmaster = 'x:1'")
+            .expect("writable");
         let flags = Settings { io: Some("uring".to_owned()), ..flags };
         let settings: Settings = layered(Some(&file), &flags).expect("right");
         let config = settings.config().expect("right");
         assert_eq!((config.shards, config.io, config.capacity_bytes), (3, IoMode::Uring, 2 << 30));
-        assert_eq!(config.master, "127.0.0.1:1");
+        assert_eq!((config.master.as_str(), config.tcp), ("127.0.0.1:1", false));
     }
 
     #[test]
@@ -174,6 +187,9 @@ mod tests {
         let (_dir, settings) = folder();
         let message = Settings { io: Some("epoll".to_owned()), ..settings }.config().expect_err("no mode").to_string();
         assert!(message.contains("epoll") && message.contains("portable"), "{message}");
+        let (_dir, settings) = folder();
+        let message = Settings { tcp: Some("yes".to_owned()), ..settings }.config().expect_err("no choice").to_string();
+        assert!(message.contains("yes") && message.contains("`off`"), "{message}");
         let (_dir, settings) = folder();
         let wrong = Settings { clock_skew: Some("soon".to_owned()), ..settings };
         let message = wrong.config().expect_err("no duration").to_string();

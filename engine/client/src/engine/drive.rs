@@ -2,17 +2,21 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use braidcast_io::{ClientSocket, ReceiveBuffer, Selector};
 use braidcast_media::layout::PACKET_BYTES;
+use braidcast_transport::packet::Kind;
 use crossbeam::channel::TryRecvError;
 
+use super::carrier::Way;
+use super::link::{self, Link};
 use super::{Command, EngineConfig, EngineError, Inbox, Listener};
 use crate::checker::Checker;
 use crate::fetcher::{FailureKind, Fetcher, Notice, Snapshot, SourceNo};
 use crate::planner::SourceSet;
 use crate::sink::Sink;
+use crate::ways::Ways;
 
 /// How often the snapshot is renewed.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
@@ -23,7 +27,8 @@ const BATCHES_MAX: usize = 4;
 pub(super) struct Drive {
     fetcher: Fetcher,
     /// One for each source, at the place of its number.
-    sockets: Vec<Arc<ClientSocket>>,
+    links: Vec<Link>,
+    ways: Ways,
     selector: Selector,
     checker: Checker,
     inbox: Inbox,
@@ -51,7 +56,8 @@ impl Drive {
         let now = Instant::now();
         Ok(Self {
             fetcher: Fetcher::new(now, config, seed),
-            sockets: Vec::new(),
+            links: Vec::new(),
+            ways: Ways::load(),
             selector,
             checker,
             inbox,
@@ -72,6 +78,9 @@ impl Drive {
             // Nobody listens any more once the download is dropped.
             let _ = self.listener.send(Err(error));
         }
+        if let Err(error) = self.ways.save(SystemTime::now()) {
+            tracing::debug!(%error, "which networks block UDP cannot be remembered");
+        }
     }
 
     fn drive(&mut self) -> Result<(), EngineError> {
@@ -81,6 +90,7 @@ impl Drive {
             }
             let now = Instant::now();
             self.fetcher.handle_timeout(now)?;
+            self.let_ways_join(now);
             self.send(now);
             self.hand_filled_over();
             self.pass_notices_on();
@@ -113,12 +123,15 @@ impl Drive {
 
     fn connect(&mut self, now: Instant) -> Result<(), EngineError> {
         while let Some((source, address)) = self.fetcher.poll_connect() {
-            match ClientSocket::connect(address).map(Arc::new) {
+            match ClientSocket::connect(address) {
                 Ok(socket) => {
-                    self.selector.add(source.0.into(), Arc::clone(&socket)).map_err(EngineError::System)?;
-                    self.fetcher.on_connected(now, source, socket.granted_receive_bytes());
+                    let granted = socket.granted_receive_bytes();
+                    let here = socket.local_addr().map(|addr| addr.ip());
+                    let needs_tcp = here.is_ok_and(|here| self.ways.needs_tcp(here, address));
+                    let link = Link::new(source, socket, needs_tcp, &mut self.selector).map_err(EngineError::System)?;
+                    self.fetcher.on_connected(now, source, granted);
                     // Sources are numbered in the order in which they are connected to.
-                    self.sockets.push(socket);
+                    self.links.push(link);
                 }
                 Err(error) => self.fetcher.on_unreachable(now, source, error.to_string()),
             }
@@ -128,11 +141,26 @@ impl Drive {
 
     fn send(&mut self, now: Instant) {
         while let Some(source) = self.fetcher.poll_transmit(now, &mut self.datagram) {
-            // A full send buffer loses the datagram like a full router would; the fetcher finds out.
-            if let Err(error) = self.sockets[usize::from(source.0)].send(&self.datagram)
-                && error.kind() != io::ErrorKind::WouldBlock
-            {
-                self.on_socket_error(now, source, &error);
+            let is_up = self.fetcher.is_up(source);
+            let link = &mut self.links[usize::from(source.0)];
+            for way in link.route(now, &self.datagram, is_up, &mut self.selector) {
+                let sent = self.links[usize::from(source.0)].send(way, &self.datagram, &mut self.selector);
+                if let Err(error) = sent {
+                    self.on_socket_error(now, source, way, &error);
+                }
+            }
+        }
+    }
+
+    /// Has TCP join where a HELLO was unanswered for too long.
+    fn let_ways_join(&mut self, now: Instant) {
+        for source in (0..self.links.len()).map(|number| SourceNo(number as u8)) {
+            let link = &mut self.links[usize::from(source.0)];
+            if link.poll_timeout().is_some_and(|due| due <= now) {
+                let is_greeting = self.fetcher.is_greeting(source);
+                if let Err(error) = link.handle_timeout(now, is_greeting, &mut self.selector) {
+                    self.on_socket_error(now, source, Way::Tcp, &error);
+                }
             }
         }
     }
@@ -155,24 +183,39 @@ impl Drive {
 
     /// Waits for input, or until the next deadline, and takes it in.
     fn receive(&mut self, now: Instant) -> Result<(), EngineError> {
-        let wait = self.fetcher.poll_timeout().map(|at| at.saturating_duration_since(now));
-        let mut ready = SourceSet::default();
-        self.selector.wait(wait, |key| ready.insert(SourceNo(key as u8))).map_err(EngineError::System)?;
+        let joins = self.links.iter().filter_map(Link::poll_timeout);
+        let deadline = joins.chain(self.fetcher.poll_timeout()).min();
+        let wait = deadline.map(|at| at.saturating_duration_since(now));
+        let [mut over_udp, mut over_tcp] = [SourceSet::default(); 2];
+        let on_ready = |key| match link::of_key(key) {
+            (source, Way::Udp) => over_udp.insert(source),
+            (source, Way::Tcp) => over_tcp.insert(source),
+        };
+        self.selector.wait(wait, on_ready).map_err(EngineError::System)?;
         let now = Instant::now();
-        for source in (0..self.sockets.len()).map(|number| SourceNo(number as u8)) {
-            if ready.contains(source) {
-                self.receive_from(now, source);
+        for source in (0..self.links.len()).map(|number| SourceNo(number as u8)) {
+            for (way, ready) in [(Way::Udp, over_udp), (Way::Tcp, over_tcp)] {
+                if ready.contains(source) {
+                    self.receive_from(now, source, way);
+                }
             }
         }
         Ok(())
     }
 
-    fn receive_from(&mut self, now: Instant, source: SourceNo) {
+    fn receive_from(&mut self, now: Instant, source: SourceNo, way: Way) {
         for _ in 0..BATCHES_MAX {
-            let (fetcher, socket) = (&mut self.fetcher, &self.sockets[usize::from(source.0)]);
-            let received = socket.recv(&mut self.buffer, |datagram| fetcher.handle_datagram(now, source, datagram));
+            let (fetcher, mut opened) = (&mut self.fetcher, false);
+            let received = self.links[usize::from(source.0)].receive(way, &mut self.buffer, |datagram| {
+                let may_open = Kind::of(datagram) == Some(Kind::Welcome) && fetcher.is_greeting(source);
+                fetcher.handle_datagram(now, source, datagram);
+                opened |= may_open && !fetcher.is_greeting(source);
+            });
+            if opened {
+                self.on_opened(source, way);
+            }
             if let Err(error) = &received {
-                self.on_socket_error(now, source, error);
+                self.on_socket_error(now, source, way, error);
             }
             self.send(now);
             self.hand_filled_over();
@@ -182,7 +225,19 @@ impl Drive {
         }
     }
 
-    fn on_socket_error(&mut self, now: Instant, source: SourceNo, error: &io::Error) {
+    fn on_opened(&mut self, source: SourceNo, way: Way) {
+        let link = &mut self.links[usize::from(source.0)];
+        link.on_opened(way, &mut self.selector);
+        if let Some(here) = link.here() {
+            self.ways.on_answered(SystemTime::now(), here, link.server(), way == Way::Tcp);
+        }
+    }
+
+    fn on_socket_error(&mut self, now: Instant, source: SourceNo, way: Way, error: &io::Error) {
+        let is_idle = self.fetcher.in_flight_bytes(source) == 0;
+        if !self.links[usize::from(source.0)].on_error(now, way, is_idle, &mut self.selector) {
+            return;
+        }
         let (kind, reason) = match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 (FailureKind::Refused, "the port is closed: the server is not running".to_owned())

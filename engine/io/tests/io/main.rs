@@ -4,3 +4,4 @@ mod mapped;
 mod pattern;
 mod shard;
 mod sockets;
+mod streams;

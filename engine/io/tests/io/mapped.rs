@@ -11,7 +11,7 @@ const CHUNKS: u32 = 100;
 const LEN: usize = CHUNKS as usize * SEGMENT_BYTES;
 
 fn mapped() -> MappedFile {
-    MappedFile::new(&patterned_file(CHUNKS)).expect("mapped")
+    MappedFile::new(patterned_file(CHUNKS)).expect("mapped")
 }
 
 fn to() -> SocketAddr {
@@ -33,21 +33,20 @@ fn a_region_lies_within_its_file() {
 
 #[test]
 fn an_empty_file_has_no_region() {
-    let file = MappedFile::new(&tempfile::tempfile().unwrap()).expect("mapped");
+    let file = MappedFile::new(tempfile::tempfile().unwrap()).expect("mapped");
     assert!(file.is_empty());
     assert!(file.region(0, 1).is_none());
 }
 
 #[test]
 fn populate_reads_what_is_there_and_tells_what_is_not() {
-    let source = patterned_file(CHUNKS);
-    let file = MappedFile::new(&source).expect("mapped");
+    let file = mapped();
     file.populate(0, LEN).expect("all of it is there");
     file.populate(1_233, 5_000).expect("at any offset");
     assert_eq!(file.populate(0, LEN + 1).unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(file.populate(0, 0).unwrap_err().kind(), ErrorKind::InvalidInput);
 
-    source.set_len(8_192).expect("cut short");
+    file.file().set_len(8_192).expect("cut short");
     file.populate(0, 8_192).expect("the rest is there");
     let error = file.populate(8_192, 4_096).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{error}");

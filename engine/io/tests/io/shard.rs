@@ -13,7 +13,7 @@ const CHUNKS_MAX: u16 = 52;
 const FILE_CHUNKS: u32 = 600;
 
 fn mapped() -> MappedFile {
-    MappedFile::new(&patterned_file(FILE_CHUNKS)).expect("mapped")
+    MappedFile::new(patterned_file(FILE_CHUNKS)).expect("mapped")
 }
 
 /// `chunks` in `regions` regions that do not touch each other.
@@ -118,10 +118,10 @@ fn segments_cut_one_by_one_where_the_kernel_refuses_the_train() {
 fn a_file_cut_short_is_a_send_error_and_the_loop_goes_on() {
     const EFAULT: i32 = 14;
     for backend in backends() {
-        let file = patterned_file(FILE_CHUNKS);
-        let shard = Shard::start(backend, &MappedFile::new(&file).expect("mapped"));
+        let file = mapped();
+        let shard = Shard::start(backend, &file);
         let mut client = Client::connect(shard.addr);
-        file.set_len(100 * SEGMENT_BYTES as u64).expect("cut short");
+        file.file().set_len(100 * SEGMENT_BYTES as u64).expect("cut short");
 
         client.socket.send(&spread(CHUNKS_MAX, 8).encode()).unwrap();
         let held = Ask { regions: vec![(10, 52)], tail: b"end".to_vec() };
@@ -270,7 +270,7 @@ fn a_map_is_released_once_its_trains_are_sent() {
     for backend in backends() {
         let shard = Shard::start(backend, &file);
         let mut client = Client::connect(shard.addr);
-        let other = MappedFile::new(&patterned_file(CHUNKS)).expect("mapped");
+        let other = MappedFile::new(patterned_file(CHUNKS)).expect("mapped");
         let mut train = Train::new(client.socket.local_addr().unwrap());
         train.push_region(other.region(0, SEGMENT_BYTES).unwrap()).unwrap();
         let length = other.len();

@@ -6,6 +6,7 @@ use braidcast_media::pack::PackHeader;
 use braidcast_media::ticket::{SessionSecret, Ticket, TicketKey};
 use braidcast_media::{AssetId, ContentKey, Opener, Run, StreamId};
 use braidcast_transport::congestion::FixedWindow;
+use braidcast_transport::packet::Kind;
 use braidcast_transport::puller::{Event, Loss, Puller, PullerConfig};
 use braidcast_transport::responder::ResponderConfig;
 
@@ -17,8 +18,10 @@ use crate::warm::Job;
 
 const ASSET: AssetId = AssetId(5);
 const CLIENT: ([u8; 4], u16) = ([127, 0, 0, 1], 4_000);
+/// The shard whose packets come over TCP.
+const TCP: usize = 2;
 
-/// Two shards of one server that holds one pack, and a client of it.
+/// Two shards for UDP and one for TCP of one server that holds one pack, and a client of it.
 struct World {
     now: Instant,
     shards: Vec<Shard>,
@@ -27,6 +30,7 @@ struct World {
     jobs: crossbeam::channel::Receiver<Job>,
     pack: Arc<Pack>,
     client: Puller,
+    ticket: (Vec<u8>, SessionSecret),
     _dir: tempfile::TempDir,
 }
 
@@ -46,27 +50,35 @@ impl World {
             catalogue.packs.insert(ASSET, Arc::clone(&pack));
             catalogue.ticket_keys = vec![Arc::clone(&key)];
         });
-        let mailboxes: Arc<[Mailbox]> = (0..2).map(|_| Mailbox::new(waker().0)).collect();
+        let mailboxes: Arc<[Mailbox]> = (0..=TCP).map(|_| Mailbox::new(waker().0)).collect();
         let (warmer, jobs) = Warmer::without_helpers(warm_queue);
         let shard = |number: u8| {
+            let siblings = if usize::from(number) == TCP { number..number + 1 } else { 0..TCP as u8 };
             let config = ResponderConfig { shard: number, ..ResponderConfig::default() };
             let responder = Responder::new(config, [number; 32], Vec::new());
             let (reader, counters) = (Reader::new(Arc::clone(&shelf)), Arc::default());
-            Shard::new(number, responder, reader, Arc::clone(&mailboxes), warmer.clone(), counters)
+            Shard::new((number, siblings), responder, reader, Arc::clone(&mailboxes), warmer.clone(), counters)
         };
         let (now, secret) = (Instant::now(), SessionSecret::new([2; 32]));
         let congestion = Box::new(FixedWindow { bytes: 1 << 20 });
         let opener = Opener::new(&ContentKey::new([0; 16]), ASSET);
-        let mut client = Puller::new(PullerConfig { seed: [3; 32], congestion }, opener, layout);
+        let client = Puller::new(PullerConfig { seed: [3; 32], congestion }, opener, layout);
         let expires_at = both_clocks(now).unix_s + 600;
         let ticket = Ticket { secret: secret.clone(), user: 1, expires_at, rate_kib_s: 0, assets: vec![ASSET] };
-        assert!(client.greet(now, key.seal(&ticket, [4; 12]), secret));
-        let shards = vec![shard(0), shard(1)];
-        let mut world = Self { now, shards, outbox: Outbox::new(), mailboxes, jobs, pack, client, _dir: dir };
-        world.deliver(0);
-        world.receive();
-        assert!(world.client.is_open());
+        let ticket = (key.seal(&ticket, [4; 12]), secret);
+        let shards = vec![shard(0), shard(1), shard(TCP as u8)];
+        let mut world = Self { now, shards, outbox: Outbox::new(), mailboxes, jobs, pack, client, ticket, _dir: dir };
+        world.greet(0);
         world
+    }
+
+    /// Opens a session of shard `number`.
+    fn greet(&mut self, number: usize) {
+        let (ticket, secret) = self.ticket.clone();
+        assert!(self.client.greet(self.now, ticket, secret));
+        self.deliver(number);
+        self.receive();
+        assert!(self.client.is_open());
     }
 
     fn make_hot(&self) {
@@ -108,6 +120,25 @@ fn a_pull_at_the_wrong_shard_is_answered_by_the_one_that_made_its_handle() {
     assert!(world.outbox.is_empty(), "the wrong shard says nothing");
     world.shards[0].handle_wake(world.now, &mut world.outbox);
     assert_eq!(world.receive(), [52 * PACKET_BYTES]);
+}
+
+//= PROTOCOL T7: A server MUST hold the address pair of a TCP connection and that of UDP datagrams for different ones, though they look the same.
+#[test]
+fn a_pull_of_the_other_way_is_that_of_a_stranger() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.make_hot();
+    for (greeted, pulled) in [(0, TCP), (TCP, 1)] {
+        world.greet(greeted);
+        world.pull(&[Run::new(0, 52)]);
+        let mut pull = Vec::new();
+        assert!(world.client.poll_transmit(world.now, &mut pull));
+        world.shards[pulled].handle_datagram(world.now, CLIENT.into(), &pull, &mut world.outbox);
+        let reset = world.outbox.pop().expect("an answer at once");
+        assert_eq!(Kind::of(reset.tail()), Some(Kind::Reset), "greeted at {greeted}");
+        assert_eq!((reset.bytes(), world.outbox.is_empty()), (reset.tail().len(), true));
+        world.shards[greeted].handle_wake(world.now, &mut world.outbox);
+        assert!(world.outbox.is_empty(), "nothing was handed over");
+    }
 }
 
 #[test]

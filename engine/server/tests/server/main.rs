@@ -5,6 +5,7 @@ mod client;
 mod filling;
 mod master;
 mod membership;
+mod over_tcp;
 mod refusals;
 mod rig;
 mod serving;

@@ -134,12 +134,12 @@ fn check_end(end: &End, counter: u64, golden: &str) {
 
 #[test]
 fn end_without_runs_has_these_bytes_and_opens() {
-    // kind, reserved | handle, low 4 | counter | sealed | tag
+    // kind, runs, reserved | handle, low 4 | counter | sealed | tag
     check_end(
         &golden_end(),
         9,
         "
-        15 000000  ef012345  00000000 00000009
+        15 00 0000  ef012345  00000000 00000009
         56e9654b 3b591d1f 5ad98d5f c043ac2d 8a91f979 4ff73ec5 3d73cef2 dacc21b5
         d94c8ba7 a4318c9c 68fe225f f230622a 97132a4c 7ae53ceb
         410e377d de1ae30f 4774aff7 9782dff1",
@@ -163,7 +163,7 @@ fn end_of_a_busy_server_has_these_bytes_and_opens() {
         &busy,
         10,
         "
-        15 000000  ef012345  00000000 0000000a
+        15 00 0000  ef012345  00000000 0000000a
         b10cf830 eed5ea85 72bd3d94 a7a19218 9d0b1cfc 34b083c9 646af86e 2b023c49
         b70b4207 e4403933 610360de 256eb4f2 b7199c8e 381960cd
         0eccd2f3 8e999778 11ca69e5 c36daacc",
@@ -186,11 +186,11 @@ fn end_with_runs_has_these_bytes_and_opens() {
         &with_runs,
         11,
         "
-        15 000000  ef012345  00000000 0000000b
-        c15e056a af0be057 6f58f9c2 7f85322e db88ed4a 9987d7e0 8b6e6e95 90507200
+        15 02 0000  ef012345  00000000 0000000b
+        c15e056a af0be257 6f58f9c2 7f85322e db88ed4a 9987d7e0 8b6e6e95 90507200
         e17ecb10 00a7fe6c 5f056257 f9a07b64 4ca6ac10 611dcc87
         4ab6fbb0 e3f53e02 c7f1c5df
-        bc33c1db f5697987 15b6821b df779da4",
+        eed3fbfd 48452024 a33c5a7e 76cf17ef",
     );
 }
 
@@ -236,23 +236,45 @@ prop_compose! {
     }
 }
 
+#[test]
+fn the_first_two_bytes_of_every_packet_tell_its_size() {
+    let (key, runs) = (session_keys(), [Run::new(10, 5), Run::new(300, 7)]);
+    let ends = (0..=2).map(|n| End { not_held: runs.into_iter().take(n).collect(), ..golden_end() });
+    let mut packets: Vec<Vec<u8>> = ends.map(|end| end.seal(HANDLE, 9, &key.server).to_vec()).collect();
+    packets.push(greeting().hello().to_vec());
+    packets.push(welcome(&golden_welcome_clear(), &key, limits()).to_vec());
+    packets.push(golden_pull().seal(HANDLE, 3, &key.client).to_vec());
+    packets.push(reset(HANDLE, 3).to_vec());
+    packets.push(versions(greeting().hello()).to_vec());
+    for packet in packets {
+        assert_eq!(packet_bytes([packet[0], packet[1]]), Some(packet.len()), "{:#x}", packet[0]);
+    }
+    assert_eq!(packet_bytes([0x14, 0]), Some(1_232));
+    for start in [[0x15, 9], [0, 0], [0, 16], [0x10, 0], [0x17, 0], [0x21, 0], [b'G', b'E']] {
+        assert_eq!(packet_bytes(start), None, "{start:x?}");
+    }
+}
+
 proptest! {
     #![proptest_config(fixed_seed())]
 
     //= PROTOCOL P1: A receiver MUST drop a packet whose size is not one that its kind allows, and change no state.
     #[test]
-    fn only_the_sizes_of_its_kind_are_a_packet(first_byte in any::<u8>(), size in 0_usize..1_400) {
+    fn only_the_sizes_of_its_kind_are_a_packet(
+        first_byte in prop_oneof![any::<u8>(), 0x10_u8..0x18], second_byte in 0_u8..10, size in 0_usize..1_400,
+    ) {
+        let end = 88 + 6 * usize::from(second_byte);
         let sizes = match first_byte {
             0x11 | 0x14 => 1_232..=1_232,
             0x12 => 84..=84,
             0x13 => 112..=112,
-            0x15 => 88..=136,
+            0x15 if second_byte <= 8 => end..=end,
             0x16 => 16..=16,
             _ => usize::MAX..=usize::MAX,
         };
-        for size in [size, 15, 16, 17, 83, 84, 85, 87, 88, 111, 112, 113, 136, 137, 1_231, 1_232, 1_233] {
+        for size in [size, 15, 16, 17, 83, 84, 85, 87, 88, 89, 93, 94, 111, 112, 113, 135, 136, 137, 142, 1_231, 1_232, 1_233] {
             let mut packet = vec![0; size];
-            packet[..1.min(size)].fill(first_byte);
+            packet.splice(..2.min(size), [first_byte, second_byte].into_iter().take(size));
             prop_assert_eq!(Kind::of(&packet).is_some(), sizes.contains(&size), "{} bytes", size);
         }
     }
@@ -300,7 +322,9 @@ proptest! {
     }
 
     #[test]
-    fn sealed_text_of_any_bytes_is_read_without_panic(pull in any::<[u8; 32]>(), end in vec(any::<u8>(), 56..=104)) {
+    fn sealed_text_of_any_bytes_is_read_without_panic(
+        pull in any::<[u8; 32]>(), end in vec(any::<u8>(), 56..=104), end_runs in 0_u8..12,
+    ) {
         let keys = session_keys();
         let mut text = [0; PULL_TEXT_BYTES];
         text[..32].copy_from_slice(&pull);
@@ -310,9 +334,9 @@ proptest! {
         let opened = Pull::open(&joined(&header, &text, &tag), 1, &keys.client).expect("the tag is right");
         prop_assert_eq!(opened.is_ok(), usize::from(pull[9]) <= RUNS_PER_PULL_MAX);
 
-        let (status, runs, size) = (end[4], usize::from(end[6]), end.len());
+        let (status, runs, size) = (end[4], usize::from(end_runs), end.len());
         let mut text = end;
-        header[0] = END;
+        header[..2].copy_from_slice(&[END, end_runs]);
         let tag = keys.server.seal(1, &header, &mut text);
         let packet: Vec<u8> = [&header[..], &text, &tag].concat();
         let opened = End::open(&packet, 1, &keys.server);

@@ -210,10 +210,21 @@ fn packets_that_do_not_open_change_counters_and_nothing_else() {
     longer_end.push(0);
     let mut welcome = vec![0; 84];
     welcome[0] = 0x12;
+    let mut unopened_end = vec![0; 88];
+    unopened_end[0] = 0x15;
     let strangers_end =
         Session::welcome(&[0; 1_232], &[9; 32], HANDLE, WireLimits::default()).0.end(1, &complete(1, 52));
-    let control =
-        [altered_end, longer_end, welcome, strangers_end, reset(HANDLE, 77), vec![0x15; 88], vec![], vec![0x77]];
+    let control = [
+        altered_end,
+        longer_end,
+        welcome,
+        strangers_end,
+        reset(HANDLE, 77),
+        vec![0x15; 88],
+        unopened_end,
+        vec![],
+        vec![0x77],
+    ];
     client.advance(Duration::from_millis(1));
     for packet in &control {
         client.puller.handle_datagram(client.now, packet);

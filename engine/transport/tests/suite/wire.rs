@@ -182,10 +182,12 @@ impl Session {
     }
 
     pub(crate) fn end(&self, counter: u64, end: &EndText) -> Vec<u8> {
-        let header = [&[0x15, 0, 0, 0], &(self.handle as u32).to_be_bytes()[..], &counter.to_be_bytes()].concat();
+        let header =
+            [&[0x15, end.not_held.len() as u8, 0, 0], &(self.handle as u32).to_be_bytes()[..], &counter.to_be_bytes()]
+                .concat();
         let mut text = [
             &end.sequence.to_be_bytes()[..],
-            &[end.status, end.flags, end.not_held.len() as u8, 0],
+            &[end.status, end.flags, 0, 0],
             &end.retry_after_ms.to_be_bytes(),
             &end.sent_chunks.to_be_bytes(),
             &end.held_us.to_be_bytes(),
@@ -203,12 +205,12 @@ impl Session {
 
     /// Counter and text of an END that the server sealed.
     pub(crate) fn open_end(&self, packet: &[u8]) -> Option<(u64, EndText)> {
-        if packet[..4] != [0x15, 0, 0, 0] || packet[4..8] != (self.handle as u32).to_be_bytes() {
+        if packet[0] != 0x15 || packet[2..4] != [0, 0] || packet[4..8] != (self.handle as u32).to_be_bytes() {
             return None;
         }
         let counter = u64::from_be_bytes(packet[8..16].try_into().expect("8 bytes"));
         let text = open(&self.server, counter, &packet[..16], &packet[16..])?;
-        assert_eq!(text.len(), 56 + 6 * usize::from(text[6]));
+        assert_eq!(text.len(), 56 + 6 * usize::from(packet[1]));
         let end = EndText {
             sequence: be32(&text[0..]),
             status: text[4],

@@ -1,0 +1,82 @@
+//! All connections of a server, and how many of them an address has.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Instant;
+
+use super::StreamBounds;
+use super::connection::Connection;
+
+/// Connections by key and by peer.
+#[derive(Default)]
+pub(super) struct Table {
+    connections: HashMap<usize, Connection>,
+    by_peer: HashMap<SocketAddr, usize>,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+impl Table {
+    /// Whether another connection from `peer` is within the bounds.
+    pub(super) fn has_room(&self, peer: SocketAddr, bounds: &StreamBounds) -> bool {
+        //= PROTOCOL T3: A server MUST bound the connections that it holds, in all and of one client address, and close those beyond at once.
+        let of_address = self.by_address.get(&address(peer)).copied().unwrap_or(0);
+        self.connections.len() < bounds.connections && of_address < bounds.per_address
+    }
+
+    pub(super) fn insert(&mut self, key: usize, connection: Connection) {
+        *self.by_address.entry(address(connection.peer)).or_default() += 1;
+        self.by_peer.insert(connection.peer, key);
+        self.connections.insert(key, connection);
+    }
+
+    /// Closes a connection.
+    pub(super) fn remove(&mut self, key: usize) {
+        let Some(connection) = self.connections.remove(&key) else { return };
+        let peer = connection.peer;
+        if self.by_peer.get(&peer) == Some(&key) {
+            self.by_peer.remove(&peer);
+        }
+        if let Some(count) = self.by_address.get_mut(&address(peer)) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address(peer));
+            }
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Connection> {
+        self.connections.get_mut(&key)
+    }
+
+    pub(super) fn key_of(&self, peer: SocketAddr) -> Option<usize> {
+        self.by_peer.get(&peer).copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Whether answers wait on any connection.
+    pub(super) fn has_queued(&self) -> bool {
+        self.connections.values().any(Connection::has_queued)
+    }
+
+    /// Connections that have run out of time.
+    pub(super) fn overdue(&self, now: Instant, bounds: &StreamBounds) -> Vec<usize> {
+        let is_overdue = |connection: &Connection| {
+            //= PROTOCOL T2: A server MUST close a connection on which no HELLO has earned a WELCOME 5 s after it was accepted.
+            let stranger = !connection.is_admitted && now >= connection.accepted_at + bounds.admitted_within;
+            //= PROTOCOL T5: A server MUST close a connection on which no byte has moved for 120 s.
+            stranger || now >= connection.moved_at + bounds.idle
+        };
+        self.connections.iter().filter(|(_, connection)| is_overdue(connection)).map(|(key, _)| *key).collect()
+    }
+}
+
+/// What counts as one client: an IPv4 address, or the /64 of an IPv6 address, all of which one host may use.
+fn address(peer: SocketAddr) -> IpAddr {
+    match peer.ip() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        ip => ip,
+    }
+}
