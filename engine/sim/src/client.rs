@@ -109,6 +109,8 @@ pub struct Client {
     done_at: Option<Duration>,
     first_data_at: Option<Duration>,
     has_seeked: bool,
+    /// Extents whose hashes were wrong.
+    forged: Vec<ExtentNo>,
     datagram: Vec<u8>,
     violation: Option<Violation>,
 }
@@ -155,6 +157,7 @@ impl Client {
             done_at: None,
             first_data_at: None,
             has_seeked: false,
+            forged: Vec::new(),
             datagram: Vec::with_capacity(PACKET_BYTES),
             violation: None,
         };
@@ -206,6 +209,11 @@ impl Client {
     /// Whether it has seeked since the last call.
     pub fn take_seek(&mut self) -> bool {
         std::mem::take(&mut self.has_seeked)
+    }
+
+    /// The next extent that was found to be forged since the last call.
+    pub fn poll_forged(&mut self) -> Option<ExtentNo> {
+        self.forged.pop()
     }
 
     /// Goes on playing from another extent.
@@ -316,6 +324,9 @@ impl Client {
             }
             verdict => verdict,
         };
+        if matches!(verdict, Verdict::Forged { .. }) {
+            self.forged.push(job.key.extent);
+        }
         let verdict = match verdict {
             Verdict::Good { buffer, liars } => self.deliver(now, job, buffer, liars),
             verdict => verdict,

@@ -6,12 +6,12 @@
 //! - after that, the answer is late, and the client may have its reasons: a queue that has just filled, say.
 //!
 //! Answers of which a packet was dropped, damaged or sent to an old address are excused as a whole, and so is all that
-//! was asked for before the client seeked or either side lost the session.
+//! was asked for before the client seeked, found the extent forged, or either side lost the session.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use braidcast_media::{ChunkNo, StreamId};
+use braidcast_media::{ChunkNo, ExtentNo, StreamId};
 
 use crate::network::{AnswerNo, HostNo};
 use crate::server::Served;
@@ -35,8 +35,10 @@ struct Asked {
 pub(crate) struct Ledger {
     accounts: HashMap<(HostNo, HostNo), Account>,
     broken: HashSet<AnswerNo>,
-    /// What a client asked for before this does not count.
-    forgotten: HashMap<HostNo, Duration>,
+    /// What a client asked for up to then does not count.
+    seeked: HashMap<HostNo, Duration>,
+    /// Nor what it asked for of this extent.
+    forged: HashMap<(HostNo, ExtentNo), Duration>,
 }
 
 /// A chunk that was asked for while it was on its way.
@@ -57,10 +59,14 @@ impl Ledger {
         self.broken.insert(answer);
     }
 
-    /// What a client asked for does not count any more: it has seeked.
-    pub(crate) fn forget(&mut self, client: HostNo, now: Duration) {
-        self.accounts.retain(|(of, _), _| *of != client);
-        self.forgotten.insert(client, now);
+    /// What a client has asked for does not count any more: it has seeked.
+    pub(crate) fn on_seek(&mut self, client: HostNo, now: Duration) {
+        self.seeked.insert(client, now);
+    }
+
+    /// What a client has asked for of an extent does not count any more: it was forged, and is fetched anew.
+    pub(crate) fn on_forged(&mut self, client: HostNo, extent: ExtentNo, now: Duration) {
+        self.forged.insert((client, extent), now);
     }
 
     /// A server answers a PULL. Gives the first chunk of it that was on its way already.
@@ -71,9 +77,6 @@ impl Ledger {
         base_rtt: Duration,
         served: &Served,
     ) -> Option<Doubled> {
-        if self.forgotten.get(&client).is_some_and(|at| served.sent_at < *at) {
-            return None;
-        }
         let account = self.accounts.entry((client, server)).or_default();
         let asked = Asked { at: served.sent_at, answer: served.answer, handle: served.handle };
         let mut doubled = None;
@@ -82,7 +85,10 @@ impl Ledger {
             // PULLs may overtake each other.
             let (first, again) = if first.at <= asked.at { (first, asked) } else { (asked, first) };
             let is_early = again.at < first.at + base_rtt;
-            if is_early && first.handle == again.handle && !self.broken.contains(&first.answer) {
+            let excuses = [self.seeked.get(&client), self.forged.get(&(client, chunk.extent()))];
+            let is_excused = excuses.into_iter().flatten().any(|at| first.at <= *at);
+            let is_whole = first.handle == again.handle && !self.broken.contains(&first.answer);
+            if is_early && is_whole && !is_excused {
                 doubled.get_or_insert(Doubled { chunk, first_at: first.at, again_at: again.at });
             }
         }
@@ -134,9 +140,20 @@ mod tests {
         assert_eq!(ledger.on_served(CLIENT, HostNo(2), RTT, &served(2, 1, &run)), None);
         ledger.on_broken(AnswerNo(1));
         assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(3, 2, &run)), None);
-        ledger.forget(CLIENT, Duration::from_millis(3));
-        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(4, 2, &run)), None, "sent before the seek");
-        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(5, 3, &run)), None);
-        assert!(ledger.on_served(CLIENT, SERVER, RTT, &served(6, 4, &run)).is_some());
+        ledger.on_seek(CLIENT, Duration::from_millis(2));
+        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(4, 3, &run)), None);
+        ledger.on_forged(CLIENT, ExtentNo(0), Duration::from_millis(3));
+        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(5, 4, &run)), None);
+        assert!(ledger.on_served(CLIENT, SERVER, RTT, &served(6, 5, &run)).is_some());
+    }
+
+    #[test]
+    fn pulls_that_overtake_each_other_are_told_in_the_order_in_which_they_were_sent() {
+        let mut ledger = Ledger::default();
+        let run = [Run::new(0, 10)];
+        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(2, 60, &run)), None);
+        assert_eq!(ledger.on_served(CLIENT, SERVER, RTT, &served(1, 10, &run)), None);
+        let doubled = ledger.on_served(CLIENT, SERVER, RTT, &served(3, 5, &run)).expect("5 ms before another");
+        assert_eq!([doubled.first_at, doubled.again_at].map(|at| at.as_millis()), [5, 10]);
     }
 }

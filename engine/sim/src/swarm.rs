@@ -319,5 +319,5 @@ fn in_words(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("of which no text is known")
 }
 
-/// Room for a packet.
-const QUEUE_BYTES_MIN: f64 = 1_500.0;
+/// Room for four packets: the least train and its END fit. No router has less.
+const QUEUE_BYTES_MIN: f64 = 6_000.0;

@@ -296,7 +296,10 @@ impl World {
         let client = &mut self.clients[index];
         client.run(&self.clock, self.now, &mut self.network);
         if client.take_seek() {
-            self.ledger.forget(client.host(), self.now);
+            self.ledger.on_seek(client.host(), self.now);
+        }
+        while let Some(extent) = client.poll_forged() {
+            self.ledger.on_forged(client.host(), extent, self.now);
         }
         if let Some(violation) = client.violation() {
             self.violation.get_or_insert(violation.clone());
