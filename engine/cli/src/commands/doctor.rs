@@ -1,19 +1,16 @@
 //! `braidcast doctor`
 
+mod greeting;
+
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use aws_lc_rs::rand;
 use braidcast_client::control::{Host, VideoRef, Window};
 use braidcast_client::{Control, ControlError, Profile};
 use braidcast_io::Capabilities;
 use braidcast_proto::v1::ServerStatus;
-use braidcast_transport::handshake::Greeting;
 use clap::Args;
-use tokio::net::UdpSocket;
-use tokio::time::timeout;
 
 use crate::args::ProfileArg;
 use crate::error::CliError;
@@ -23,10 +20,6 @@ use crate::output;
 const CLOCK_SKEW_S: i64 = 60;
 /// Videos that are asked about to get tickets for all servers.
 const VIDEOS_ASKED_MAX: usize = 16;
-/// A HELLO is repeated after these waits, as PROTOCOL.md's section 2.1 has it, but not as often.
-const HELLO_WAITS: [Duration; 3] =
-    [Duration::from_millis(300), Duration::from_millis(600), Duration::from_millis(1_200)];
-const DATAGRAM_BYTES_MAX: usize = 2_048;
 
 /// Flags of `braidcast doctor`.
 #[derive(Debug, Args)]
@@ -160,9 +153,14 @@ async fn check_servers(control: &Control, findings: &mut Findings) -> Result<(),
         }
         match hosts.get(&server.server_id) {
             None => findings.warn(&what, "listed, but holds no video, so there is no ticket to greet it with")?,
-            Some(host) => match greet(host).await {
-                Ok(()) => findings.ok(&what, "answers over UDP")?,
-                Err(reason) => findings.fail(&what, reason)?,
+            Some(host) => match (greeting::over_udp(host).await, greeting::over_tcp(host).await) {
+                (Ok(()), Ok(())) => findings.ok(&what, "answers over UDP and over TCP")?,
+                (Ok(()), Err(tcp)) => {
+                    findings.ok(&what, "answers over UDP")?;
+                    findings.warn(&what, format!("{tcp}; it is of no use to whose network blocks UDP"))?;
+                }
+                (Err(udp), Ok(())) => findings.warn(&what, format!("answers over TCP, which is used then; {udp}"))?,
+                (Err(udp), Err(tcp)) => findings.fail(&what, format!("{udp}; {tcp}"))?,
             },
         }
     }
@@ -185,33 +183,4 @@ async fn hosts(control: &Control, servers: &[ServerStatus]) -> Result<HashMap<St
         }
     }
     Ok(hosts)
-}
-
-/// HELLO and WELCOME with one server, or why not.
-async fn greet(host: &Host) -> Result<(), String> {
-    let mut random = [0; 32];
-    rand::fill(&mut random).map_err(|_| "the system's random source failed".to_owned())?;
-    let greeting = Greeting::new(&host.ticket, host.session_secret.clone(), random)
-        .map_err(|_| "the master's ticket is too long; are all parts of the same version?".to_owned())?;
-    let here: SocketAddr = if host.address.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
-    let failed = |error| format!("UDP to it fails: {error}; is it running, and does a firewall refuse its port?");
-    let socket = UdpSocket::bind(here).await.map_err(failed)?;
-    socket.connect(host.address).await.map_err(failed)?;
-    let mut datagram = [0; DATAGRAM_BYTES_MAX];
-    for wait in HELLO_WAITS {
-        socket.send(greeting.hello()).await.map_err(failed)?;
-        let welcomed = timeout(wait, async {
-            loop {
-                let length = socket.recv(&mut datagram).await?;
-                if greeting.handle_welcome(&datagram[..length]).is_some() {
-                    return Ok(());
-                }
-            }
-        });
-        match welcomed.await {
-            Ok(outcome) => return outcome.map_err(failed),
-            Err(_) => continue,
-        }
-    }
-    Err("no answer over UDP; does a firewall drop datagrams to its port, or those of 1,260 bytes?".to_owned())
 }

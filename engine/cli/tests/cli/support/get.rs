@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::memory::{MEMORY_POLL, peak_rss_kib};
-use super::{Output, Process, chunks, hash_list_bytes};
+use super::{Output, Process, braidcast, chunks, hash_list_bytes};
 
 /// What `get --json` prints. An unknown or a missing key is an error.
 #[derive(Clone, Debug, Deserialize)]
@@ -71,6 +71,7 @@ const PADDING_BYTES_MAX: u64 = 2 * CHUNK_BYTES as u64;
 #[must_use]
 pub(crate) struct Get {
     arguments: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     piped: bool,
 }
 
@@ -78,7 +79,7 @@ impl Get {
     pub(super) fn new(profile: &Path, name: &str) -> Self {
         let flags = ["get", "--json", "--profile"].map(OsString::from);
         let arguments = flags.into_iter().chain([profile.into(), "--".into(), name.into()]).collect();
-        Self { arguments, piped: false }
+        Self { arguments, environment: Vec::new(), piped: false }
     }
 
     /// Into a file, or into what is none (`/dev/null`).
@@ -98,10 +99,18 @@ impl Get {
         self
     }
 
+    /// With one more environment variable.
+    pub(crate) fn variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Running {
         let started = Instant::now();
-        let process = if self.piped { Process::start_piped(self.arguments) } else { Process::start(self.arguments) };
+        let mut command = braidcast(self.arguments);
+        command.envs(self.environment);
+        let process = Process::spawn(command, self.piped);
         let pid = process.pid();
         let peak = std::thread::spawn(move || {
             let mut peak = 0;

@@ -35,11 +35,6 @@ impl Process {
         Self::spawn(braidcast(arguments), false)
     }
 
-    /// Starts `braidcast` with `arguments`; what it writes to standard output is for [`Process::take_stdout`].
-    pub(crate) fn start_piped(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        Self::spawn(braidcast(arguments), true)
-    }
-
     /// Starts any command, such as [`braidcast`] with an environment of its own.
     pub(crate) fn spawn(mut command: Command, piped: bool) -> Self {
         let said = tempfile::tempdir().expect("a temporary folder");

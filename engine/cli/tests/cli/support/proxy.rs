@@ -2,11 +2,12 @@
 //!
 //! Clients are told the proxy's address as the server's. Each client gets a socket of its own towards the server, so
 //! that the server tells them apart. What is corrupted is sent anew, with a good UDP checksum: it reaches the receiver,
-//! which has to find out by itself.
+//! which has to find out by itself. TCP connections are carried where a test asks for it, by [`Proxy::carry_tcp`], and
+//! meet no faults.
 
 use std::collections::HashMap;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,6 +25,8 @@ const DATAGRAM_BYTES_MAX: usize = 2_048;
 const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
 /// A datagram that is held back is let go after so many others, or when nothing came for [`QUIET`].
 const OVERTAKEN_BY_MAX: u64 = 8;
+/// Bytes of a stream that are carried at a time.
+const STREAM_BYTES: usize = 64 * 1024;
 /// How often a thread that hears nothing looks whether it is to end.
 const QUIET: Duration = Duration::from_millis(5);
 
@@ -55,6 +58,7 @@ pub(crate) struct Proxy {
     address: SocketAddr,
     path: Arc<Path>,
     listener: Option<JoinHandle<()>>,
+    connections: Option<JoinHandle<()>>,
 }
 
 /// What the threads share.
@@ -66,6 +70,7 @@ struct Path {
     ended: AtomicBool,
     data_to_clients: AtomicU64,
     greetings: Mutex<Vec<Vec<u8>>>,
+    connections: AtomicU64,
 }
 
 impl Proxy {
@@ -81,10 +86,11 @@ impl Proxy {
             ended: AtomicBool::new(false),
             data_to_clients: AtomicU64::new(0),
             greetings: Mutex::default(),
+            connections: AtomicU64::new(0),
         });
         let shared = Arc::clone(&path);
         let listener = std::thread::spawn(move || shared.carry_to_server(seed));
-        Self { address, path, listener: Some(listener) }
+        Self { address, path, listener: Some(listener), connections: None }
     }
 
     /// Where clients send to.
@@ -97,7 +103,20 @@ impl Proxy {
         *self.path.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
     }
 
-    /// Cuts the path, or mends it. While it is cut nothing passes.
+    /// Carries TCP connections to the same port, too, as they are.
+    pub(crate) fn carry_tcp(&mut self) {
+        let listener = TcpListener::bind(self.address).expect("a port that UDP has is most often free for TCP");
+        listener.set_nonblocking(true).expect("a socket");
+        let path = Arc::clone(&self.path);
+        self.connections = Some(std::thread::spawn(move || path.carry_connections(&listener)));
+    }
+
+    /// TCP connections that were made.
+    pub(crate) fn connections(&self) -> u64 {
+        self.path.connections.load(Ordering::Relaxed)
+    }
+
+    /// Cuts the path of datagrams, or mends it. While it is cut none passes.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.path.is_cut.store(is_cut, Ordering::Relaxed);
     }
@@ -116,9 +135,9 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.path.ended.store(true, Ordering::Relaxed);
-        if let Some(listener) = self.listener.take() {
+        for thread in self.listener.take().into_iter().chain(self.connections.take()) {
             // A panic there has been printed, and the test fails of what did not pass.
-            let _ = listener.join();
+            let _ = thread.join();
         }
     }
 }
@@ -168,6 +187,53 @@ impl Path {
                 Some(bytes) => lane.pass(self, &room[..bytes], forward),
                 None => lane.flush(forward),
             }
+        }
+    }
+}
+
+impl Path {
+    /// Takes connections and carries each to the server, one thread a direction.
+    fn carry_connections(self: &Arc<Self>, listener: &TcpListener) {
+        let mut threads = Vec::new();
+        while !self.ended.load(Ordering::Relaxed) {
+            let server = *self.server.lock().unwrap_or_else(PoisonError::into_inner);
+            let (Ok((client, _)), Some(server)) = (listener.accept(), server) else {
+                std::thread::sleep(QUIET);
+                continue;
+            };
+            // A server that refuses it ends the client's connection, too.
+            let Ok(server) = TcpStream::connect(server) else { continue };
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            for (from, to) in [(&client, &server), (&server, &client)] {
+                let (from, to) = (from.try_clone().expect("a descriptor"), to.try_clone().expect("a descriptor"));
+                let path = Arc::clone(self);
+                threads.push(std::thread::spawn(move || path.carry_stream(from, to)));
+            }
+        }
+        for thread in threads {
+            // As above.
+            let _ = thread.join();
+        }
+    }
+
+    fn carry_stream(&self, mut from: TcpStream, mut to: TcpStream) {
+        from.set_nonblocking(false).expect("a socket");
+        from.set_read_timeout(Some(QUIET)).expect("a time-out that is not zero");
+        let mut room = vec![0; STREAM_BYTES];
+        while !self.ended.load(Ordering::Relaxed) {
+            let bytes = match from.read(&mut room) {
+                Ok(0) => break,
+                Ok(bytes) => bytes,
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => continue,
+                Err(_) => break,
+            };
+            if to.write_all(&room[..bytes]).is_err() {
+                break;
+            }
+        }
+        // Either end is the end of both.
+        for stream in [from, to] {
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
