@@ -170,6 +170,11 @@ impl Client {
         self.host
     }
 
+    /// Whether it asks each server for the ranges that the master gave it first, and for a fixed amount at a time.
+    pub fn follows_the_plain_rule(&self) -> bool {
+        matches!(self.config.traffic, Traffic::Plain { .. })
+    }
+
     /// What drives it.
     pub fn fetcher(&self) -> &Fetcher {
         &self.fetcher

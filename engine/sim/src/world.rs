@@ -290,7 +290,8 @@ impl World {
 
     fn run_client(&mut self, index: usize) {
         while let Some(first) = self.clients[index].poll_list_wish(self.now) {
-            let list = self.list(first);
+            let only_first_choices = self.clients[index].follows_the_plain_rule();
+            let list = self.list(first, only_first_choices);
             self.clients[index].handle_list(&self.clock, self.now, list);
         }
         let client = &mut self.clients[index];
@@ -306,8 +307,9 @@ impl World {
         }
     }
 
-    /// The master's answer: all servers, each the first choice for its share of the extents from `first` on.
-    fn list(&mut self, first: u32) -> SourceList {
+    /// The master's answer: all servers, each the first choice for its share of the extents from `first` on, and unless
+    /// only these are wanted an alternate for the others.
+    fn list(&mut self, first: u32, only_first_choices: bool) -> SourceList {
         let now = self.now;
         let network = &self.network;
         let hosts = self.servers.iter_mut().map(|server| {
@@ -324,6 +326,9 @@ impl World {
             let end = (at / RANGE_EXTENTS + 1) * RANGE_EXTENTS;
             let mut order: Vec<usize> = (0..hosts.len()).collect();
             order.rotate_left((at / RANGE_EXTENTS) as usize % hosts.len().max(1));
+            if only_first_choices {
+                order.truncate(1);
+            }
             ranges.push(Range { first: ExtentNo(at), last: ExtentNo(end.min(extents) - 1), hosts: order });
             at = end;
         }

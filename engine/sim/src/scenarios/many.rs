@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use braidcast_client::fetcher::Traffic;
+
 use super::{
     Figure, MBIT, SEED, Scenario, downlink, endless, ms, payload_bytes, payload_from_first_data, s, star, uplink,
 };
@@ -11,7 +13,7 @@ use crate::film::FilmConfig;
 use crate::link::LinkConfig;
 use crate::rng::Rng;
 use crate::server::Health;
-use crate::world::World;
+use crate::world::{Path, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "unequal sources add up", run: unequal },
@@ -44,24 +46,58 @@ fn unequal() -> Result<Vec<Figure>, Violation> {
     Ok(vec![Figure::at_least(0.95, "goodput of sources of 30, 20 and 10 Mbit/s, of 60", share)])
 }
 
-/// Plays five minutes at 25 Mbit/s, in which something happens at the end of the first.
-fn film(happening: impl FnOnce(&mut World, &[crate::world::Path]) + 'static) -> Result<Vec<Figure>, Violation> {
+/// A film of five minutes at 25 Mbit/s, in which something happens at the end of the first: ours, and beside it the plain
+/// rule in the same world.
+fn film(happening: impl Fn(&mut World, &[Path]) + Clone + 'static) -> Result<Vec<Figure>, Violation> {
+    let ours = play(Traffic::Normal, happening.clone())?;
+    let plain = play(Traffic::Plain { window_bytes: PLAIN_WINDOW_BYTES }, happening)?;
+    Ok(vec![
+        Figure::at_most(0.0, "stalls", f64::from(ours.stalls)),
+        Figure::beside("  seconds to the first picture", ours.first_picture_s),
+        Figure::at_most(0.03, "  redundant share", ours.redundant_share),
+        Figure::beside("  goodput from the incident on, in Mbit/s", ours.mbit_s),
+        Figure::beside("  the plain rule: stalls", f64::from(plain.stalls)),
+        Figure::beside("  the plain rule: seconds of standstill", plain.stalled_s),
+        Figure::beside("  the plain rule: redundant share", plain.redundant_share),
+        Figure::beside("  the plain rule: goodput from the incident on, in Mbit/s", plain.mbit_s),
+    ])
+}
+
+/// What the plain rule keeps in flight to each source.
+const PLAIN_WINDOW_BYTES: u64 = 1024 * 1024;
+
+/// How a film went.
+struct Played {
+    stalls: u32,
+    stalled_s: f64,
+    first_picture_s: f64,
+    redundant_share: f64,
+    /// Payload from the incident to the end, over that time.
+    mbit_s: f64,
+}
+
+fn play(traffic: Traffic, happening: impl FnOnce(&mut World, &[Path]) + 'static) -> Result<Played, Violation> {
     const RATE: u64 = 25 * MBIT;
     const LENGTH: Duration = Duration::from_secs(300);
+    const INCIDENT: Duration = Duration::from_secs(60);
     let film = FilmConfig { rate_bit_s: RATE, window: s(10), start: s(1) };
     let mut world = World::new(SEED, endless(RATE, LENGTH));
-    let config = ClientConfig { purpose: Purpose::Film(film), ..ClientConfig::default() };
+    let config = ClientConfig { purpose: Purpose::Film(film), traffic, ..ClientConfig::default() };
     let (_, paths) = star(&mut world, config, &links(&UNEQUAL));
-    world.at(s(60), move |world| happening(world, &paths));
-    world.run_until_done(LENGTH * 3)?;
+    world.run_until(INCIDENT)?;
+    let before = world.client(0).accepted_bytes();
+    happening(&mut world, &paths);
+    world.run_until_done(LENGTH * 10)?;
     let client = world.client(0);
     let showing = client.film().map(|film| film.showing()).unwrap_or_default();
-    Ok(vec![
-        Figure::at_most(0.0, "stalls", f64::from(showing.stalls)),
-        Figure::beside("  seconds of standstill", showing.stalled.as_secs_f64()),
-        Figure::beside("  seconds to the first picture", showing.started_at.unwrap_or_default().as_secs_f64()),
-        Figure::at_most(0.03, "  redundant share", client.redundant_share()),
-    ])
+    let after = (client.accepted_bytes() - before) as f64;
+    Ok(Played {
+        stalls: showing.stalls,
+        stalled_s: showing.stalled.as_secs_f64(),
+        first_picture_s: showing.started_at.unwrap_or_default().as_secs_f64(),
+        redundant_share: client.redundant_share(),
+        mbit_s: after * 8.0 / 1e6 / (world.now() - INCIDENT).as_secs_f64(),
+    })
 }
 
 fn best_dies() -> Result<Vec<Figure>, Violation> {
