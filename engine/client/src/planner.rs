@@ -207,7 +207,7 @@ impl Planner {
         let own = self.sources[usize::from(source.0)].path.delay();
         let others = self.sources.iter().map(|other| {
             let sooner = (own - other.path.delay()).max(0.0);
-            if other.usable { (other.path.bytes_s * sooner / CHUNK_BYTES as f64) as u64 } else { 0 }
+            if other.usable { (other.path.bytes_s * sooner / CHUNK_BYTES as f64).round() as u64 } else { 0 }
         });
         others.collect()
     }

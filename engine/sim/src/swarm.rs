@@ -50,8 +50,8 @@ pub enum Fault {
     Freeze(usize, Duration),
     /// A server's link is cut for a time.
     Cut(usize, Duration),
-    /// A server's link drops to a tenth of its rate.
-    Slow(usize),
+    /// A server's link drops to this rate, in bits per second: a tenth of what it was at first.
+    Slow(usize, u64),
     /// A server's link starts to lose packets.
     Loss(usize, f64),
     /// A server lies from now on, with a probability.
@@ -102,13 +102,15 @@ impl Plan {
         let bytes = (rng.log_between(0.1, EXTENTS_MAX) * EXTENT_BYTES as f64) as u64;
         let servers = 1 + rng.below(SERVERS_MAX) as usize;
         let client = random_client(&mut rng);
-        let links = (0..servers).map(|_| (random_link(&mut rng), random_uplink(&mut rng))).collect();
+        let links: Vec<(LinkConfig, LinkConfig)> =
+            (0..servers).map(|_| (random_link(&mut rng), random_uplink(&mut rng))).collect();
+        let rates: Vec<Option<u64>> = links.iter().map(|(down, _)| down.rate_bit_s).collect();
         let shared = rng.happens(0.4).then(|| (random_link(&mut rng), random_uplink(&mut rng)));
         let is_film = matches!(client.purpose, Purpose::Film(_));
-        let faults = (0..rng.below(6)).filter_map(|_| random_fault(&mut rng, servers, bytes, is_film)).collect();
+        let faults = (0..rng.below(6)).filter_map(|_| random_fault(&mut rng, &rates, bytes, is_film)).collect();
         // TCP would grow without end on a link without a rate.
-        let has_rate = shared.is_some_and(|(down, _)| down.rate_bit_s.is_some());
-        let cross = (has_rate && rng.happens(0.4)).then(|| random_cross(&mut rng));
+        let shared_rate = shared.and_then(|(down, _)| down.rate_bit_s);
+        let cross = shared_rate.filter(|_| rng.happens(0.4)).map(|rate| random_cross(&mut rng, rate));
         Self { seed, bytes, client, links, shared, faults, cross }
     }
 
@@ -198,9 +200,8 @@ fn strike(world: &mut World, paths: &[Path], fault: Fault) {
                     .at(now + time, move |world| world.network_mut().change_link(link, |config| config.is_cut = false));
             }
         }
-        Fault::Slow(server) => {
-            let slower = |config: &mut LinkConfig| config.rate_bit_s = config.rate_bit_s.map(|rate| rate / 10);
-            world.network_mut().change_link(paths[server].down, slower);
+        Fault::Slow(server, rate_bit_s) => {
+            world.network_mut().change_link(paths[server].down, |config| config.rate_bit_s = Some(rate_bit_s));
         }
         Fault::Loss(server, loss) => {
             world.network_mut().change_link(paths[server].down, |config| config.loss = loss);
@@ -275,9 +276,9 @@ fn random_faults(rng: &mut Rng) -> LinkConfig {
     }
 }
 
-fn random_fault(rng: &mut Rng, servers: usize, bytes: u64, is_film: bool) -> Option<(Duration, Fault)> {
+fn random_fault(rng: &mut Rng, rates_bit_s: &[Option<u64>], bytes: u64, is_film: bool) -> Option<(Duration, Fault)> {
     let at = rng.time_below(FAULTS_WITHIN);
-    let server = rng.below(servers as u64) as usize;
+    let server = rng.below(rates_bit_s.len() as u64) as usize;
     let is_whole = server == 0;
     let time = rng.time_below(FAULT_TIME_MAX);
     let extents = bytes.div_ceil(EXTENT_BYTES as u64);
@@ -288,7 +289,7 @@ fn random_fault(rng: &mut Rng, servers: usize, bytes: u64, is_film: bool) -> Opt
         }
         1 => Fault::Freeze(server, time),
         2 => Fault::Cut(server, time),
-        3 => Fault::Slow(server),
+        3 => Fault::Slow(server, rates_bit_s[server]? / 10),
         4 => Fault::Loss(server, rng.log_between(0.01, 0.2)),
         5 if !is_whole => {
             let lie = [Lie::Wrong, Lie::Stale, Lie::Forged, Lie::FalseEnd][rng.below(4) as usize];
@@ -303,12 +304,13 @@ fn random_fault(rng: &mut Rng, servers: usize, bytes: u64, is_film: bool) -> Opt
     Some((at, fault))
 }
 
-fn random_cross(rng: &mut Rng) -> Cross {
+/// Steady traffic leaves at least half of the link.
+fn random_cross(rng: &mut Rng, link_rate_bit_s: u64) -> Cross {
     match rng.below(3) {
         0 => Cross::Tcp(Algorithm::Cubic),
         1 => Cross::Tcp(Algorithm::Bbr),
         _ => Cross::Steady(Steady {
-            rate_bit_s: (rng.log_between(0.1, 10.0) * MBIT) as u64,
+            rate_bit_s: (rng.log_between(0.05, 0.5) * link_rate_bit_s as f64) as u64,
             period: Duration::from_secs_f64(rng.log_between(0.1, 2.0)),
         }),
     }
