@@ -380,7 +380,9 @@ impl Puller {
             self.busy_until = None;
         }
         self.pace.handle_timeout(now);
-        if self.connection.has_failed(now) && !self.connection.is_usable() {
+        if let Some(begun) = self.connection.poll_failed(now)
+            && !(self.connection.is_usable() && self.heard_at.is_some_and(|at| at > begun))
+        {
             self.fail(now, Failure::Unanswered);
         }
         let silent = self.silence_deadline().is_some_and(|deadline| deadline <= now);

@@ -124,13 +124,9 @@ impl Connection {
         self.attempt.as_ref().map(|attempt| attempt.next_at)
     }
 
-    /// Whether the last HELLO was given its time in vain; the attempt is over then.
-    pub(super) fn has_failed(&mut self, now: Instant) -> bool {
-        let failed = self.attempt.as_ref().is_some_and(|a| a.sent >= HELLO_TRIES && a.next_at <= now);
-        if failed {
-            self.attempt = None;
-        }
-        failed
+    /// When an attempt began whose last HELLO was given its time in vain; it is over then.
+    pub(super) fn poll_failed(&mut self, now: Instant) -> Option<Instant> {
+        self.attempt.take_if(|attempt| attempt.sent >= HELLO_TRIES && attempt.next_at <= now)?.sent_at
     }
 
     /// Whether chunks may be asked for under the session in use.

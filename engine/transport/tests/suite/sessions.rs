@@ -186,6 +186,23 @@ fn an_expired_session_whose_renewal_stays_unanswered_fails() {
     assert_eq!(world.puller.in_flight_chunks(), 0);
 }
 
+/// Mechanism: a source that had failed was greeted anew while its old session still counted as good; when all HELLOs got
+/// lost nothing was told, and it stayed out of use for ever (world 1090 of the simulator).
+#[test]
+fn a_greeting_that_stays_unanswered_is_told_though_an_old_session_is_there() {
+    let mut world = World::new(Setting { bytes: 60_000_000, ..Setting::default() });
+    world.run_until(|world| world.chunks_had() > 100);
+    world.asking = false;
+    world.puller.abandon(world.now);
+    world.up.lose = Some(Box::new(|_| true));
+    world.run_for(Duration::from_secs(1));
+    world.renew(2);
+    world.run_until(|world| count(world, &Event::Failed(Failure::Unanswered)) > 0);
+    world.up.lose = None;
+    world.renew(3);
+    world.run_until(|world| count(world, &Event::Opened) == 2);
+}
+
 #[test]
 fn a_ticket_without_the_asset_fails_the_source() {
     let pass = PassFor { asset: crate::asset::OTHER_ASSET, ..PassFor::number(1) };
