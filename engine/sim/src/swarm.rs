@@ -248,7 +248,8 @@ fn random_link(rng: &mut Rng) -> LinkConfig {
     let rate = rng.log_between(1.0, 100.0) * MBIT;
     let delay = rng.log_between(0.000_2, 0.1);
     let queue = (rate / 8.0 * delay * 2.0 * rng.log_between(0.1, 4.0)).max(QUEUE_BYTES_MIN);
-    let bursts = rng.happens(0.2).then(|| Bursts::of(rng.log_between(0.001, 0.05), rng.log_between(1.0, 20.0)));
+    // Bursts are counted in packets: one of twenty outlasts every greeting that a silent source is given in half a minute.
+    let bursts = rng.happens(0.2).then(|| Bursts::of(rng.log_between(0.001, 0.05), rng.log_between(1.0, 4.0)));
     LinkConfig {
         rate_bit_s: rng.happens(0.9).then_some(rate as u64),
         queue_bytes: rng.happens(0.9).then_some(queue as u64),

@@ -255,21 +255,28 @@ fn an_address_that_never_saw_a_welcome_attracts_less_than_was_sent_in_its_name()
 }
 
 #[test]
-fn a_client_that_stops_echoing_ends_gets_four_mebibytes_and_no_more() {
+fn a_client_that_stops_echoing_ends_gets_sixteen_mebibytes_and_no_more() {
     let dev = shared_dev();
     let access = Access::to_first(&dev, FILM);
-    let bytes_max = 4 * 1024 * 1024;
+    let bytes_max = 16 * 1024 * 1024;
     let (client, session, sequence, newest) = exhaust(&access, &access.train(), bytes_max);
     let echoing = Pull { proof: newest, ..access.train() };
     let (heard, end) = client.ask(&session, sequence, &echoing);
     assert_eq!((heard.data, end.status), (TRAIN, OK), "the newest proof opens the tap again");
 }
 
+//= PROTOCOL U9: A server MUST space the trains of a session to the rate that each PULL names, and make none longer than the greater of 2 chunks and 1 ms at that rate.
 #[test]
-fn a_client_that_wants_a_rate_gets_one_second_of_it_unproven_and_no_more() {
+fn a_client_that_names_a_rate_is_answered_over_time() {
     let dev = shared_dev();
     let access = Access::to_first(&dev, FILM);
-    exhaust(&access, &Pull { rate: 256, ..access.train() }, 256 * 1024);
+    let client = Client::of(&access);
+    let session = client.greet(&access);
+    let begun = Instant::now();
+    let (heard, end) = client.ask(&session, 1, &Pull { rate: 256, ..access.train() });
+    assert_eq!((heard.data, end.status), (TRAIN, OK));
+    // 52 chunks at 256 KiB/s, less the last train: 50 x 1,232 / 262,144 s.
+    assert!(begun.elapsed() >= Duration::from_millis(230), "{:?}", begun.elapsed());
 }
 
 /// Pulls without ever returning a proof, until twenty PULLs in a row were refused.
@@ -283,7 +290,7 @@ fn exhaust(access: &Access, pull: &Pull, bytes_max: usize) -> (Client, Session, 
         sequence += 1;
         newest = end.proof;
         bytes += heard.data * DATA_BYTES;
-        //= PROTOCOL U4: A server MUST NOT send more than the lesser of 4 MiB and one second at the session's rate beyond the newest proof that the client returned.
+        //= PROTOCOL U4: A server MUST NOT send more than the lesser of 16 MiB and one second at the session's rate beyond the newest proof that the client returned.
         assert!(bytes <= bytes_max, "{bytes}");
         if end.status == OK {
             assert_eq!((heard.data, refused), (TRAIN, 0), "nothing once it was over the limit");

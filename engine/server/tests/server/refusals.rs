@@ -173,7 +173,7 @@ async fn a_client_that_stops_echoing_ends_is_sent_no_more_than_the_bound() {
         packets += answer.data();
         refused += usize::from(answer.data() == 0);
     }
-    //= PROTOCOL U4: A server MUST NOT send more than the lesser of 4 MiB and one second at the session's rate beyond the newest proof that the client returned.
+    //= PROTOCOL U4: A server MUST NOT send more than the lesser of 16 MiB and one second at the session's rate beyond the newest proof that the client returned.
     assert!(packets * PACKET_BYTES <= UNPROVEN_BYTES_MAX as usize, "{packets} packets");
     assert!(packets >= 52 * (pulls_max - 1), "it is served up to the bound, not less: {packets} packets");
     assert!(refused >= 20);
