@@ -263,6 +263,13 @@ impl Fetcher {
         }
     }
 
+    /// This host's receive buffer for a source has overflowed: what is lost of it now was not lost by the network.
+    pub fn on_local_drops(&mut self, now: Instant, source: SourceNo) {
+        if let Some(source) = self.sources.get_mut(usize::from(source.0)) {
+            source.puller.on_local_drops(now);
+        }
+    }
+
     /// Lets time pass.
     ///
     /// # Errors

@@ -85,3 +85,18 @@ fn clients_go_on_when_addresses_change_and_servers_restart() {
 fn a_lying_server_costs_little_once_it_is_found_out() {
     holds("a lying server costs little once it is found out");
 }
+
+#[test]
+fn random_loss_does_not_slow_a_download() {
+    holds("random loss does not slow a download");
+}
+
+#[test]
+fn two_clients_share_a_link_evenly() {
+    holds("two clients share a link evenly");
+}
+
+#[test]
+fn background_traffic_gives_way_to_tcp() {
+    holds("background traffic gives way to TCP CUBIC");
+}

@@ -20,6 +20,8 @@ use crate::ways::Ways;
 
 /// How often the snapshot is renewed.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the kernel is asked whether a receive buffer has overflowed: sooner than a loss is judged to be one.
+const OVERFLOW_INTERVAL: Duration = Duration::from_millis(2);
 /// Batches that are taken from one socket before the others get their turn.
 const BATCHES_MAX: usize = 4;
 
@@ -35,6 +37,7 @@ pub(super) struct Drive {
     listener: Listener,
     snapshot: Arc<Mutex<Snapshot>>,
     published_at: Instant,
+    looked_for_overflow_at: Instant,
     buffer: ReceiveBuffer,
     datagram: Vec<u8>,
 }
@@ -64,6 +67,7 @@ impl Drive {
             listener,
             snapshot,
             published_at: now,
+            looked_for_overflow_at: now,
             buffer: ReceiveBuffer::new(),
             datagram: Vec::with_capacity(PACKET_BYTES),
         })
@@ -89,6 +93,7 @@ impl Drive {
                 self.fetcher.handle_checked(Instant::now(), checked.map_err(EngineError::Output)?);
             }
             let now = Instant::now();
+            self.look_for_overflow(now);
             self.fetcher.handle_timeout(now)?;
             self.let_ways_join(now);
             self.send(now);
@@ -148,6 +153,19 @@ impl Drive {
                 if let Err(error) = sent {
                     self.on_socket_error(now, source, way, &error);
                 }
+            }
+        }
+    }
+
+    /// Tells of packets that got as far as this host. It comes before losses are judged.
+    fn look_for_overflow(&mut self, now: Instant) {
+        if now.duration_since(self.looked_for_overflow_at) < OVERFLOW_INTERVAL {
+            return;
+        }
+        self.looked_for_overflow_at = now;
+        for source in (0..self.links.len()).map(|number| SourceNo(number as u8)) {
+            if self.links[usize::from(source.0)].poll_overflow() {
+                self.fetcher.on_local_drops(now, source);
             }
         }
     }

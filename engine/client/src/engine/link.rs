@@ -18,6 +18,8 @@ pub(super) struct Link {
     udp: Arc<ClientSocket>,
     tcp: Option<Arc<ClientStream>>,
     carrier: Carrier,
+    /// Messages that the UDP socket's full receive buffer had cost at the last look.
+    drops: u32,
 }
 
 /// Source and way of a selector's key.
@@ -35,7 +37,7 @@ impl Link {
     ) -> io::Result<Self> {
         let udp = Arc::new(udp);
         selector.add(number.0.into(), Arc::clone(&udp))?;
-        Ok(Self { number, udp, tcp: None, carrier: Carrier::new(tcp_at_once) })
+        Ok(Self { number, udp, tcp: None, carrier: Carrier::new(tcp_at_once), drops: 0 })
     }
 
     /// This end's address, by which networks are told apart.
@@ -85,6 +87,12 @@ impl Link {
             (Way::Tcp, Some(stream)) => stream.recv(on_datagram),
             (Way::Tcp, None) => Ok(Received { datagrams: 0, would_block: true }),
         }
+    }
+
+    /// Whether the receive buffer has overflowed since the last call. A kernel that cannot tell says no.
+    pub(super) fn poll_overflow(&mut self) -> bool {
+        let Ok(drops) = self.udp.local_drops() else { return false };
+        std::mem::replace(&mut self.drops, drops) != drops
     }
 
     /// When to call [`Link::handle_timeout`].
