@@ -386,11 +386,13 @@ impl Puller {
             self.fail(now, Failure::Unanswered);
         }
         let silent = self.silence_deadline().is_some_and(|deadline| deadline <= now);
+        // What was sent a moment ago may still be answered, however long the source had been silent before.
+        let patience = self.rtt.timeout(0);
         let mut index = 0;
         while index < self.pulls.len() {
             let why = match self.pulls[index].phase {
                 Phase::Closing(at, why) if at <= now => Some(why),
-                Phase::Waiting if silent => Some(Loss::Timeout),
+                Phase::Waiting if silent && now >= self.pulls[index].stamp.sent_at + patience => Some(Loss::Timeout),
                 Phase::Closing(..) | Phase::Waiting => None,
             };
             match why {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use braidcast_media::{Run, StreamId};
 use braidcast_transport::puller::{Event, Failure, Loss};
 
 use crate::link::Filter;
+use crate::scripted::Scripted;
 use crate::world::{DELAY, Setting, World};
 
 const WELCOME: u8 = 0x12;
@@ -208,4 +210,20 @@ fn late_data_is_taken_once_after_it_was_given_up() {
     let counters = world.puller.counters();
     assert_eq!((counters.accepted_bytes, counters.unwanted_bytes), (62_400, 62_400));
     assert_eq!(counters.lost_chunks, 52);
+}
+
+/// Mechanism: when a source had been silent for too long, PULLs that had only just been sent were given up along with the
+/// old ones, and asked for again while their answers were on the way (world 4772 of the simulator).
+#[test]
+fn a_pull_that_was_sent_a_moment_ago_outlives_a_time_out() {
+    let mut client = Scripted::open();
+    client.pull(&[(0, 10)]);
+    let timeout = client.puller.poll_timeout().expect("an answer is waited for") - client.now;
+    client.advance(timeout - Duration::from_millis(10));
+    client.pull(&[(10, 10)]);
+    client.advance(Duration::from_millis(10));
+    client.puller.handle_timeout(client.now);
+    let first = Event::Lost { stream: StreamId::ORIGINAL, runs: vec![Run::new(0, 10)], why: Loss::Timeout };
+    assert_eq!(client.events(), [first]);
+    assert_eq!(client.puller.in_flight_chunks(), 10);
 }
