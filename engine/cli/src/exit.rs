@@ -145,7 +145,10 @@ fn of_download(error: &DownloadError) -> Code {
         DownloadError::Control(error) => of_control(error),
         DownloadError::NoSources { .. } => NO_SOURCE,
         DownloadError::Damaged { .. } => INTEGRITY,
-        DownloadError::Output { .. } | DownloadError::DiskFull { .. } | DownloadError::InUse { .. } => LOCAL_FILE,
+        DownloadError::Output { .. }
+        | DownloadError::Trace { .. }
+        | DownloadError::DiskFull { .. }
+        | DownloadError::InUse { .. } => LOCAL_FILE,
         DownloadError::System(_)
         | DownloadError::NoFile
         | DownloadError::NoHashes

@@ -16,6 +16,7 @@ pub mod publish;
 mod reports;
 pub mod secret;
 mod sink;
+pub mod trace;
 pub mod window;
 
 pub use control::Control;

@@ -13,6 +13,7 @@ use crate::checker::Checker;
 use crate::fetcher::{FailureKind, Fetcher, Notice, Snapshot, SourceNo};
 use crate::planner::SourceSet;
 use crate::sink::Sink;
+use crate::trace::writer::TraceWriter;
 
 /// How often the snapshot is renewed.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
@@ -32,6 +33,7 @@ pub(super) struct Drive {
     published_at: Instant,
     buffer: ReceiveBuffer,
     datagram: Vec<u8>,
+    trace: Option<TraceWriter>,
 }
 
 impl Drive {
@@ -43,7 +45,7 @@ impl Drive {
         listener: Listener,
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> io::Result<Self> {
-        let EngineConfig { fetcher: config, checkers } = config;
+        let EngineConfig { fetcher: config, checkers, trace } = config;
         let waker = selector.waker();
         let checker = Checker::start(checkers, config.extents_max, config.stream, sink, move || waker.wake())?;
         let mut seed = [0; 32];
@@ -60,6 +62,7 @@ impl Drive {
             published_at: now,
             buffer: ReceiveBuffer::new(),
             datagram: Vec::with_capacity(PACKET_BYTES),
+            trace,
         })
     }
 
@@ -71,6 +74,10 @@ impl Drive {
         if let Err(error) = stopped {
             // Nobody listens any more once the download is dropped.
             let _ = self.listener.send(Err(error));
+        }
+        self.pass_records_on();
+        if let Some(trace) = self.trace {
+            trace.finish();
         }
     }
 
@@ -84,6 +91,7 @@ impl Drive {
             self.send(now);
             self.hand_filled_over();
             self.pass_notices_on();
+            self.pass_records_on();
             if now.duration_since(self.published_at) >= PUBLISH_INTERVAL {
                 self.published_at = now;
                 self.publish_snapshot();
@@ -103,7 +111,7 @@ impl Drive {
                     self.connect(now)?;
                 }
                 Ok(Command::Fetch(jobs)) => self.fetcher.fetch(Instant::now(), jobs),
-                Ok(Command::Abandon) => self.fetcher.abandon(),
+                Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
                 Ok(Command::Return(buffer)) => self.fetcher.give_back(buffer),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => return Ok(true),
@@ -150,6 +158,19 @@ impl Drive {
             }
             // Nobody listens any more once the download is dropped; the next command tells.
             let _ = self.listener.send(Ok(notice));
+        }
+    }
+
+    fn pass_records_on(&mut self) {
+        let Some(trace) = &self.trace else { return };
+        let recorder = trace.recorder();
+        while !recorder.is_full()
+            && let Some(record) = self.fetcher.poll_record()
+        {
+            if !recorder.record(record) {
+                self.trace = None;
+                return self.fetcher.end_trace();
+            }
         }
     }
 

@@ -82,6 +82,7 @@ impl World {
             traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
             rate_max: None,
             stall: STALL,
+            trace_from: None,
         };
         let mut world = Self {
             fetcher: Fetcher::new(start, config, [0xc1; 32]),
