@@ -75,7 +75,7 @@ pub(crate) fn of(error: &CliError) -> Code {
         CliError::Dev(error) => of_dev(error),
         CliError::Master(_) | CliError::Server(_) | CliError::Unhealthy(_) => OTHER,
         CliError::Password(_) | CliError::NoHome | CliError::Runtime(_) => OTHER,
-        CliError::Read { .. } | CliError::Output(_) => LOCAL_FILE,
+        CliError::Read { .. } | CliError::Write { .. } | CliError::Trace(_) | CliError::Output(_) => LOCAL_FILE,
         CliError::Interrupted => INTERRUPTED,
     }
 }

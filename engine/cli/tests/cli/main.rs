@@ -15,3 +15,4 @@ mod publishing;
 mod reference;
 mod secrets;
 mod support;
+mod traces;

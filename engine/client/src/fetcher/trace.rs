@@ -252,3 +252,35 @@ impl Fetcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use braidcast_media::{AssetId, ContentKey, PackLayout, StreamLayout};
+
+    use super::*;
+    use crate::fetcher::Traffic;
+
+    #[test]
+    fn records_that_nobody_takes_are_bounded_and_those_left_out_are_counted() {
+        let start = Instant::now();
+        let config = FetcherConfig {
+            asset: AssetId(1),
+            content_key: ContentKey::new([7; 16]),
+            layout: PackLayout::new(vec![StreamLayout { id: StreamId::ORIGINAL, bytes: 5 }]).expect("one stream"),
+            stream: StreamId::ORIGINAL,
+            extents_max: 3,
+            traffic: Traffic::Normal,
+            rate_max: None,
+            stall: STALL_MIN,
+            trace_from: Some(start),
+        };
+        let mut tracer = Tracer::new(start, &config);
+        let seek = |t| Record::Seek(Seek { t });
+        (0..RECORDS_MAX + 9).for_each(|_| tracer.push(seek(1.0)));
+        assert_eq!(tracer.records.len(), RECORDS_MAX);
+        tracer.records.truncate(5);
+        tracer.push(seek(2.0));
+        assert_eq!(tracer.records.pop_back(), Some(seek(2.0)));
+        assert_eq!(tracer.records.pop_back(), Some(Record::Skipped(Skipped { t: 2.0, records: 10 })));
+    }
+}
