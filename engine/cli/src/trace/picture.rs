@@ -4,6 +4,7 @@ use super::panel::Panel;
 use super::scale::{byte_unit, in_bits_per_s, in_bytes, rate_unit};
 use super::story::{Failure, Source, Stall, Story};
 use super::svg::{Anchor, Area, Canvas, Path};
+use super::timeline::Row;
 
 const WIDTH: f64 = 1_000.0;
 const LEFT: f64 = 64.0;
@@ -19,8 +20,9 @@ const NAME_CHARS_MAX: usize = 24;
 const REASON_CHARS_MAX: usize = 90;
 /// Failures that are told in words.
 const FAILURES_TOLD_MAX: usize = 6;
-/// A piece of the file is at least this wide, in pixels.
-const BAR_WIDTH_MIN: f64 = 0.8;
+/// A piece of the file is at least this wide and high, in pixels, so that its colours can be told apart.
+const BAR_WIDTH_MIN: f64 = 2.0;
+const BAR_HEIGHT_MIN: f64 = 9.0;
 /// Below this height, in pixels, the runs of a piece are put together by source.
 const RUN_HEIGHT_MIN: f64 = 0.6;
 /// Above the highest value.
@@ -95,17 +97,33 @@ fn headlines(story: &Story) -> Vec<(&'static str, String)> {
         lines
             .push(("note", format!("{} were left out: the disk was slow.", counted(story.skipped as usize, "record"))));
     }
-    let told = story.failures.kept.iter().take(FAILURES_TOLD_MAX);
-    lines.extend(told.map(|failure| ("note", format!("\u{2715} {}", failure_in_words(story, failure)))));
-    if story.failures.count > FAILURES_TOLD_MAX {
-        lines.push(("note", format!("and {} more", counted(story.failures.count - FAILURES_TOLD_MAX, "failure"))));
+    lines.extend(failures_in_words(story).into_iter().map(|line| ("note", format!("\u{2715} {line}"))));
+    lines
+}
+
+/// A line for each source and reason, up to a number.
+fn failures_in_words(story: &Story) -> Vec<String> {
+    let mut told: Vec<(&Failure, usize)> = Vec::new();
+    for failure in &story.failures.kept {
+        match told.iter_mut().find(|(first, _)| (first.source, &first.reason) == (failure.source, &failure.reason)) {
+            Some((_, times)) => *times += 1,
+            None => told.push((failure, 1)),
+        }
+    }
+    let line = |&(failure, times): &(&Failure, usize)| match times {
+        1 => failure_in_words(story, failure),
+        _ => format!("{} ({times} times)", failure_in_words(story, failure)),
+    };
+    let mut lines: Vec<String> = told.iter().take(FAILURES_TOLD_MAX).map(line).collect();
+    if told.len() > FAILURES_TOLD_MAX {
+        lines.push(format!("and {} more", told.len() - FAILURES_TOLD_MAX));
     }
     lines
 }
 
 fn failure_in_words(story: &Story, failure: &Failure) -> String {
     let name = story.sources.get(usize::from(failure.source)).map_or_else(String::new, Source::name);
-    format!("{:.2} s: source {} {name} {}", failure.t, failure.source, cut(&failure.reason, REASON_CHARS_MAX))
+    format!("{:.2} s: source {} {name}: {}", failure.t, failure.source, cut(&failure.reason, REASON_CHARS_MAX))
 }
 
 fn draw_legend(canvas: &mut Canvas, story: &Story, top: f64) {
@@ -146,8 +164,8 @@ impl Panels {
         };
         let (first, last) = file_range(story);
         let unit = byte_unit(last);
-        let rate = total(story, |source| story.timeline.row(source.bytes_row)) / story.timeline.width();
-        let lost = total(story, |source| story.timeline.row(source.lost_row)) / story.timeline.width();
+        let rate = peak(story, |source| source.bytes_row);
+        let lost = peak(story, |source| source.lost_row);
         let rtt = story.sources.iter().flat_map(|source| source.rtt.means(&story.timeline)).flatten();
         let rtt = rtt.fold(1.0, f64::max);
         Self {
@@ -173,7 +191,7 @@ impl Panels {
         self.draw_rates(canvas, story);
         if let Some(losses) = &self.losses {
             losses.frame(canvas, "Lost chunks per second, by source");
-            draw_stack(canvas, losses, story, |source| story.timeline.row(source.lost_row), 1.0);
+            draw_stack(canvas, losses, story, |source| source.lost_row, 1.0);
         }
         self.rtt.frame(canvas, "Round trip, ms (dotted: of the empty path)");
         self.draw_window(canvas, story);
@@ -185,10 +203,9 @@ impl Panels {
     }
 
     fn draw_rates(&self, canvas: &mut Canvas, story: &Story) {
-        let rate = total(story, |source| story.timeline.row(source.bytes_row)) / story.timeline.width();
-        let unit = rate_unit(rate);
+        let unit = rate_unit(peak(story, |source| source.bytes_row));
         self.rates.frame(canvas, &format!("Payload, {}, by source", unit.name));
-        draw_stack(canvas, &self.rates, story, |source| story.timeline.row(source.bytes_row), unit.size);
+        draw_stack(canvas, &self.rates, story, |source| source.bytes_row, unit.size);
     }
 
     fn draw_rtt(&self, canvas: &mut Canvas, story: &Story) {
@@ -237,28 +254,21 @@ fn file_range(story: &Story) -> (f64, f64) {
     (f64::from(first) * extent, (last * extent).min((story.header.stream_bytes as f64).max(1.0)))
 }
 
-/// The largest sum of all sources in any step of time.
-fn total<'a>(story: &'a Story, values: impl Fn(&'a Source) -> &'a [f64]) -> f64 {
-    let rows: Vec<&[f64]> = story.sources.iter().map(values).collect();
-    let steps = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-    let sum = |step: usize| rows.iter().filter_map(|row| row.get(step)).sum::<f64>();
+/// The highest rate of all sources together, per second.
+fn peak(story: &Story, row: impl Fn(&Source) -> Row) -> f64 {
+    let rates: Vec<Vec<f64>> = story.sources.iter().map(|source| story.rates(row(source))).collect();
+    let steps = rates.iter().map(Vec::len).max().unwrap_or(0);
+    let sum = |step: usize| rates.iter().filter_map(|rates| rates.get(step)).sum::<f64>();
     (0..steps).map(sum).fold(0.0, f64::max)
 }
 
 /// Amounts per second of all sources, one above the other, in units of `unit`.
-fn draw_stack<'a>(
-    canvas: &mut Canvas,
-    panel: &Panel,
-    story: &'a Story,
-    values: impl Fn(&'a Source) -> &'a [f64],
-    unit: f64,
-) {
-    let step = story.timeline.width();
-    let steps = story.sources.iter().map(|source| values(source).len()).max().unwrap_or(0);
+fn draw_stack(canvas: &mut Canvas, panel: &Panel, story: &Story, row: impl Fn(&Source) -> Row, unit: f64) {
+    let steps = story.sources.iter().map(|source| story.timeline.row(row(source)).len()).max().unwrap_or(0);
     let mut below = vec![0.0; steps];
     for (number, source) in story.sources.iter().enumerate() {
-        let levels: Vec<f64> = values(source).iter().map(|amount| amount / step / unit).collect();
-        let path = panel.stack(&mut below, &levels, step);
+        let levels: Vec<f64> = story.rates(row(source)).into_iter().map(|rate| rate / unit).collect();
+        let path = panel.stack(&mut below, &levels, story.timeline.width());
         canvas.path(&path, "area", &colour(number), true, &format!("source {number} {}", source.name()));
     }
 }
@@ -271,10 +281,12 @@ fn draw_file(canvas: &mut Canvas, panel: &Panel, story: &Story, unit: f64) {
         let (x, until) = (panel.x.at(bar.since), panel.x.at(bar.until));
         let width = (until - x).max(BAR_WIDTH_MIN);
         let end = ((f64::from(bar.last) + 1.0) * extent).min(story.header.stream_bytes as f64);
-        let bottom = panel.y.at(f64::from(bar.first) * extent / unit);
-        let height = bottom - panel.y.at(end / unit);
+        let true_bottom = panel.y.at(f64::from(bar.first) * extent / unit);
+        let true_height = true_bottom - panel.y.at(end / unit);
+        let height = true_height.max(BAR_HEIGHT_MIN);
+        let bottom = true_bottom + (height - true_height) / 2.0;
         let shares = bar.shares();
-        let is_fine = height / bar.origins.len() as f64 >= RUN_HEIGHT_MIN;
+        let is_fine = true_height / bar.origins.len() as f64 >= RUN_HEIGHT_MIN;
         let parts = if is_fine { &bar.origins } else { &shares };
         let chunks: u64 = parts.iter().map(|(_, chunks)| chunks).sum();
         let mut y = bottom;

@@ -7,6 +7,8 @@ use super::timeline::{Row, Timeline};
 
 /// Stalls, failures and seeks that are kept, of each; the rest are counted.
 const MARKS_MAX: usize = 500;
+/// Part of a step of time that is long enough to tell a rate from.
+const STEP_PART_MIN: f64 = 0.1;
 /// What a record of lost chunks covers, in seconds.
 const LOST_SPAN: f64 = 0.1;
 
@@ -192,6 +194,16 @@ impl Story {
             Record::Trace(_) | Record::Opened(_) | Record::Unreachable(_) => {}
             Record::List(_) | Record::Extent(_) | Record::Fetched(_) => {}
         }
+    }
+
+    /// The amounts of a row, per second.
+    pub(super) fn rates(&self, row: Row) -> Vec<f64> {
+        let width = self.timeline.width();
+        let amounts = self.timeline.row(row).iter().enumerate();
+        // The trace may end within the last step.
+        amounts
+            .map(|(n, amount)| amount / (self.t_end - n as f64 * width).clamp(width * STEP_PART_MIN, width))
+            .collect()
     }
 
     /// A source, met or not: the record that tells of it may have been left out.
