@@ -285,6 +285,7 @@ fn draw_file(canvas: &mut Canvas, panel: &Panel, story: &Story, unit: f64) {
         let true_height = true_bottom - panel.y.at(end / unit);
         let height = true_height.max(BAR_HEIGHT_MIN);
         let bottom = true_bottom + (height - true_height) / 2.0;
+        let bottom = bottom.min(panel.area.bottom()).max(panel.area.y + height);
         let shares = bar.shares();
         let is_fine = true_height / bar.origins.len() as f64 >= RUN_HEIGHT_MIN;
         let parts = if is_fine { &bar.origins } else { &shares };

@@ -74,7 +74,8 @@ fn a_cut_trace_is_drawn_and_what_is_none_is_told() {
 fn a_trace_that_cannot_be_written_is_told_first_and_one_whose_disk_is_full_disturbs_nobody() {
     let dev = Dev::of([(FILM, BYTES)]).start();
     let copy = dev.path("copy");
-    let said = dev.client().get(FILM).to(&copy).flag("--trace", dev.path("none/trace")).finish().failure(LOCAL_FILE);
+    let refused = dev.client().get(FILM).to(&copy).flag("--trace", dev.path("none/trace")).finish();
+    let said = refused.failure(LOCAL_FILE);
     assert!(said.contains("none/trace") && !copy.exists(), "{said}");
     let ended = dev.client().get(FILM).to(&copy).flag("--trace", "/dev/full").finish();
     assert!(ended.report().verified);
