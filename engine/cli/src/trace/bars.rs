@@ -48,15 +48,18 @@ impl Bars {
         let Extent { extent, since, t, .. } = *extent;
         self.bars.push(Bar { first: extent, last: extent, since: since.min(t), until: t, origins });
         if self.bars.len() > BARS_MAX {
+            // Those that came since the last time are still as small as they came.
+            self.merge();
             while self.bars.len() > BARS_MAX / 2 {
-                self.coarsen();
+                self.shift = (self.shift + 1).min(SHIFT_MAX);
+                self.gap *= 2.0;
+                self.merge();
             }
         }
     }
 
-    fn coarsen(&mut self) {
-        self.shift = (self.shift + 1).min(SHIFT_MAX);
-        self.gap *= 2.0;
+    /// Puts together what may be.
+    fn merge(&mut self) {
         let group = |bar: &Bar| bar.first >> self.shift;
         self.bars.sort_by(|a, b| group(a).cmp(&group(b)).then(a.since.total_cmp(&b.since)));
         let mut merged: Vec<Bar> = Vec::with_capacity(self.bars.len());
