@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use braidcast_client::download::{DownloadError, DownloadOptions, Progress, Report, Target, download as download_file};
+use braidcast_client::fetcher::Traffic;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -24,10 +25,16 @@ pub(crate) fn download<'py>(
     path: Option<PathBuf>,
     profile: Option<PathBuf>,
     progress: Option<Bound<'py, PyAny>>,
+    max_rate: Option<f64>,
+    background: bool,
+    trace: Option<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let path = target(name, path)?;
+    let traffic = if background { Traffic::Background } else { Traffic::Normal };
+    let options =
+        DownloadOptions { traffic, rate_max: session::rate_max(max_rate)?, trace, ..DownloadOptions::default() };
     let told = Mutex::new(None);
-    let fetching = fetch(name, path, profile, &told);
+    let fetching = fetch(name, path, profile, options, &told);
     let outcome = wait::wait_for(py, fetching, |_| tell(progress.as_ref(), &told))?;
     let report = outcome.map_err(|failure| match failure {
         Failure::Session(error) => errors::of_session(error),
@@ -40,15 +47,19 @@ pub(crate) fn download<'py>(
 /// Bytes that are there, and bytes of the file, since they were told last.
 type Told = Mutex<Option<(u64, u64)>>;
 
-async fn fetch(name: &str, path: PathBuf, profile: Option<PathBuf>, told: &Told) -> Result<Report, Failure> {
+async fn fetch(
+    name: &str,
+    path: PathBuf,
+    profile: Option<PathBuf>,
+    options: DownloadOptions,
+    told: &Told,
+) -> Result<Report, Failure> {
     let control = session::connect(profile.as_deref()).await.map_err(Failure::Session)?;
     let on_progress = |progress: &Progress| {
         *told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
             Some((progress.bytes_done, progress.bytes_total));
     };
-    download_file(control, name, Target::Path(path), DownloadOptions::default(), on_progress)
-        .await
-        .map_err(Failure::Download)
+    download_file(control, name, Target::Path(path), options, on_progress).await.map_err(Failure::Download)
 }
 
 fn tell(progress: Option<&Bound<'_, PyAny>>, told: &Told) -> PyResult<()> {

@@ -73,9 +73,10 @@ pub(crate) fn of_download(error: DownloadError) -> PyErr {
         DownloadError::Control(error) => of_control(&error),
         DownloadError::NoSources { sources } => no_sources(message, &sources),
         DownloadError::Damaged { .. } => IntegrityError::new_err(message),
-        DownloadError::Output { .. } | DownloadError::DiskFull { .. } | DownloadError::InUse { .. } => {
-            OutputError::new_err(message)
-        }
+        DownloadError::Output { .. }
+        | DownloadError::Trace { .. }
+        | DownloadError::DiskFull { .. }
+        | DownloadError::InUse { .. } => OutputError::new_err(message),
         DownloadError::System(_) | DownloadError::TooLong { .. } => ResourceError::new_err(message),
         DownloadError::NoFile | DownloadError::NoHashes => MasterError::new_err(message),
         DownloadError::Interrupted => ClosedError::new_err(message),
@@ -98,6 +99,7 @@ fn of_film(error: FilmError) -> PyErr {
         FilmError::NotAFilm { .. } | FilmError::NoFrames { .. } => NotAFilm::new_err(message),
         FilmError::NoSources { sources } => no_sources(message, &sources),
         FilmError::Damaged { .. } | FilmError::BadFilm { .. } => IntegrityError::new_err(message),
+        FilmError::Trace { .. } => OutputError::new_err(message),
         FilmError::Seek { .. } => PyValueError::new_err(message),
         FilmError::System(_) => ResourceError::new_err(message),
         FilmError::Closed => ClosedError::new_err(message),

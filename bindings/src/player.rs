@@ -39,12 +39,15 @@ pub(crate) fn open(
     ahead: f64,
     buffer_bytes: i64,
     threads: i64,
+    max_rate: Option<f64>,
+    trace: Option<PathBuf>,
 ) -> PyResult<Player> {
     enum Failure {
         Session(SessionError),
         Play(PlayError),
     }
-    let options = options(ahead, buffer_bytes, threads)?;
+    let rate_max = session::rate_max(max_rate)?;
+    let options = PlayerOptions { rate_max, trace, ..options(ahead, buffer_bytes, threads)? };
     let opening = async {
         let control = session::connect(profile.as_deref()).await.map_err(Failure::Session)?;
         braidcast_player::Player::open(control, &name, options).await.map_err(Failure::Play)

@@ -1,9 +1,11 @@
-//! From a profile to a master.
+//! From a profile to a master, and what all ways of fetching have in common.
 
 use std::path::Path;
 
 use braidcast_client::profile::ProfileError;
 use braidcast_client::{Control, ControlError, Profile};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
 
 /// There is no way to ask a master.
 pub(crate) enum SessionError {
@@ -17,4 +19,14 @@ pub(crate) enum SessionError {
 pub(crate) async fn connect(profile: Option<&Path>) -> Result<Control, SessionError> {
     let profile = Profile::discover(profile).map_err(SessionError::Profile)?;
     Control::connect(&profile).await.map_err(SessionError::Control)
+}
+
+/// `max_rate` as it comes from Python.
+pub(crate) fn rate_max(max_rate: Option<f64>) -> PyResult<Option<f64>> {
+    match max_rate {
+        Some(rate) if !(rate > 0.0 && rate.is_finite()) => Err(PyValueError::new_err(format!(
+            "max_rate is {rate}, and must be a number of bytes per second above 0, or None"
+        ))),
+        other => Ok(other),
+    }
 }

@@ -93,7 +93,15 @@ class Player:
     def close(self) -> None:
         """As `Video.close`."""
 
-def open(name: str, profile: str | os.PathLike[str] | None, ahead: float, buffer_bytes: int, threads: int) -> Player:
+def open(
+    name: str,
+    profile: str | os.PathLike[str] | None,
+    ahead: float,
+    buffer_bytes: int,
+    threads: int,
+    max_rate: float | None,
+    trace: str | os.PathLike[str] | None,
+) -> Player:
     """As `braidcast.open`."""
 
 def download(
@@ -101,6 +109,9 @@ def download(
     path: str | os.PathLike[str] | None,
     profile: str | os.PathLike[str] | None,
     progress: Callable[[int, int], object] | None,
+    max_rate: float | None,
+    background: bool,
+    trace: str | os.PathLike[str] | None,
 ) -> DownloadReport:
     """As `braidcast.download`."""
 

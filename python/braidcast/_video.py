@@ -21,6 +21,8 @@ def open(
     ahead: float = 10.0,
     buffer_bytes: int = BUFFER_BYTES,
     threads: int = 0,
+    max_rate: float | None = None,
+    trace: str | os.PathLike[str] | None = None,
 ) -> "Video":
     """Opens a film to be played, and starts to fetch and decode it.
 
@@ -33,13 +35,17 @@ def open(
         ahead: Seconds of film to fetch ahead of the picture that was taken last.
         buffer_bytes: Encoded bytes to hold at most; the smaller of this and `ahead` counts.
         threads: Threads that decode; 0 is one per core. Each holds a picture or two in memory.
+        max_rate: Bytes of packets to take per second at most, from all servers together; None is no bound.
+        trace: A file to write what was done and when into, one JSON object a line; `braidcast trace` draws it. It is
+            complete once the video is closed. None writes nothing.
 
     Raises:
-        ValueError: `ahead` or `buffer_bytes` is not above 0, or `threads` not between 0 and 64.
+        ValueError: `ahead`, `buffer_bytes` or `max_rate` is not above 0, or `threads` not between 0 and 64.
+        OutputError: The file of the trace cannot be written.
         NotAFilm: The video was published as plain bytes; `download` fetches it.
         NotFound, NoSources, ProfileError, AuthenticationError, MasterUnavailable, MasterError, ResourceError
     """
-    return Video(_native.open(name, profile, ahead, buffer_bytes, threads))
+    return Video(_native.open(name, profile, ahead, buffer_bytes, threads, max_rate, trace))
 
 
 class Video:

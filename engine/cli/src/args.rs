@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Servers(commands::servers::ServersArgs),
     /// Fetch a video
     Get(commands::get::GetArgs),
+    /// Draw what `get --trace` has written
+    Trace(commands::trace::TraceArgs),
     /// Remove a video
     Rm(commands::rm::RmArgs),
     /// Check master, TLS, clock, servers and kernel

@@ -11,6 +11,7 @@ pub(crate) mod publish;
 pub(crate) mod rm;
 pub(crate) mod serve;
 pub(crate) mod servers;
+pub(crate) mod trace;
 pub(crate) mod user;
 
 use braidcast_client::{Control, Profile};

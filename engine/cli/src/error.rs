@@ -12,6 +12,7 @@ use braidcast_server::ServerError;
 
 use crate::dev::DevError;
 use crate::settings::SettingsError;
+use crate::trace::TraceError;
 
 /// A command failed.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,17 @@ pub(crate) enum CliError {
         /// What the system said.
         source: io::Error,
     },
+    /// A local file that a command makes.
+    #[error("cannot write {path}: {source}; choose another place with -o")]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file is no trace that can be drawn.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The master did not start.
     #[error("master: {0}")]
     Master(#[from] MasterError),

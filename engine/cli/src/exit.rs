@@ -75,7 +75,7 @@ pub(crate) fn of(error: &CliError) -> Code {
         CliError::Dev(error) => of_dev(error),
         CliError::Master(_) | CliError::Server(_) | CliError::Unhealthy(_) => OTHER,
         CliError::Password(_) | CliError::NoHome | CliError::Runtime(_) => OTHER,
-        CliError::Read { .. } | CliError::Output(_) => LOCAL_FILE,
+        CliError::Read { .. } | CliError::Write { .. } | CliError::Trace(_) | CliError::Output(_) => LOCAL_FILE,
         CliError::Interrupted => INTERRUPTED,
     }
 }
@@ -145,7 +145,10 @@ fn of_download(error: &DownloadError) -> Code {
         DownloadError::Control(error) => of_control(error),
         DownloadError::NoSources { .. } => NO_SOURCE,
         DownloadError::Damaged { .. } => INTEGRITY,
-        DownloadError::Output { .. } | DownloadError::DiskFull { .. } | DownloadError::InUse { .. } => LOCAL_FILE,
+        DownloadError::Output { .. }
+        | DownloadError::Trace { .. }
+        | DownloadError::DiskFull { .. }
+        | DownloadError::InUse { .. } => LOCAL_FILE,
         DownloadError::System(_)
         | DownloadError::NoFile
         | DownloadError::NoHashes

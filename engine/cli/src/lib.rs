@@ -4,6 +4,7 @@
 //! - `args`: what the command line may say; one module per command in `commands`
 //! - `settings`: flags, environment and file made one configuration
 //! - `dev`: a whole Braidcast on loopback
+//! - `trace`: the picture of a trace
 //! - `error`, `exit`: what can go wrong, and the exit code that tells of it
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ mod progress;
 mod relaunch;
 mod settings;
 mod signals;
+mod trace;
 
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
@@ -78,7 +80,7 @@ async fn dispatch(arguments: Arguments, started: Instant) -> Result<(), CliError
     }
 }
 
-/// The commands that ask a master for something and end.
+/// The commands that do one thing and end.
 async fn run_client(command: Command, started: Instant) -> Result<(), CliError> {
     match command {
         Command::Publish(args) => commands::publish::run(args).await,
@@ -86,6 +88,7 @@ async fn run_client(command: Command, started: Instant) -> Result<(), CliError> 
         Command::Info(args) => commands::info::run(args).await,
         Command::Servers(args) => commands::servers::run(args).await,
         Command::Get(args) => commands::get::run(args, started).await,
+        Command::Trace(args) => commands::trace::run(args).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Rm(args) => commands::rm::run(args).await,
         Command::User(args) => commands::user::run(args).await,

@@ -19,6 +19,7 @@ use crate::engine::{Command, Engine, EngineConfig, EngineError, Told};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, JobList, Notice, Traffic};
 use crate::reports::{Answered, Reports, Request};
+use crate::trace::writer::TraceWriter;
 pub use error::DownloadError;
 use output::Output;
 pub use progress::{Progress, Report, SourceProgress, SourceReport};
@@ -47,11 +48,13 @@ pub struct DownloadOptions {
     pub extents_max: usize,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,
+    /// Where to write what was done and when, a [`crate::trace::Record`] a line. Default: nowhere.
+    pub trace: Option<PathBuf>,
 }
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall: Duration::from_secs(10) }
+        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall: Duration::from_secs(10), trace: None }
     }
 }
 
@@ -78,6 +81,7 @@ pub async fn download(
     mut on_progress: impl FnMut(&Progress),
 ) -> Result<Report, DownloadError> {
     let started = Instant::now();
+    let trace = start_trace(options.trace).await?;
     let last = ExtentNo(LIST_EXTENTS - 1);
     let first_list =
         control.distribution(VideoRef::Name(name), Window::Extents { first: ExtentNo(0), last: Some(last) }).await?;
@@ -95,8 +99,9 @@ pub async fn download(
         traffic: options.traffic,
         rate_max: options.rate_max,
         stall: options.stall,
+        trace_from: trace.as_ref().map(|trace| trace.recorder().start()),
     };
-    let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 } };
+    let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 }, trace };
     let sink = output.sink().map_err(|error| output.error(error))?;
     let (engine, notices) = Engine::start(config, sink).map_err(DownloadError::System)?;
     let mut run = Run {
@@ -118,6 +123,16 @@ pub async fn download(
     fetched.map_err(|error| error.at(&output))?;
     let path = tokio::task::spawn_blocking(move || output.finish()).await.map_err(|_| DownloadError::Interrupted)??;
     Ok(run.report(started, path))
+}
+
+async fn start_trace(path: Option<PathBuf>) -> Result<Option<TraceWriter>, DownloadError> {
+    let Some(path) = path else { return Ok(None) };
+    tokio::task::spawn_blocking(move || match TraceWriter::create(&path) {
+        Ok(trace) => Ok(Some(trace)),
+        Err(source) => Err(DownloadError::Trace { path, source }),
+    })
+    .await
+    .map_err(|_| DownloadError::Interrupted)?
 }
 
 fn checker_threads() -> usize {

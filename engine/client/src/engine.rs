@@ -24,14 +24,17 @@ use tokio::sync::mpsc;
 
 use crate::fetcher::{Buffer, FetchError, FetcherConfig, JobList, Notice, Snapshot, SourceList};
 use crate::sink::Sink;
+use crate::trace::writer::TraceWriter;
 
 /// Settings of an engine.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct EngineConfig {
     /// What is fetched, and how; its own stream goes to the sink.
     pub(crate) fetcher: FetcherConfig,
     /// Threads that hash and write.
     pub(crate) checkers: usize,
+    /// Where the fetcher's records go, if it makes any.
+    pub(crate) trace: Option<TraceWriter>,
 }
 
 /// What the engine is told.

@@ -9,7 +9,8 @@
 //! 2. **Call [`Fetcher::handle_timeout`] when [`Fetcher::poll_timeout`] has come**; earlier does no harm.
 //! 3. **Drain all four**: [`Fetcher::poll_connect`], each answered by [`Fetcher::on_connected`] or
 //!    [`Fetcher::on_unreachable`]; [`Fetcher::poll_transmit`]; [`Fetcher::poll_filled`], each answered by
-//!    [`Fetcher::handle_checked`], sooner or later; [`Fetcher::poll_notice`].
+//!    [`Fetcher::handle_checked`], sooner or later; [`Fetcher::poll_notice`]. Where there is a trace, also
+//!    [`Fetcher::poll_record`].
 //! 4. **Sleep** until there is input or [`Fetcher::poll_timeout`].
 //!
 //! `crate::engine` drives it with sockets and threads. What a filled extent is worth is for [`Filled::check`] to say,
@@ -24,6 +25,7 @@ mod notice;
 mod setbacks;
 mod snapshot;
 mod source;
+mod trace;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -37,6 +39,7 @@ use braidcast_transport::puller::Arrival;
 pub use crate::control::{Host, Range};
 pub use crate::planner::SourceNo;
 use crate::planner::{Planner, SourceSet};
+pub use crate::trace::Record;
 use crate::window::Window;
 pub use crate::window::{Buffer, ExtentKey, Filled, Job, Suspect};
 use aggregate::Aggregate;
@@ -48,6 +51,7 @@ pub use notice::{FailureKind, FetchError, Notice, SourceFailure};
 use setbacks::Impossible;
 pub use snapshot::{Snapshot, SourceSnapshot};
 use source::{Source, State};
+use trace::Tracer;
 
 /// Settings of a [`Fetcher`].
 #[derive(Clone, Debug)]
@@ -69,6 +73,8 @@ pub struct FetcherConfig {
     pub rate_max: Option<f64>,
     /// How long nothing may come before it is given up.
     pub stall: Duration,
+    /// Makes records of what it does, with times counted from then ([`Fetcher::poll_record`]); nothing makes none.
+    pub trace_from: Option<Instant>,
 }
 
 /// How a fetcher shares the path with others.
@@ -136,6 +142,7 @@ pub struct Fetcher {
     written_bytes: u64,
     progress_at: Instant,
     ticked_at: Instant,
+    tracer: Option<Tracer>,
 }
 
 impl Fetcher {
@@ -144,6 +151,7 @@ impl Fetcher {
     pub fn new(now: Instant, config: FetcherConfig, seed: [u8; 32]) -> Self {
         Self {
             window: Window::new(config.extents_max),
+            tracer: config.trace_from.map(|start| Tracer::new(start, &config)),
             config,
             seed,
             sources: Vec::new(),
@@ -177,11 +185,11 @@ impl Fetcher {
         self.progress_at = now;
         self.fetching = true;
         self.jobs.push_back(jobs);
-        self.tell_if_fetched();
+        self.tell_if_fetched(now);
     }
 
     /// Forgets what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
-    pub fn abandon(&mut self) {
+    pub fn abandon(&mut self, now: Instant) {
         self.generation += 1;
         for source in &mut self.sources {
             source.puller.cancel();
@@ -193,6 +201,9 @@ impl Fetcher {
         self.planner.clear();
         self.impossible = Impossible::default();
         self.forget_lists();
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_abandoned(now);
+        }
     }
 
     /// Takes in a datagram that came from a source.
@@ -210,7 +221,13 @@ impl Fetcher {
                 }
                 from.on_good(now);
                 self.progress_at = now;
+                if let Some(tracer) = &mut self.tracer {
+                    tracer.on_chunk(now, stream, chunk);
+                }
                 if let Some(filled) = self.window.arrived(stream, chunk, source) {
+                    if let Some(tracer) = &mut self.tracer {
+                        tracer.on_filled(now, &filled);
+                    }
                     self.checking += 1;
                     self.filled.push_back(filled);
                 }
@@ -247,7 +264,7 @@ impl Fetcher {
                 self.on_forged(now, job, copy);
             }
         }
-        self.tell_if_fetched();
+        self.tell_if_fetched(now);
     }
 
     /// A lent buffer comes back. It may do so before [`Fetcher::handle_checked`] has told that it was lent.
@@ -375,6 +392,7 @@ impl Fetcher {
         let up = self.sources.iter().filter(|source| source.state == State::Up).count().max(1);
         self.sources.iter_mut().for_each(|source| source.puller.set_share(1.0 / up as f64));
         self.share_rate();
+        self.trace_tick(now);
         let paused = self.tickets_wanted_at.is_some_and(|at| now.duration_since(at) < TICKET_WISH_PAUSE);
         if want_tickets && !paused {
             self.want_tickets(now);
@@ -405,7 +423,7 @@ impl Fetcher {
         self.checking.saturating_add_signed(self.lent)
     }
 
-    fn tell_if_fetched(&mut self) {
+    fn tell_if_fetched(&mut self, now: Instant) {
         while self.jobs.front().is_some_and(JobList::is_empty) {
             self.jobs.pop_front();
         }
@@ -413,6 +431,7 @@ impl Fetcher {
         if self.fetching && idle {
             self.fetching = false;
             self.notices.push_back(Notice::Fetched);
+            self.trace_fetched(now);
         }
     }
 }

@@ -8,8 +8,10 @@
 mod assembly;
 mod error;
 mod info;
+mod stalls;
 mod steering;
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,9 +26,11 @@ use crate::engine::{Engine, EngineConfig, SnapshotReader};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, Traffic};
 use crate::sink::{Lent, Sink};
+use crate::trace::writer::TraceWriter;
 use assembly::Assembly;
 pub use error::FilmError;
 pub use info::{FilmInfo, TrackInfo, TrackKind};
+use stalls::Stalls;
 use steering::{Event, Span, Steering, Wish};
 pub use steering::{FilmStats, SourceStats};
 
@@ -42,6 +46,8 @@ pub struct FilmOptions {
     pub rate_max: Option<f64>,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,
+    /// Where to write what was done and when, a [`crate::trace::Record`] a line. Default: nowhere.
+    pub trace: Option<PathBuf>,
 }
 
 impl Default for FilmOptions {
@@ -51,6 +57,7 @@ impl Default for FilmOptions {
             window_bytes: 32 * 1024 * 1024,
             rate_max: None,
             stall: Duration::from_secs(10),
+            trace: None,
         }
     }
 }
@@ -106,6 +113,7 @@ pub struct FrameStream {
     failed: Option<FilmError>,
     /// A seek that is done and was not told yet.
     seeked: Option<SeekPoint>,
+    stalls: Stalls,
     info: Arc<FilmInfo>,
 }
 
@@ -142,6 +150,7 @@ pub async fn open(
     name: &str,
     options: FilmOptions,
 ) -> Result<(FrameControl, FrameStream), FilmError> {
+    let trace = start_trace(options.trace.clone()).await?;
     let window = Window::Time { start: 0.0, end: options.ahead.as_secs_f64() };
     let mut list = match control.distribution(VideoRef::Name(name), window).await {
         Err(ControlError::Precondition { reason, .. }) => {
@@ -161,8 +170,10 @@ pub async fn open(
         traffic: Traffic::Normal,
         rate_max: options.rate_max,
         stall: options.stall,
+        trace_from: trace.as_ref().map(|trace| trace.recorder().start()),
     };
-    let config = EngineConfig { fetcher, checkers: 1 };
+    let stalls = Stalls::new(trace.as_ref().map(|trace| trace.recorder().clone()));
+    let config = EngineConfig { fetcher, checkers: 1, trace };
     let (lent, extents) = unbounded();
     let (engine, notices) = Engine::start(config, Sink::Player(lent)).map_err(FilmError::System)?;
     let (tell, events) = unbounded();
@@ -192,9 +203,20 @@ pub async fn open(
         more_below: None,
         failed: None,
         seeked: None,
+        stalls,
         info,
     };
     Ok((frame_control, stream))
+}
+
+async fn start_trace(path: Option<PathBuf>) -> Result<Option<TraceWriter>, FilmError> {
+    let Some(path) = path else { return Ok(None) };
+    tokio::task::spawn_blocking(move || match TraceWriter::create(&path) {
+        Ok(trace) => Ok(Some(trace)),
+        Err(source) => Err(FilmError::Trace { path, source }),
+    })
+    .await
+    .map_err(|_| FilmError::Closed)?
 }
 
 /// Longest wait for a frame; a longer one is cut.
@@ -214,11 +236,13 @@ impl FrameStream {
         loop {
             self.take_all();
             if let Some(point) = self.seeked.take() {
+                self.stalls.on_seeked();
                 return Ok(Next::Seeked(point));
             }
             let frame = self.assembly.next_frame();
             self.shared.starves.store(frame.is_none(), Ordering::Relaxed);
             if let Some(frame) = frame {
+                self.stalls.on_frame();
                 self.on_taken(&frame);
                 return Ok(Next::Frame(frame));
             }
@@ -228,6 +252,7 @@ impl FrameStream {
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
+            self.stalls.on_waiting();
             if !self.wait(deadline) {
                 return Ok(Next::Waiting);
             }

@@ -16,7 +16,9 @@ pub mod publish;
 mod reports;
 pub mod secret;
 mod sink;
+pub mod trace;
 mod ways;
+
 pub mod window;
 
 pub use control::Control;

@@ -13,6 +13,7 @@ mod queue;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -42,6 +43,8 @@ pub struct PlayerOptions {
     pub rate_max: Option<f64>,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,
+    /// Where to write what was done and when, a `braidcast_client::trace::Record` a line. Default: nowhere.
+    pub trace: Option<PathBuf>,
 }
 
 impl Default for PlayerOptions {
@@ -54,6 +57,7 @@ impl Default for PlayerOptions {
             threads: 0,
             rate_max: film.rate_max,
             stall: film.stall,
+            trace: film.trace,
         }
     }
 }
@@ -148,6 +152,7 @@ impl Player {
             window_bytes: options.window_bytes,
             rate_max: options.rate_max,
             stall: options.stall,
+            trace: options.trace,
         };
         let (control, stream) = film::open(control, name, film).await?;
         let decoder = Decoder::new(&control.info().video, options.threads)?;

@@ -139,6 +139,7 @@ impl Client {
             traffic: config.traffic,
             rate_max: None,
             stall: config.stall,
+            trace_from: None,
         };
         let mut client = Self {
             host,
@@ -385,7 +386,7 @@ impl Client {
 
     /// Forgets what was to be fetched, and fetches from `extent` on.
     fn start_over(&mut self, clock: &Clock, now: Duration, extent: u32) {
-        self.fetcher.abandon();
+        self.fetcher.abandon(clock.at(now));
         self.told = extent;
         self.is_fetched = false;
         self.lists_due.push_back((now + self.config.master_delay, extent));

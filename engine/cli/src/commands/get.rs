@@ -39,6 +39,9 @@ pub(crate) struct GetArgs {
     /// Take what other traffic leaves of the network, and give way to it
     #[arg(long)]
     background: bool,
+    /// Write what was done and when to this file, one JSON object a line; `braidcast trace` draws it
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     profile: ProfileArg,
 }
@@ -72,7 +75,7 @@ pub(crate) async fn run(args: GetArgs, started: Instant) -> Result<(), CliError>
     let control = connect(&args.profile).await?;
     let traffic = if args.background { Traffic::Background } else { Traffic::Normal };
     let rate_max = args.max_rate.map(|rate| rate.0 as f64);
-    let options = DownloadOptions { traffic, rate_max, ..DownloadOptions::default() };
+    let options = DownloadOptions { traffic, rate_max, trace: args.trace, ..DownloadOptions::default() };
     let mut bars = DownloadBars::new(&args.name);
     let outcome = download(control, &args.name, target, options, |progress| bars.show(progress)).await;
     bars.clear();

@@ -15,4 +15,5 @@ mod publishing;
 mod reference;
 mod secrets;
 mod support;
+mod traces;
 mod udp_blocked;

@@ -65,6 +65,14 @@ pub enum DownloadError {
         /// The partial file.
         path: PathBuf,
     },
+    /// The file of the trace cannot be written.
+    #[error("cannot write the trace {}: {source}; choose another file for it", path.display())]
+    Trace {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No socket or thread can be had.
     #[error("the system gives no socket or thread: {0}")]
     System(io::Error),

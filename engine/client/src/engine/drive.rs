@@ -16,6 +16,8 @@ use crate::checker::Checker;
 use crate::fetcher::{FailureKind, Fetcher, Notice, Snapshot, SourceNo};
 use crate::planner::SourceSet;
 use crate::sink::Sink;
+
+use crate::trace::writer::TraceWriter;
 use crate::ways::Ways;
 
 /// How often the snapshot is renewed.
@@ -40,6 +42,7 @@ pub(super) struct Drive {
     looked_for_overflow_at: Instant,
     buffer: ReceiveBuffer,
     datagram: Vec<u8>,
+    trace: Option<TraceWriter>,
 }
 
 impl Drive {
@@ -51,7 +54,7 @@ impl Drive {
         listener: Listener,
         snapshot: Arc<Mutex<Snapshot>>,
     ) -> io::Result<Self> {
-        let EngineConfig { fetcher: config, checkers } = config;
+        let EngineConfig { fetcher: config, checkers, trace } = config;
         let waker = selector.waker();
         let checker = Checker::start(checkers, config.extents_max, config.stream, sink, move || waker.wake())?;
         let mut seed = [0; 32];
@@ -70,6 +73,7 @@ impl Drive {
             looked_for_overflow_at: now,
             buffer: ReceiveBuffer::new(),
             datagram: Vec::with_capacity(PACKET_BYTES),
+            trace,
         })
     }
 
@@ -85,6 +89,10 @@ impl Drive {
         if let Err(error) = self.ways.save(SystemTime::now()) {
             tracing::debug!(%error, "which networks block UDP cannot be remembered");
         }
+        self.pass_records_on();
+        if let Some(trace) = self.trace {
+            trace.finish();
+        }
     }
 
     fn drive(&mut self) -> Result<(), EngineError> {
@@ -99,6 +107,7 @@ impl Drive {
             self.send(now);
             self.hand_filled_over();
             self.pass_notices_on();
+            self.pass_records_on();
             if now.duration_since(self.published_at) >= PUBLISH_INTERVAL {
                 self.published_at = now;
                 self.publish_snapshot();
@@ -118,7 +127,7 @@ impl Drive {
                     self.connect(now)?;
                 }
                 Ok(Command::Fetch(jobs)) => self.fetcher.fetch(Instant::now(), jobs),
-                Ok(Command::Abandon) => self.fetcher.abandon(),
+                Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
                 Ok(Command::Return(buffer)) => self.fetcher.give_back(buffer),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => return Ok(true),
@@ -196,6 +205,19 @@ impl Drive {
             }
             // Nobody listens any more once the download is dropped; the next command tells.
             let _ = self.listener.send(Ok(notice));
+        }
+    }
+
+    fn pass_records_on(&mut self) {
+        let Some(trace) = &self.trace else { return };
+        let recorder = trace.recorder();
+        while !recorder.is_full()
+            && let Some(record) = self.fetcher.poll_record()
+        {
+            if !recorder.record(record) {
+                self.trace = None;
+                return self.fetcher.end_trace();
+            }
         }
     }
 

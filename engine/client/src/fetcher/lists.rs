@@ -56,6 +56,9 @@ const LIST_AHEAD_EXTENTS: u32 = 384;
 impl Fetcher {
     /// Takes in who holds what from here on. Servers that are not known yet come out of [`Fetcher::poll_connect`].
     pub fn handle_list(&mut self, now: Instant, list: SourceList) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_list(now, &list);
+        }
         let met = Vec::with_capacity(list.hosts.len());
         let hosts = list.hosts.into_iter();
         self.arriving.push_back(Arriving { hosts, ranges: list.ranges, met, connecting: None });
@@ -80,7 +83,11 @@ impl Fetcher {
         assert_eq!(self.planner.add_source(), Some(source), "sources are numbered as the planner does");
         let seed = *blake3::keyed_hash(&self.seed, &[source.0]).as_bytes();
         self.by_server.insert(host.server_id.clone(), source);
-        self.sources.push(Source::greeted(now, source, host, granted_receive_bytes, &self.config, seed));
+        let greeted = Source::greeted(now, source, host, granted_receive_bytes, &self.config, seed);
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_met(now, &greeted);
+        }
+        self.sources.push(greeted);
         self.on_met(now, Some(source));
     }
 
@@ -92,6 +99,9 @@ impl Fetcher {
     pub fn on_unreachable(&mut self, now: Instant, source: SourceNo, reason: String) {
         let host = self.take_connecting(source);
         tracing::warn!(server = %host.address, reason, "cannot be reached from here");
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_unreachable(now, host.address, &reason);
+        }
         self.unreachable.insert(host.address, format!("cannot be reached from here: {reason}"));
         self.on_met(now, None);
     }

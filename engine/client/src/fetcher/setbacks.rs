@@ -35,6 +35,9 @@ impl Fetcher {
                 Event::Opened => match source.puller.pull_limits() {
                     (CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX) => {
                         source.on_opened();
+                        if let Some(tracer) = &mut self.tracer {
+                            tracer.on_opened(now, number);
+                        }
                         self.planner.set_usable(number, true);
                     }
                     (chunks, runs) => {
@@ -54,6 +57,9 @@ impl Fetcher {
     }
 
     fn on_lost(&mut self, now: Instant, from: SourceNo, stream: StreamId, runs: &[Run], why: Loss) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_lost(from, runs.iter().map(|run| u64::from(run.count)).sum(), why);
+        }
         for &run in runs {
             match why {
                 Loss::NotHeld => self.bar(stream, run, from),
@@ -65,6 +71,7 @@ impl Fetcher {
             }
         }
         if why == Loss::NotHeld {
+            self.trace_failed(now, from, FailureKind::NotHeld, "does not hold what the master says it holds");
             self.report(now, from, FailureKind::NotHeld);
         }
     }
@@ -75,9 +82,12 @@ impl Fetcher {
         if times < DAMAGE_MAX {
             return;
         }
-        self.sources[usize::from(from.0)].reason = Some(format!("chunk {chunk} of stream {stream} is damaged there"));
+        let (kind, reason) =
+            (FailureKind::Damaged { stream, chunk }, format!("chunk {chunk} of stream {stream} is damaged there"));
+        self.trace_failed(now, from, kind, &reason);
+        self.sources[usize::from(from.0)].reason = Some(reason);
         self.bar(stream, Run { first: chunk, count: 1 }, from);
-        self.report(now, from, FailureKind::Damaged { stream, chunk });
+        self.report(now, from, kind);
     }
 
     /// Never asks `source` for the extents of `run` again.
@@ -96,6 +106,9 @@ impl Fetcher {
             return;
         }
         tracing::info!(server = %source.address, reason, "source failed");
+        if let Some(tracer) = &mut self.tracer {
+            tracer.on_failed(now, number, kind, &reason);
+        }
         source.on_failed(now, reason);
         if source.is_first_failure() {
             self.report(now, number, kind);
@@ -145,7 +158,9 @@ impl Fetcher {
                 continue;
             }
             tracing::warn!(server = %source.address, "forged chunks: banned");
-            source.ban(now, "sent forged chunks, found out by the extent's hash".into());
+            let reason = "sent forged chunks, found out by the extent's hash";
+            source.ban(now, reason.into());
+            self.trace_failed(now, liar, FailureKind::Forged, reason);
             self.planner.ban(liar);
             self.window.ban(liar);
             self.report(now, liar, FailureKind::Forged);

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use super::Fetcher;
-use super::source::State;
 
 /// How things stand.
 #[derive(Clone, Default, Debug)]
@@ -49,12 +48,7 @@ impl Fetcher {
                 lost: counters.lost_chunks,
                 rejected: counters.rejected,
                 ever_failed: source.ever_failed,
-                state: match source.state {
-                    State::Greeting => "greeting",
-                    State::Up => "up",
-                    State::Down { .. } => "down",
-                    State::Banned => "banned",
-                },
+                state: source.state.name(),
             }
         });
         let sources: Vec<_> = sources.collect();

@@ -27,6 +27,18 @@ pub(super) enum State {
     Banned,
 }
 
+impl State {
+    /// Its name, for people and traces.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Greeting => "greeting",
+            Self::Up => "up",
+            Self::Down { .. } => "down",
+            Self::Banned => "banned",
+        }
+    }
+}
+
 /// One media server.
 pub(super) struct Source {
     pub(super) number: SourceNo,

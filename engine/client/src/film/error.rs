@@ -1,6 +1,7 @@
 //! What can go wrong with a film.
 
 use std::io;
+use std::path::PathBuf;
 
 use braidcast_media::{ChunkNo, StreamId};
 
@@ -64,6 +65,14 @@ pub enum FilmError {
         seconds: f64,
         /// The film's length, in seconds.
         duration: f64,
+    },
+    /// The file of the trace cannot be written.
+    #[error("cannot write the trace {}: {source}; choose another file for it", path.display())]
+    Trace {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
     },
     /// No socket or thread can be had.
     #[error("the system gives no socket or thread: {0}")]

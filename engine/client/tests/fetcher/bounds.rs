@@ -39,7 +39,7 @@ fn what_is_abandoned_is_not_taken_when_it_comes_and_the_session_goes_on() {
     let mut world = World::new(Asset::new(10_000_000), 1);
     world.begin();
     world.run_until(|world| world.in_flight_bytes() > 0);
-    world.fetcher.abandon();
+    world.fetcher.abandon(world.now);
     assert_eq!(world.fetcher.buffers(), 0);
     world.run_for(4 * DELAY);
     let snapshot = world.fetcher.snapshot();
@@ -63,7 +63,7 @@ fn an_extent_that_was_being_checked_when_all_was_abandoned_still_arrives() {
     world.begin();
     world.run_until(|world| !world.unchecked.is_empty());
     let unchecked = world.unchecked.len();
-    world.fetcher.abandon();
+    world.fetcher.abandon(world.now);
     assert_eq!(world.fetcher.buffers(), unchecked);
     world.checking = Checking::AtOnce;
     world.run_for(4 * DELAY);

@@ -4,4 +4,5 @@ mod asset;
 mod bounds;
 mod downloads;
 mod setbacks;
+mod traces;
 mod world;

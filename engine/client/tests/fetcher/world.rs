@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_client::fetcher::{
-    FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Range, SourceList, SourceNo, Traffic, Verdict,
+    FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Range, Record, SourceList, SourceNo, Traffic,
+    Verdict,
 };
 use braidcast_media::{ExtentNo, StreamId};
 use braidcast_transport::packet::Status;
@@ -58,6 +59,7 @@ pub(crate) struct World {
     pub(crate) unchecked: VecDeque<Filled>,
     pub(crate) lent: Vec<Box<[u8]>>,
     pub(crate) notices: Vec<Notice>,
+    pub(crate) records: Vec<Record>,
     /// Extents that were verified and given out, in order.
     pub(crate) given: Vec<ExtentNo>,
     pub(crate) start: Instant,
@@ -82,6 +84,7 @@ impl World {
             traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
             rate_max: None,
             stall: STALL,
+            trace_from: Some(start),
         };
         let mut world = Self {
             fetcher: Fetcher::new(start, config, [0xc1; 32]),
@@ -91,6 +94,7 @@ impl World {
             unchecked: VecDeque::new(),
             lent: Vec::new(),
             notices: Vec::new(),
+            records: Vec::new(),
             given: Vec::new(),
             start,
             now: start,
@@ -250,6 +254,9 @@ impl World {
         }
         while let Some(notice) = self.fetcher.poll_notice() {
             self.notices.push(notice);
+        }
+        while let Some(record) = self.fetcher.poll_record() {
+            self.records.push(record);
         }
     }
 
