@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use braidcast_io::{ClientSocket, ReceiveBuffer, Selector};
 use braidcast_media::layout::PACKET_BYTES;
-use crossbeam::channel::TryRecvError;
+use crossbeam::channel::{Sender, TryRecvError};
 
 use super::{Command, EngineConfig, EngineError, Inbox, Listener};
 use crate::checker::Checker;
 use crate::fetcher::{FailureKind, Fetcher, Notice, Snapshot, SourceNo};
 use crate::planner::SourceSet;
-use crate::sink::Sink;
+use crate::sink::{Given, Sink};
 
 /// How often the snapshot is renewed.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
@@ -26,6 +26,8 @@ pub(super) struct Drive {
     sockets: Vec<Arc<ClientSocket>>,
     selector: Selector,
     checker: Checker,
+    /// Takes what cannot wait for the checker.
+    player: Option<Sender<Given>>,
     inbox: Inbox,
     listener: Listener,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -45,6 +47,10 @@ impl Drive {
     ) -> io::Result<Self> {
         let EngineConfig { fetcher: config, checkers } = config;
         let waker = selector.waker();
+        let player = match &sink {
+            Sink::Player(player) => Some(player.clone()),
+            Sink::File(_) | Sink::Ordered(_) => None,
+        };
         let checker = Checker::start(checkers, config.extents_max, config.stream, sink, move || waker.wake())?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("no random numbers"))?;
@@ -54,6 +60,7 @@ impl Drive {
             sockets: Vec::new(),
             selector,
             checker,
+            player,
             inbox,
             listener,
             snapshot,
@@ -104,6 +111,7 @@ impl Drive {
                 }
                 Ok(Command::Fetch(jobs)) => self.fetcher.fetch(Instant::now(), jobs),
                 Ok(Command::Abandon) => self.fetcher.abandon(),
+                Ok(Command::WantEarly(parts)) => self.fetcher.want_early(parts),
                 Ok(Command::Return(buffer)) => self.fetcher.give_back(buffer),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => return Ok(true),
@@ -138,6 +146,12 @@ impl Drive {
     }
 
     fn hand_filled_over(&mut self) {
+        if let Some(player) = &self.player {
+            while let Some(piece) = self.fetcher.poll_early() {
+                // The player has gone, and the engine is being stopped.
+                let _ = player.send(Given::Early(piece));
+            }
+        }
         while let Some(filled) = self.fetcher.poll_filled() {
             self.checker.submit(filled);
         }

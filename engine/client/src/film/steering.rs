@@ -10,6 +10,7 @@ use braidcast_media::{PackLayout, StreamId};
 use crossbeam::channel::Sender;
 use tokio::sync::mpsc;
 
+use super::early::{self, EARLY_SECONDS};
 use super::{FilmError, FilmInfo, FilmOptions, SeekPoint, Shared};
 use crate::control::{Control, Distribution, FrameSpan, Window, extent_of, last_byte};
 use crate::engine::{Command, Engine, Told};
@@ -48,6 +49,9 @@ pub(super) struct Span {
     pub(super) entries: Vec<FrameEntry>,
     /// The film ends with the last.
     pub(super) reaches_end: bool,
+    /// Where nothing is there to be shown: one past the last frame that the engine was asked for early, and in how many
+    /// parts.
+    pub(super) early: Option<(u64, usize)>,
     /// With the first frames of a seek.
     pub(super) seek: Option<SeekPoint>,
 }
@@ -63,6 +67,8 @@ pub struct FilmStats {
     pub lists: u64,
     /// New lists that the master gave because of a report.
     pub redistributions: u64,
+    /// Frames that were given before the hashes of their extents were checked.
+    pub frames_early: u64,
     /// The servers, in the order in which they were first named.
     pub sources: Vec<SourceStats>,
 }
@@ -99,6 +105,7 @@ impl FilmStats {
             redundant_bytes: snapshot.unwanted_bytes,
             lists: shared.lists.load(Ordering::Relaxed),
             redistributions: shared.redistributions.load(Ordering::Relaxed),
+            frames_early: shared.frames_early.load(Ordering::Relaxed),
             sources: sources.collect(),
         }
     }
@@ -300,12 +307,24 @@ impl Steering {
             pictures_before: span.pictures_before.unwrap_or(0),
         });
         self.next = span.end();
+        let is_start = self.fetched == 0;
         let jobs = self.jobs(&span)?;
-        let span =
-            Span { epoch: self.epoch, first: span.first, entries: span.entries, reaches_end: list.end_of_file, seek };
+        let frames = self.info.frames_in(EARLY_SECONDS) as usize;
+        let (frames, parts) = if is_start { early::ask(span.entries.iter().take(frames)) } else { (0, Vec::new()) };
+        let span = Span {
+            epoch: self.epoch,
+            first: span.first,
+            early: is_start.then_some((span.first + frames as u64, parts.len())),
+            entries: span.entries,
+            reaches_end: list.end_of_file,
+            seek,
+        };
         // A player that has gone closes in a moment.
         let _ = self.events.send(Event::Span(span));
         self.engine.send(Command::List(list.into()));
+        if is_start {
+            self.engine.send(Command::WantEarly(parts));
+        }
         self.engine.send(Command::Fetch(jobs));
         Ok(())
     }
