@@ -249,6 +249,76 @@ mod tests {
         assert_eq!(numbers(&mut assembly), [1]);
     }
 
+    /// Bytes of an extent that are all its number.
+    fn piece(number: u32, bytes: std::ops::Range<usize>) -> EarlyPiece {
+        let data = vec![number as u8; bytes.len()];
+        EarlyPiece { part: EarlyPart { extent: ExtentNo(number), bytes }, data }
+    }
+
+    #[test]
+    fn a_frame_that_was_given_early_is_not_given_again_when_its_extent_comes() {
+        let (mut assembly, returned) = assembly();
+        assembly.add_span(0, &[entry(0, 10), entry(10, 10), entry(20, 10)]);
+        assembly.add_early(piece(0, 10..20));
+        assert!(assembly.next_frame().is_none(), "decode order");
+        assembly.add_early(piece(0, 0..10));
+        let early = [assembly.next_frame(), assembly.next_frame()].map(|frame| frame.expect("it has come"));
+        assert_eq!(
+            early.map(|frame| (frame.number, frame.data.len(), frame.verified)),
+            [(0, 10, false), (1, 10, false)]
+        );
+        assert!(assembly.next_frame().is_none());
+        assembly.add_extent(extent(0));
+        let frame = assembly.next_frame().expect("its extent is there");
+        assert_eq!((frame.number, frame.verified), (2, true));
+        assert!(assembly.next_frame().is_none() && returned.is_empty());
+    }
+
+    #[test]
+    fn a_frame_is_cut_from_a_verified_extent_and_an_early_piece_of_the_next() {
+        let (mut assembly, _returned) = assembly();
+        assembly.add_span(0, &[entry(EXTENT - 2, 3)]);
+        assembly.add_early(piece(1, 0..1));
+        assembly.add_extent(extent(0));
+        let frame = assembly.next_frame().expect("all of it is there");
+        assert_eq!((&frame.data[..], frame.verified), (&[0, 0, 1][..], false));
+    }
+
+    #[test]
+    fn early_pieces_of_before_a_seek_and_of_what_is_verified_are_dropped() {
+        let (mut assembly, _returned) = assembly();
+        assembly.add_span(0, &[entry(0, 10), entry(EXTENT, 10)]);
+        assembly.add_early(piece(0, 0..10));
+        assembly.clear();
+        assembly.add_span(40, &[entry(5 * EXTENT, 10), entry(6 * EXTENT, 10)]);
+        assembly.add_early(piece(1, 0..10));
+        assert!(assembly.early.is_empty(), "the seek went further");
+        assembly.add_extent(extent(5));
+        assembly.add_early(piece(5, 0..10));
+        assembly.add_early(piece(6, 0..10));
+        assert_eq!(assembly.early.len(), 1, "extent 5 is verified");
+        assert_eq!(numbers(&mut assembly), [40, 41]);
+    }
+
+    #[test]
+    fn the_next_frames_are_asked_for_once_and_no_more_once_they_were_taken() {
+        let (mut assembly, told) = assembly();
+        assembly.add_span(0, &[entry(0, 10), entry(EXTENT - 5, 10), entry(2 * EXTENT, 10)]);
+        assembly.add_extent(extent(0));
+        for _ in 0..2 {
+            assembly.ask_early(2);
+        }
+        let asked = |told: &Receiver<Command>| match told.try_recv() {
+            Ok(Command::WantEarly(parts)) => Some(parts),
+            _ => None,
+        };
+        assert_eq!(asked(&told), Some(vec![piece(1, 0..5).part]), "what is verified is there");
+        assert_eq!(asked(&told), None);
+        assembly.add_extent(extent(1));
+        assert_eq!(numbers(&mut assembly), [0, 1]);
+        assert_eq!(asked(&told), Some(Vec::new()), "it came verified: nothing is waited for");
+    }
+
     #[test]
     fn what_no_frame_needs_goes_back_at_once_whether_it_is_late_or_twice_there_or_obsolete() {
         let (mut assembly, returned) = assembly();

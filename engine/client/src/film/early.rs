@@ -39,3 +39,39 @@ pub(super) fn parts_of(entry: &FrameEntry) -> impl Iterator<Item = EarlyPart> + 
         (from < to).then_some(EarlyPart { extent: ExtentNo(number), bytes: from..to })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    const EXTENT: u64 = EXTENT_BYTES as u64;
+
+    fn entry(offset: u64, size: u64) -> FrameEntry {
+        FrameEntry { offset, size: size as u32, ..FrameEntry::default() }
+    }
+
+    fn parts(offset: u64, size: u64) -> Vec<(u32, Range<usize>)> {
+        parts_of(&entry(offset, size)).map(|part| (part.extent.0, part.bytes)).collect()
+    }
+
+    #[test]
+    fn a_frame_is_split_where_extents_meet() {
+        assert_eq!(parts(EXTENT - 1, 1), [(0, EXTENT_BYTES - 1..EXTENT_BYTES)]);
+        assert_eq!(
+            parts(EXTENT - 1, EXTENT + 2),
+            [(0, EXTENT_BYTES - 1..EXTENT_BYTES), (1, 0..EXTENT_BYTES), (2, 0..1)]
+        );
+        assert_eq!(parts(EXTENT, 0), []);
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_the_bounds_allow() {
+        let small = vec![entry(0, 1); EARLY_FRAMES_MAX + 1];
+        assert_eq!(ask(small.iter()).0, EARLY_FRAMES_MAX);
+        let half = EARLY_BYTES_MAX / 2;
+        assert_eq!(ask([entry(0, half), entry(half, half), entry(2 * half, 1)].iter()).0, 2);
+        assert_eq!(ask([entry(0, EARLY_BYTES_MAX + 1)].iter()), (0, Vec::new()));
+    }
+}

@@ -20,6 +20,8 @@ use crate::reports::{Answered, Reports, Request};
 
 /// How long a master that does not answer is left alone before it is asked again.
 const MASTER_RETRY: Duration = Duration::from_millis(500);
+/// What a report on the way is granted when a film ends with an error.
+const REPORT_TIME: Duration = Duration::from_secs(1);
 /// Of a film's length: where the last window by time may begin at the latest, so that rounding keeps it in the film.
 const LAST_START: f64 = 1.0 - 1e-9;
 
@@ -191,6 +193,8 @@ impl Steering {
         if let Err(error) = outcome {
             // A player that has gone does not care.
             let _ = self.events.send(Event::Failed(error));
+            // Why it ends may be what the master has just been told of.
+            self.reports.finish(REPORT_TIME).await;
         }
         // Joins the engine's threads.
         let joined = tokio::task::spawn_blocking(move || {
@@ -309,7 +313,9 @@ impl Steering {
         self.next = span.end();
         let is_start = self.fetched == 0;
         let jobs = self.jobs(&span)?;
-        let frames = self.info.frames_in(EARLY_SECONDS) as usize;
+        // The picture that a seek leads to may be any of a group, and is shown only when those before it are decoded.
+        let seconds = if seek.is_some() { self.options.ahead.as_secs_f64() } else { EARLY_SECONDS };
+        let frames = self.info.frames_in(seconds) as usize;
         let (frames, parts) = if is_start { early::ask(span.entries.iter().take(frames)) } else { (0, Vec::new()) };
         let span = Span {
             epoch: self.epoch,

@@ -3,5 +3,6 @@
 mod asset;
 mod bounds;
 mod downloads;
+mod early;
 mod setbacks;
 mod world;
