@@ -26,6 +26,8 @@ use tokio::runtime::Runtime;
 const RTT: Duration = Duration::from_millis(50);
 const SERVERS: usize = 3;
 const RUNS: usize = 7;
+const PICTURES_PER_S: f64 = 30.0;
+const PICTURES: u64 = 120;
 /// Decoding threads; each but the first holds a picture back.
 const THREADS: [usize; 2] = [1, 8];
 /// Round trips that are granted.
@@ -64,6 +66,31 @@ async fn first_picture(control: Control, name: &str, threads: usize) -> Player {
     player.wait(Duration::from_secs(10));
     assert!(matches!(player.take(), Ok(Taken::Picture(_))), "the first picture comes");
     player
+}
+
+/// Every picture comes once and in order, whichever decoder gave it, and from a seek on, too.
+fn check_pictures(runtime: &Runtime, control: &Control, film: &Film, threads: usize) {
+    let options = PlayerOptions { threads, ..PlayerOptions::default() };
+    let player = runtime.block_on(Player::open(control.clone(), film.name, options)).expect("the film opens");
+    for first in [0, PICTURES / 3] {
+        if first > 0 {
+            player.seek(first as f64 / PICTURES_PER_S).expect("the film has that time");
+        }
+        let mut next = first;
+        loop {
+            match player.take().expect("the film plays") {
+                Taken::Picture(shown) => {
+                    assert_eq!((shown.time * PICTURES_PER_S).round() as u64, next, "{}", film.name);
+                    next += 1;
+                }
+                Taken::Waiting => player.wait(Duration::from_secs(10)),
+                Taken::End => break,
+            }
+        }
+        assert_eq!(next, PICTURES, "{}", film.name);
+    }
+    let stats = player.stats();
+    assert!(stats.film.frames_early > 0 && stats.decode_errors == 0, "{stats:?}");
 }
 
 /// The median of some runs.
@@ -123,6 +150,7 @@ fn main() -> ExitCode {
             let without = measure(&runtime, &profile, film.name, threads);
             delay.set_round_trip(RTT);
             let with = measure(&runtime, &profile, film.name, threads);
+            check_pictures(&runtime, &control, &film, threads);
             let (open, cold) = (round_trips(with.open, without.open), round_trips(with.cold, without.cold));
             println!(
                 "{} (key frame {key_bytes} bytes), {SERVERS} servers, RTT {RTT:?}, {threads} decoding threads: first picture \
