@@ -1,9 +1,12 @@
 //! A Braidcast of real processes on loopback, for the benches that go end to end.
 
+mod command;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+pub(crate) use command::braidcast;
 use tempfile::TempDir;
 
 /// A master and servers that run until this is dropped.
@@ -47,9 +50,4 @@ impl Drop for Dev {
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
-}
-
-/// The command that `make bench` has built.
-pub(crate) fn braidcast() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/braidcast")
 }

@@ -98,7 +98,9 @@ fn of_film(error: FilmError) -> PyErr {
         FilmError::Control(error) => of_control(&error),
         FilmError::NotAFilm { .. } | FilmError::NoFrames { .. } => NotAFilm::new_err(message),
         FilmError::NoSources { sources } => no_sources(message, &sources),
-        FilmError::Damaged { .. } | FilmError::BadFilm { .. } => IntegrityError::new_err(message),
+        FilmError::Damaged { .. } | FilmError::Misled { .. } | FilmError::BadFilm { .. } => {
+            IntegrityError::new_err(message)
+        }
         FilmError::Trace { .. } => OutputError::new_err(message),
         FilmError::Seek { .. } => PyValueError::new_err(message),
         FilmError::System(_) => ResourceError::new_err(message),

@@ -70,6 +70,8 @@ class Stats:
         redundant_bytes: Of these, bytes that were there already or that a seek made useless.
         lists: Lists of servers that the master gave.
         redistributions: Of these, lists that it gave because a server failed.
+        packets_early: Encoded frames that came before the hashes of their data were checked, where pictures were waited
+            for; a wrong one raises `IntegrityError` later.
         packets: Encoded frames handed to the decoder.
         pictures: Pictures decoded.
         decode_errors: Encoded frames that the decoder found damaged.
@@ -81,6 +83,7 @@ class Stats:
     redundant_bytes: int
     lists: int
     redistributions: int
+    packets_early: int
     packets: int
     pictures: int
     decode_errors: int

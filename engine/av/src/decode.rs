@@ -33,6 +33,7 @@ pub struct Decoder {
     description: usize,
     errors: u64,
     ended: bool,
+    threads: usize,
 }
 
 /// What [`Decoder::receive`] has.
@@ -115,6 +116,7 @@ impl Decoder {
         decoder.set_packet_time_base(Rational::new(checked.time_base.0, checked.time_base.1));
         Ok(Self {
             opened: decoder.open_as(found).map_err(failed)?,
+            threads: threading.count,
             descriptions: track.codec_descriptions.clone(),
             description: 0,
             errors: 0,
@@ -194,6 +196,11 @@ impl Decoder {
     pub fn flush(&mut self) {
         self.opened.flush();
         self.ended = false;
+    }
+
+    /// Threads that decode at a time; each but the first holds a picture back.
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Access units that were skipped so far because they could not be decoded.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use braidcast_media::StreamId;
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, SendError, Sender, bounded, unbounded};
 
 use crate::fetcher::{Buffer, Checked, Filled, Job, SourceNo, Verdict};
-use crate::sink::{Lent, Parallel, Sink};
+use crate::sink::{Given, Lent, Parallel, Sink};
 
 /// The checking threads of one download.
 pub(crate) struct Checker {
@@ -80,26 +80,38 @@ impl Drop for Checker {
 
 fn check(filled: Filled, stream: StreamId, sink: &Mutex<Sink>) -> Vec<io::Result<Checked>> {
     let checked = filled.check();
-    match checked.verdict {
-        Verdict::Good { buffer, liars } if checked.job.key.stream == stream => write(checked.job, buffer, liars, sink),
-        _ => vec![Ok(checked)],
+    let Checked { job, verdict, misled_by } = checked;
+    match verdict {
+        Verdict::Good { buffer, liars } if job.key.stream == stream => write(job, buffer, liars, misled_by, sink),
+        verdict => vec![Ok(Checked { job, verdict, misled_by })],
     }
 }
 
-fn write(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>) -> Vec<io::Result<Checked>> {
+fn write(
+    job: Job,
+    buffer: Buffer,
+    liars: Vec<SourceNo>,
+    misled_by: Vec<SourceNo>,
+    sink: &Mutex<Sink>,
+) -> Vec<io::Result<Checked>> {
     let parallel = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).parallel();
     let verdict = match parallel {
         Some(Parallel::File(file)) => {
             file.write(job.key.extent, &buffer[..job.bytes]).map(|()| Verdict::Good { buffer, liars })
         }
-        Some(Parallel::Player(player)) => match player.send(Lent { key: job.key, bytes: job.bytes, buffer }) {
-            Ok(()) => Ok(Verdict::Lent { liars }),
-            // The player has gone, and the engine is being stopped.
-            Err(returned) => Ok(Verdict::Good { buffer: returned.into_inner().buffer, liars }),
-        },
+        Some(Parallel::Player(player)) => Ok(lend(&job, buffer, liars, &player)),
         None => return write_in_order(job, buffer, liars, sink),
     };
-    vec![verdict.map(|verdict| Checked { job, verdict })]
+    vec![verdict.map(|verdict| Checked { job, verdict, misled_by })]
+}
+
+fn lend(job: &Job, buffer: Buffer, liars: Vec<SourceNo>, player: &Sender<Given>) -> Verdict {
+    let lent = Lent { key: job.key, bytes: job.bytes, buffer };
+    match player.send(Given::Extent(lent)).map_err(SendError::into_inner) {
+        // The player has gone, and the engine is being stopped.
+        Err(Given::Extent(lent)) => Verdict::Good { buffer: lent.buffer, liars },
+        Ok(()) | Err(Given::Early(_)) => Verdict::Lent { liars },
+    }
 }
 
 fn write_in_order(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>) -> Vec<io::Result<Checked>> {
@@ -112,10 +124,11 @@ fn write_in_order(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<S
             let mut liars = Some(liars);
             for (done, buffer) in written {
                 let liars = if done.key == job.key { liars.take().unwrap_or_default() } else { Vec::new() };
-                out.push(Ok(Checked { job: done, verdict: Verdict::Good { buffer, liars } }));
+                let verdict = Verdict::Good { buffer, liars };
+                out.push(Ok(Checked { job: done, verdict, misled_by: Vec::new() }));
             }
             if let Some(liars) = liars {
-                out.push(Ok(Checked { job, verdict: Verdict::Kept { liars } }));
+                out.push(Ok(Checked { job, verdict: Verdict::Kept { liars }, misled_by: Vec::new() }));
             }
             out
         }

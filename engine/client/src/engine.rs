@@ -22,7 +22,7 @@ use braidcast_media::{ChunkNo, StreamId};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::sync::mpsc;
 
-use crate::fetcher::{Buffer, FetchError, FetcherConfig, JobList, Notice, Snapshot, SourceList};
+use crate::fetcher::{Buffer, EarlyPart, FetchError, FetcherConfig, JobList, Notice, Snapshot, SourceList};
 use crate::sink::Sink;
 use crate::trace::writer::TraceWriter;
 
@@ -45,6 +45,9 @@ pub(crate) enum Command {
     Fetch(JobList),
     /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
     Abandon,
+    /// Give a player these bytes as soon as they are there, before their extents' hashes are checked; in place of what
+    /// was wanted so before.
+    WantEarly(Vec<EarlyPart>),
     /// A buffer that was lent to a player comes back.
     Return(Buffer),
     /// End the thread.
@@ -60,6 +63,8 @@ pub(crate) enum EngineError {
     NoList,
     /// No source has a right copy of this chunk. Each source that was tried with its reason.
     Unobtainable { stream: StreamId, chunk: ChunkNo, sources: Vec<(String, String)> },
+    /// Bytes that a player was given before their extent's hash was checked are wrong. Who gave them.
+    Misled(Vec<String>),
     /// The output takes no more.
     Output(io::Error),
     /// A socket or thread could not be had.
@@ -71,6 +76,7 @@ impl From<FetchError> for EngineError {
         match error {
             FetchError::NoSources(sources) => Self::NoSources(sources),
             FetchError::NoList => Self::NoList,
+            FetchError::Misled(sources) => Self::Misled(sources),
             FetchError::Unobtainable { stream, chunk, sources } => Self::Unobtainable { stream, chunk, sources },
         }
     }
@@ -156,7 +162,7 @@ impl SnapshotReader {
     }
 }
 
-/// The way back of buffers that were lent to a player.
+/// A player's way to the engine: buffers that were lent come back, and what it waits for is told.
 pub(crate) struct Returns {
     commands: Sender<Command>,
     waker: SelectorWaker,
@@ -173,6 +179,12 @@ impl Returns {
     pub(crate) fn give_back(&self, buffer: Buffer) {
         // A stopped engine needs no buffers.
         let _ = self.commands.send(Command::Return(buffer));
+        self.waker.wake();
+    }
+
+    pub(crate) fn want_early(&self, parts: Vec<EarlyPart>) {
+        // A stopped engine gives nothing any more.
+        let _ = self.commands.send(Command::WantEarly(parts));
         self.waker.wake();
     }
 }

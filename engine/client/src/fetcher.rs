@@ -7,10 +7,10 @@
 //! 1. **Hand in what there is**: lists of servers ([`Fetcher::handle_list`]), what to fetch ([`Fetcher::fetch`]),
 //!    datagrams ([`Fetcher::handle_datagram`]), checked extents ([`Fetcher::handle_checked`]).
 //! 2. **Call [`Fetcher::handle_timeout`] when [`Fetcher::poll_timeout`] has come**; earlier does no harm.
-//! 3. **Drain all four**: [`Fetcher::poll_connect`], each answered by [`Fetcher::on_connected`] or
+//! 3. **Drain all five**: [`Fetcher::poll_connect`], each answered by [`Fetcher::on_connected`] or
 //!    [`Fetcher::on_unreachable`]; [`Fetcher::poll_transmit`]; [`Fetcher::poll_filled`], each answered by
-//!    [`Fetcher::handle_checked`], sooner or later; [`Fetcher::poll_notice`]. Where there is a trace, also
-//!    [`Fetcher::poll_record`].
+//!    [`Fetcher::handle_checked`], sooner or later; [`Fetcher::poll_early`], before them; [`Fetcher::poll_notice`]. Where
+//!    there is a trace, also [`Fetcher::poll_record`].
 //! 4. **Sleep** until there is input or [`Fetcher::poll_timeout`].
 //!
 //! `crate::engine` drives it with sockets and threads. What a filled extent is worth is for [`Filled::check`] to say,
@@ -19,6 +19,7 @@
 mod aggregate;
 mod asking;
 mod checked;
+mod early;
 mod jobs;
 mod lists;
 mod notice;
@@ -44,6 +45,8 @@ use crate::window::Window;
 pub use crate::window::{Buffer, ExtentKey, Filled, Job, Suspect};
 use aggregate::Aggregate;
 pub use checked::{Checked, Verdict};
+use early::Early;
+pub use early::{EarlyPart, EarlyPiece};
 pub use jobs::JobList;
 use lists::Arriving;
 pub use lists::SourceList;
@@ -129,6 +132,7 @@ pub struct Fetcher {
     /// Extents whose hash was wrong, to be fetched anew from one source each.
     again: Vec<(Job, Box<Suspect>)>,
     impossible: Impossible,
+    early: Early,
     /// Holders by extent of the fetcher's own stream: (last extent, sources), in order.
     lists: VecDeque<(ExtentNo, SourceSet)>,
     /// One past the last extent that a list covers.
@@ -168,6 +172,7 @@ impl Fetcher {
             generation: 0,
             again: Vec::new(),
             impossible: Impossible::default(),
+            early: Early::default(),
             lists: VecDeque::new(),
             listed: 0,
             list_wanted: false,
@@ -197,6 +202,7 @@ impl Fetcher {
         self.fetching = false;
         self.jobs.clear();
         self.again.clear();
+        self.early.forget(&self.window);
         self.window.clear();
         self.planner.clear();
         self.impossible = Impossible::default();
@@ -224,7 +230,11 @@ impl Fetcher {
                 if let Some(tracer) = &mut self.tracer {
                     tracer.on_chunk(now, stream, chunk);
                 }
+                self.early.on_arrived();
                 if let Some(filled) = self.window.arrived(stream, chunk, source) {
+                    if stream == self.config.stream {
+                        self.early.on_filled(chunk.extent());
+                    }
                     if let Some(tracer) = &mut self.tracer {
                         tracer.on_filled(now, &filled);
                     }
@@ -238,8 +248,9 @@ impl Fetcher {
     }
 
     /// Takes in what became of an extent that [`Fetcher::poll_filled`] gave.
-    pub fn handle_checked(&mut self, now: Instant, Checked { job, verdict }: Checked) {
+    pub fn handle_checked(&mut self, now: Instant, Checked { job, verdict, misled_by }: Checked) {
         self.progress_at = now;
+        let shown = self.early.take_shown(job.key);
         match verdict {
             Verdict::Good { buffer, liars } => {
                 self.checking -= 1;
@@ -259,10 +270,14 @@ impl Fetcher {
                 self.ban_all(now, &liars);
             }
             Verdict::Kept { liars } => self.ban_all(now, &liars),
-            Verdict::Forged { copy } => {
+            Verdict::Forged { mut copy } => {
                 self.checking -= 1;
+                copy.shown.extend(shown);
                 self.on_forged(now, job, copy);
             }
+        }
+        if !misled_by.is_empty() {
+            self.on_misled(misled_by);
         }
         self.tell_if_fetched(now);
     }
@@ -308,6 +323,7 @@ impl Fetcher {
             self.tick(now);
             self.check_impossible(now)?;
         }
+        self.check_misled()?;
         self.check_hope(now)
     }
 

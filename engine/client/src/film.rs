@@ -6,6 +6,7 @@
 //! buffers as the window allows: who stops taking frames stops the servers within one round trip.
 
 mod assembly;
+mod early;
 mod error;
 mod info;
 mod stalls;
@@ -25,9 +26,10 @@ use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Engine, EngineConfig, SnapshotReader};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, Traffic};
-use crate::sink::{Lent, Sink};
+use crate::sink::{Given, Sink};
 use crate::trace::writer::TraceWriter;
 use assembly::Assembly;
+use early::EARLY_SECONDS;
 pub use error::FilmError;
 pub use info::{FilmInfo, TrackInfo, TrackKind};
 use stalls::Stalls;
@@ -69,8 +71,11 @@ pub struct Frame {
     pub number: u64,
     /// What the index says of it.
     pub entry: FrameEntry,
-    /// Its bytes, verified.
+    /// Its bytes.
     pub data: Vec<u8>,
+    /// The hashes of all extents that it stands in were checked. If not, that comes later, and ends the stream with
+    /// [`FilmError::Misled`] if the frame is not what was published.
+    pub verified: bool,
 }
 
 /// What comes next in a frame stream.
@@ -100,7 +105,7 @@ pub struct SeekPoint {
 /// The frames of a film. See the module's description.
 pub struct FrameStream {
     events: Receiver<Event>,
-    extents: Receiver<Lent>,
+    given: Receiver<Given>,
     wishes: mpsc::UnboundedSender<Wish>,
     shared: Arc<Shared>,
     assembly: Assembly,
@@ -126,6 +131,8 @@ struct Shared {
     position: AtomicU64,
     /// Whoever takes frames waits for the next one.
     starves: AtomicBool,
+    /// Frames that were taken before they were verified.
+    frames_early: AtomicU64,
     lists: AtomicU64,
     redistributions: AtomicU64,
 }
@@ -174,8 +181,8 @@ pub async fn open(
     };
     let stalls = Stalls::new(trace.as_ref().map(|trace| trace.recorder().clone()));
     let config = EngineConfig { fetcher, checkers: 1, trace };
-    let (lent, extents) = unbounded();
-    let (engine, notices) = Engine::start(config, Sink::Player(lent)).map_err(FilmError::System)?;
+    let (give, given) = unbounded();
+    let (engine, notices) = Engine::start(config, Sink::Player(give)).map_err(FilmError::System)?;
     let (tell, events) = unbounded();
     let (wishes, heard) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared::default());
@@ -194,7 +201,7 @@ pub async fn open(
     };
     let stream = FrameStream {
         events,
-        extents,
+        given,
         wishes,
         shared,
         assembly: Assembly::new(returns),
@@ -221,6 +228,8 @@ async fn start_trace(path: Option<PathBuf>) -> Result<Option<TraceWriter>, FilmE
 
 /// Longest wait for a frame; a longer one is cut.
 const TIMEOUT_MAX: Duration = Duration::from_hours(24);
+/// How long a frame is waited for before it is asked for early: what is no longer is not seen.
+const STARVED_AFTER: Duration = Duration::from_millis(20);
 /// Buffers at most: 1.2 GB.
 const EXTENTS_MAX: u64 = 4_096;
 /// Buffers that the longest frame needs, wherever it begins, and one to fetch ahead.
@@ -232,12 +241,19 @@ impl FrameStream {
     /// # Errors
     /// [`FilmError`], once all frames that had come before were taken; the stream has ended then.
     pub fn next(&mut self, timeout: Duration) -> Result<Next, FilmError> {
-        let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
+        let start = Instant::now();
+        let deadline = start + timeout.min(TIMEOUT_MAX);
+        let mut starved_at = start + STARVED_AFTER;
         loop {
             self.take_all();
             if let Some(point) = self.seeked.take() {
                 self.stalls.on_seeked();
                 return Ok(Next::Seeked(point));
+            }
+            if let Some(error) = self.failed.take_if(|error| matches!(error, FilmError::Misled { .. })) {
+                // What has come before may be as wrong.
+                self.assembly.clear();
+                return Err(error);
             }
             let frame = self.assembly.next_frame();
             self.shared.starves.store(frame.is_none(), Ordering::Relaxed);
@@ -253,7 +269,15 @@ impl FrameStream {
                 return Err(error);
             }
             self.stalls.on_waiting();
-            if !self.wait(deadline) {
+            if self.wait(deadline.min(starved_at)) {
+                continue;
+            }
+            let now = Instant::now();
+            if now >= starved_at {
+                self.assembly.ask_early(self.info.frames_in(EARLY_SECONDS) as usize);
+                starved_at = now + TIMEOUT_MAX;
+            }
+            if now >= deadline {
                 return Ok(Next::Waiting);
             }
         }
@@ -272,8 +296,8 @@ impl FrameStream {
         while let Ok(event) = self.events.try_recv() {
             self.take_event(event);
         }
-        while let Ok(extent) = self.extents.try_recv() {
-            self.take_extent(extent);
+        while let Ok(given) = self.given.try_recv() {
+            self.take_given(given);
         }
     }
 
@@ -296,18 +320,27 @@ impl FrameStream {
         self.more_below = (!span.reaches_end).then_some(span.entries.len() / 2);
         self.knows_end = span.reaches_end;
         self.assembly.add_span(span.first, &span.entries);
+        if let Some((end, parts)) = span.early {
+            self.assembly.on_early_asked(end, parts);
+        }
         self.ask_for_more();
     }
 
-    fn take_extent(&mut self, extent: Lent) {
+    fn take_given(&mut self, given: Given) {
         // The span that an extent belongs to was sent before the extent was asked for, so it is here already.
         while let Ok(event) = self.events.try_recv() {
             self.take_event(event);
         }
-        self.assembly.add_extent(extent);
+        match given {
+            Given::Extent(extent) => self.assembly.add_extent(extent),
+            Given::Early(piece) => self.assembly.add_early(piece),
+        }
     }
 
     fn on_taken(&mut self, frame: &Frame) {
+        if !frame.verified {
+            self.shared.frames_early.fetch_add(1, Ordering::Relaxed);
+        }
         if let Some(shown) = frame.entry.shown_at() {
             self.shared.position.store(self.info.seconds(shown).to_bits(), Ordering::Relaxed);
         }
@@ -330,8 +363,8 @@ impl FrameStream {
                 Ok(event) => self.take_event(event),
                 Err(_) => self.failed = Some(FilmError::Closed),
             },
-            recv(self.extents) -> extent => match extent {
-                Ok(extent) => self.take_extent(extent),
+            recv(self.given) -> given => match given {
+                Ok(given) => self.take_given(given),
                 // The engine has stopped, and the task that steers it is about to say why.
                 Err(_) => match self.events.recv_deadline(deadline) {
                     Ok(event) => self.take_event(event),

@@ -113,6 +113,13 @@ impl Reports {
         }
     }
 
+    /// Waits until all that was to be told is told, at most for `time`.
+    pub(crate) async fn finish(&mut self, time: Duration) {
+        let told = async { while self.calls.join_next().await.is_some() {} };
+        // A master that is away is not told.
+        let _ = tokio::time::timeout(time, told).await;
+    }
+
     fn call(&mut self, pause: Duration, request: Request) {
         let (control, asset) = (self.control.clone(), self.asset);
         let is_list = matches!(request, Request::List(_));

@@ -12,6 +12,7 @@ use braidcast_media::layout::EXTENT_BYTES;
 
 use crossbeam::channel::Sender;
 
+use crate::fetcher::EarlyPiece;
 use crate::window::{Buffer, ExtentKey, Job};
 
 /// An output.
@@ -21,7 +22,16 @@ pub(crate) enum Sink {
     /// Anything else: standard output, `/dev/null`, a pipe.
     Ordered(Ordered),
     /// A player.
-    Player(Sender<Lent>),
+    Player(Sender<Given>),
+}
+
+/// What a player is given.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// A verified extent.
+    Extent(Lent),
+    /// Bytes of an extent whose hash is still to be checked.
+    Early(EarlyPiece),
 }
 
 /// A verified extent in a buffer of the window. Whoever takes it gives the buffer back to the engine, which can fetch
@@ -66,7 +76,7 @@ impl Sink {
 /// A sink that threads use side by side.
 pub(crate) enum Parallel {
     File(Positioned),
-    Player(Sender<Lent>),
+    Player(Sender<Given>),
 }
 
 impl Ordered {

@@ -1,6 +1,7 @@
 //! The extents that are being fetched: a bounded number of buffers, each filled chunk by chunk, in place.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use braidcast_media::hashes::Hash;
 use braidcast_media::layout::{CHUNK_BYTES, CHUNKS_PER_EXTENT, EXTENT_BYTES};
@@ -58,6 +59,19 @@ pub struct Suspect {
     pub buffer: Buffer,
     /// Who gave them.
     pub origins: Origins,
+    /// What a player was given of it, or of a copy before it.
+    pub shown: Vec<Shown>,
+}
+
+/// Bytes of an extent that a player was given before its hash was checked.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Their place in the extent.
+    pub bytes: Range<usize>,
+    /// BLAKE3 of what was given.
+    pub hash: Hash,
+    /// The sources that they came from.
+    pub givers: Vec<SourceNo>,
 }
 
 struct Slot {
@@ -179,6 +193,23 @@ impl Window {
         let taken = self.by_key.remove(&key).and_then(|index| self.slots[index].take())?;
         self.last = None;
         Some(Filled { job: taken.job, buffer: taken.buffer, origins: taken.origins, suspect: taken.suspect })
+    }
+
+    /// A copy of bytes of an extent under way, and who gave them, in order of their numbers; nothing while a chunk of
+    /// them is missing. Nobody knows yet whether they are what was published.
+    pub fn copy(&mut self, key: ExtentKey, bytes: Range<usize>) -> Option<(Vec<u8>, Vec<SourceNo>)> {
+        let slot = self.slot(key.stream, key.extent.first_chunk())?;
+        if bytes.is_empty() || bytes.end > slot.job.bytes {
+            return None;
+        }
+        let chunks = bytes.start / CHUNK_BYTES..=(bytes.end - 1) / CHUNK_BYTES;
+        if chunks.clone().any(|index| slot.missing[index / 64] >> (index % 64) & 1 == 1) {
+            return None;
+        }
+        let mut givers = slot.origins[chunks].to_vec();
+        givers.sort_unstable();
+        givers.dedup();
+        Some((slot.buffer[bytes].to_vec(), givers))
     }
 
     /// Drops all that is under way.
@@ -320,6 +351,20 @@ mod tests {
         assert_eq!(filled.origins[..3], [A, A, B]);
         assert_eq!([filled.buffer[0], filled.buffer[1_200], filled.buffer[2_400]], [1, 1, 2]);
         assert!(window.is_empty());
+    }
+
+    #[test]
+    fn bytes_are_copied_out_once_all_of_their_chunks_have_come() {
+        let mut window = window(1, 3);
+        let key = job(1, 3).key;
+        fill(&mut window, 257, B);
+        assert_eq!(window.copy(key, 1_200..2_400), Some((vec![2; 1_200], vec![B])));
+        assert_eq!(window.copy(key, 1_199..2_400), None, "the chunk before is missing");
+        assert_eq!(window.copy(key, 2_399..2_401), None, "the chunk behind is missing");
+        fill(&mut window, 256, A);
+        assert_eq!(window.copy(key, 1_199..1_201), Some((vec![1, 2], vec![A, B])));
+        assert_eq!(window.copy(key, 3_599..3_601), None, "the extent ends before");
+        assert_eq!(window.copy(job(2, 3).key, 0..1), None, "it is not under way");
     }
 
     #[test]

@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use braidcast_av::{Decoder, Picture, Received};
-use braidcast_client::film::{FilmInfo, Frame, FrameStream, Next, SeekPoint};
+use braidcast_client::film::{FilmError, FilmInfo, Frame, FrameStream, Next, SeekPoint};
 
+use crate::head::Head;
 use crate::places::Places;
 use crate::queue::Queue;
 use crate::{Counters, PlayError, ShownPicture};
 
 /// How long the thread waits for a frame before it looks around. A frame, a seek and the end wake it at once.
 const WAIT: Duration = Duration::from_secs(1);
+/// How long it waits before it decodes with one thread what the others hold back.
+const HEAD_WAIT: Duration = Duration::from_millis(5);
 /// Times this close are the same, in seconds: what a picture says of its time leads back to that picture.
 const SAME_TIME: f64 = 1e-9;
 
@@ -20,6 +23,7 @@ const SAME_TIME: f64 = 1e-9;
 pub(crate) struct Decoding {
     stream: FrameStream,
     decoder: Decoder,
+    head: Head,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
     /// Of which seek the pictures are.
@@ -45,7 +49,8 @@ impl Decoding {
         queue: Arc<Queue>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { stream, decoder, queue, counters, seek: 0, places: Places::new(info), landing: None }
+        let head = Head::new(Arc::clone(&info), decoder.threads());
+        Self { stream, decoder, head, queue, counters, seek: 0, places: Places::new(info), landing: None }
     }
 
     pub(crate) fn run(mut self) {
@@ -58,8 +63,9 @@ impl Decoding {
     fn decode(&mut self) -> Result<(), PlayError> {
         // Frames that have come already are not worth decoding once nobody takes pictures.
         while !self.queue.is_closed() {
-            match self.stream.next(WAIT) {
-                Ok(Next::Frame(frame)) => self.take_frame(&frame)?,
+            let wait = if self.head.has_frames() { HEAD_WAIT } else { WAIT };
+            match self.stream.next(wait) {
+                Ok(Next::Frame(frame)) => self.take_frame(frame)?,
                 Ok(Next::Seeked(point)) => self.start_landing(point),
                 Ok(Next::End) => {
                     self.finish()?;
@@ -67,7 +73,12 @@ impl Decoding {
                         return Ok(());
                     }
                 }
-                Ok(Next::Waiting) => {}
+                Ok(Next::Waiting) => self.decode_head()?,
+                // What the decoder holds back may be wrong, too.
+                Err(error @ FilmError::Misled { .. }) => {
+                    self.queue.drop_pictures();
+                    return Err(error.into());
+                }
                 Err(error) => {
                     // The pictures that the decoder holds back are complete.
                     self.finish_pictures()?;
@@ -82,12 +93,13 @@ impl Decoding {
         // The thread that seeks may not have come to telling the queue.
         self.queue.start_seek(point.seek);
         self.decoder.flush();
+        self.head.restart();
         self.seek = point.seek;
         self.places.restart(point.pictures_before);
         self.landing = Some(Landing { seconds: point.seconds, from: None, held: None });
     }
 
-    fn take_frame(&mut self, frame: &Frame) -> Result<(), PlayError> {
+    fn take_frame(&mut self, frame: Frame) -> Result<(), PlayError> {
         if let Some(landing) = &mut self.landing
             && landing.from.is_none()
         {
@@ -99,7 +111,8 @@ impl Decoding {
             self.take_pictures()?;
         }
         count(&self.counters.frames, 1);
-        self.places.on_sent(frame);
+        self.places.on_sent(&frame);
+        self.head.keep(frame);
         self.take_pictures()?;
         self.counters.decode_errors.store(self.decoder.errors(), Ordering::Relaxed);
         Ok(())
@@ -107,6 +120,16 @@ impl Decoding {
 
     fn take_pictures(&mut self) -> Result<(), PlayError> {
         while let Received::Picture(picture) = self.decoder.receive()? {
+            if !self.head.has_shown() {
+                self.on_picture(picture);
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing comes at the moment: pictures that threads hold back are shown.
+    fn decode_head(&mut self) -> Result<(), PlayError> {
+        for picture in self.head.decode()? {
             self.on_picture(picture);
         }
         Ok(())

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod decoding;
+mod head;
 mod places;
 mod queue;
 

@@ -106,6 +106,15 @@ impl Queue {
         }
     }
 
+    /// Forgets all pictures: they are not what they should be.
+    pub(crate) fn drop_pictures(&self) {
+        let mut state = self.lock();
+        state.pictures.clear();
+        state.bytes = 0;
+        self.emptied.notify_all();
+        self.show(&mut state);
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }

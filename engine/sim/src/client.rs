@@ -323,7 +323,7 @@ impl Client {
     }
 
     fn check(&mut self, clock: &Clock, now: Duration, filled: Filled) {
-        let Checked { job, verdict } = filled.check();
+        let Checked { job, verdict, misled_by } = filled.check();
         let verdict = match verdict {
             Verdict::Forged { copy } if self.config.planted == Some(Planted::WrongChunkAccepted) => {
                 Verdict::Good { buffer: copy.buffer, liars: Vec::new() }
@@ -337,7 +337,7 @@ impl Client {
             Verdict::Good { buffer, liars } => self.deliver(now, job, buffer, liars),
             verdict => verdict,
         };
-        self.fetcher.handle_checked(clock.at(now), Checked { job, verdict });
+        self.fetcher.handle_checked(clock.at(now), Checked { job, verdict, misled_by });
         self.feed(clock, now);
         if self.planted_strikes(Planted::DoublePull) {
             let next = self.film.as_ref().map_or_else(|| self.first_lacking(), |film| film.position());

@@ -108,8 +108,8 @@ impl Plan {
         let shared = rng.happens(0.4).then(|| (random_link(&mut rng), random_uplink(&mut rng)));
         let is_film = matches!(client.purpose, Purpose::Film(_));
         let faults = (0..rng.below(6)).filter_map(|_| random_fault(&mut rng, &rates, bytes, is_film)).collect();
-        // TCP would grow without end on a link without a rate.
-        let shared_rate = shared.and_then(|(down, _)| down.rate_bit_s);
+        // TCP would grow without end on a link without a rate, and fill a queue without an end.
+        let shared_rate = shared.and_then(|(down, _)| down.rate_bit_s.filter(|_| down.queue_bytes.is_some()));
         let cross = shared_rate.filter(|_| rng.happens(0.4)).map(|rate| random_cross(&mut rng, rate));
         Self { seed, bytes, client, links, shared, faults, cross }
     }

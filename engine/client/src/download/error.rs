@@ -108,6 +108,10 @@ impl From<EngineError> for DownloadError {
         match error {
             EngineError::NoSources(sources) => Self::NoSources { sources },
             EngineError::NoList => Self::NoSources { sources: Vec::new() },
+            // Nothing of a download is given out before it is checked.
+            EngineError::Misled(servers) => Self::NoSources {
+                sources: servers.into_iter().map(|server| (server, "sent forged chunks".to_owned())).collect(),
+            },
             EngineError::Unobtainable { stream, chunk, sources } => Self::Damaged { stream, chunk, sources },
             EngineError::Output(source) => Self::Output { path: PathBuf::new(), source },
             EngineError::System(source) => Self::System(source),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use braidcast_io::{ClientSocket, ReceiveBuffer, Selector};
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_transport::packet::Kind;
-use crossbeam::channel::TryRecvError;
+use crossbeam::channel::{Sender, TryRecvError};
 
 use super::carrier::Way;
 use super::link::{self, Link};
@@ -15,7 +15,7 @@ use super::{Command, EngineConfig, EngineError, Inbox, Listener};
 use crate::checker::Checker;
 use crate::fetcher::{FailureKind, Fetcher, Notice, Snapshot, SourceNo};
 use crate::planner::SourceSet;
-use crate::sink::Sink;
+use crate::sink::{Given, Sink};
 
 use crate::trace::writer::TraceWriter;
 use crate::ways::Ways;
@@ -35,6 +35,8 @@ pub(super) struct Drive {
     ways: Ways,
     selector: Selector,
     checker: Checker,
+    /// Takes what cannot wait for the checker.
+    player: Option<Sender<Given>>,
     inbox: Inbox,
     listener: Listener,
     snapshot: Arc<Mutex<Snapshot>>,
@@ -56,6 +58,10 @@ impl Drive {
     ) -> io::Result<Self> {
         let EngineConfig { fetcher: config, checkers, trace } = config;
         let waker = selector.waker();
+        let player = match &sink {
+            Sink::Player(player) => Some(player.clone()),
+            Sink::File(_) | Sink::Ordered(_) => None,
+        };
         let checker = Checker::start(checkers, config.extents_max, config.stream, sink, move || waker.wake())?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("no random numbers"))?;
@@ -66,6 +72,7 @@ impl Drive {
             ways: Ways::load(),
             selector,
             checker,
+            player,
             inbox,
             listener,
             snapshot,
@@ -86,10 +93,10 @@ impl Drive {
             // Nobody listens any more once the download is dropped.
             let _ = self.listener.send(Err(error));
         }
+        self.pass_records_on();
         if let Err(error) = self.ways.save(SystemTime::now()) {
             tracing::debug!(%error, "which networks block UDP cannot be remembered");
         }
-        self.pass_records_on();
         if let Some(trace) = self.trace {
             trace.finish();
         }
@@ -128,6 +135,7 @@ impl Drive {
                 }
                 Ok(Command::Fetch(jobs)) => self.fetcher.fetch(Instant::now(), jobs),
                 Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
+                Ok(Command::WantEarly(parts)) => self.fetcher.want_early(parts),
                 Ok(Command::Return(buffer)) => self.fetcher.give_back(buffer),
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => return Ok(true),
@@ -193,6 +201,12 @@ impl Drive {
     }
 
     fn hand_filled_over(&mut self) {
+        if let Some(player) = &self.player {
+            while let Some(piece) = self.fetcher.poll_early() {
+                // The player has gone, and the engine is being stopped.
+                let _ = player.send(Given::Early(piece));
+            }
+        }
         while let Some(filled) = self.fetcher.poll_filled() {
             self.checker.submit(filled);
         }

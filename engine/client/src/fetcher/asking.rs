@@ -13,6 +13,7 @@ impl Fetcher {
             self.take_events(now, index);
         }
         self.start_extents();
+        self.plan_deferred();
         for source in &self.sources {
             self.planner.set_path(source.number, source.path());
         }
@@ -48,7 +49,7 @@ impl Fetcher {
             let Some(holders) = self.holders(job.key) else { return };
             let barred = self.banned();
             let piece = self.window.start(job, holders, barred, None, None);
-            self.planner.add(piece);
+            self.plan_started(piece);
             if let Some(jobs) = self.jobs.front_mut() {
                 jobs.advance();
             }

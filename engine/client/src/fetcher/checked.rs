@@ -4,7 +4,7 @@ use braidcast_media::hashes;
 use braidcast_media::layout::CHUNK_BYTES;
 
 use crate::planner::SourceNo;
-use crate::window::{Buffer, Filled, Job, Origins, Suspect};
+use crate::window::{Buffer, Filled, Job, Origins, Shown, Suspect};
 
 /// An extent that was hashed.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Checked {
     pub job: Job,
     /// How it went.
     pub verdict: Verdict,
+    /// Who gave bytes that a player has, that were taken before their hash was checked, and that are wrong.
+    pub misled_by: Vec<SourceNo>,
 }
 
 /// How checking an extent went.
@@ -49,11 +51,26 @@ impl Filled {
         let Self { job, buffer, origins, suspect } = self;
         //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.
         if hashes::hash(&buffer[..job.bytes]) != job.hash {
-            return Checked { job, verdict: Verdict::Forged { copy: Box::new(Suspect { buffer, origins }) } };
+            let shown = suspect.map(|suspect| suspect.shown).unwrap_or_default();
+            let copy = Box::new(Suspect { buffer, origins, shown });
+            return Checked { job, verdict: Verdict::Forged { copy }, misled_by: Vec::new() };
         }
-        let liars = suspect.map(|suspect| liars(&buffer, &suspect.buffer, &suspect.origins)).unwrap_or_default();
-        Checked { job, verdict: Verdict::Good { buffer, liars } }
+        let Some(suspect) = suspect else {
+            return Checked { job, verdict: Verdict::Good { buffer, liars: Vec::new() }, misled_by: Vec::new() };
+        };
+        let liars = liars(&buffer, &suspect.buffer, &suspect.origins);
+        let misled_by = givers_of_wrong(&buffer, suspect.shown);
+        Checked { job, verdict: Verdict::Good { buffer, liars }, misled_by }
     }
+}
+
+/// Who gave what a player has, where that differs from `good`.
+fn givers_of_wrong(good: &[u8], shown: Vec<Shown>) -> Vec<SourceNo> {
+    let wrong = shown.into_iter().filter(|part| hashes::hash(&good[part.bytes.clone()]) != part.hash);
+    let mut givers: Vec<SourceNo> = wrong.flat_map(|part| part.givers).collect();
+    givers.sort_unstable();
+    givers.dedup();
+    givers
 }
 
 /// Who gave chunks of `bad` that differ from `good`.

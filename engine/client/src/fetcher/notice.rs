@@ -66,6 +66,8 @@ pub enum FetchError {
     NoSources(Vec<(String, String)>),
     /// The master has named no servers for what comes next for too long.
     NoList,
+    /// Bytes that were given out before their extent's hash was checked are wrong. The addresses of those who gave them.
+    Misled(Vec<String>),
     /// No source has a right copy of this chunk.
     Unobtainable {
         /// Of which stream.

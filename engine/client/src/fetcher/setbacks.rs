@@ -130,6 +130,7 @@ impl Fetcher {
     /// Plans all that is missing of an extent anew, for any source that is not barred from it.
     fn replan(&mut self, key: ExtentKey) {
         self.planner.cancel(key.stream, key.extent);
+        self.early.on_replanned(key);
         for piece in self.window.unpin(key) {
             self.planner.add(piece);
         }
@@ -137,6 +138,8 @@ impl Fetcher {
 
     /// An extent opened chunk by chunk and its hash is wrong: somebody who holds the content key made it up.
     pub(super) fn on_forged(&mut self, now: Instant, job: Job, copy: Box<Suspect>) {
+        // From now on this film waits for hashes: who lied once may have helpers.
+        self.early.stop();
         let mut givers: Vec<SourceNo> = copy.origins[..job.chunks as usize].to_vec();
         givers.sort_unstable();
         givers.dedup();
@@ -146,7 +149,10 @@ impl Fetcher {
         if job.generation == self.generation {
             self.again.push((job, copy));
         } else {
-            // A seek came between: nobody wants it any more.
+            // A seek came between: nobody wants it any more, and it will not be known what of it was right.
+            if !copy.shown.is_empty() {
+                self.on_misled(copy.shown.iter().flat_map(|shown| shown.givers.iter().copied()).collect());
+            }
             self.window.recycle(copy.buffer);
         }
     }

@@ -1,4 +1,4 @@
-//! Frames cut from verified extents, in decode order.
+//! Frames cut from extents, in decode order: from verified ones, and where they are waited for from early pieces.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,8 +7,10 @@ use braidcast_media::frames::FrameEntry;
 use braidcast_media::layout::EXTENT_BYTES;
 
 use super::Frame;
+use super::early::{self, parts_of};
 use crate::control::{extent_of, last_byte};
 use crate::engine::Returns;
+use crate::fetcher::{EarlyPart, EarlyPiece};
 use crate::sink::Lent;
 
 /// The frames that are known, and the extents of them that have come. An extent's buffer goes back to the engine as soon
@@ -21,11 +23,26 @@ pub(super) struct Assembly {
     /// The last byte of any of them. Frames may overlap: the last frame need not reach as far as one before it.
     reach: u64,
     extents: BTreeMap<ExtentNo, Lent>,
+    /// Bytes of extents that are not verified yet, by extent and place in it. No more than was asked for.
+    early: BTreeMap<(ExtentNo, usize), EarlyPiece>,
+    /// Frames before this one were asked for early.
+    early_end: u64,
+    /// Pieces that were asked for and have not come.
+    early_due: usize,
 }
 
 impl Assembly {
     pub(super) fn new(returns: Returns) -> Self {
-        Self { returns, next: 0, entries: VecDeque::new(), reach: 0, extents: BTreeMap::new() }
+        Self {
+            returns,
+            next: 0,
+            entries: VecDeque::new(),
+            reach: 0,
+            extents: BTreeMap::new(),
+            early: BTreeMap::new(),
+            early_end: 0,
+            early_due: 0,
+        }
     }
 
     /// Whether all frames that are known were taken.
@@ -49,13 +66,43 @@ impl Assembly {
         self.drop_unneeded();
     }
 
+    /// `parts` were asked for early, on behalf of frames before number `end`.
+    pub(super) fn on_early_asked(&mut self, end: u64, parts: usize) {
+        self.early_end = end;
+        self.early_due = parts;
+    }
+
     /// An extent has come.
     pub(super) fn add_extent(&mut self, extent: Lent) {
         let number = extent.key.extent;
         let wanted = self.needed().is_some_and(|(first, last)| (first..=last).contains(&number));
+        self.early.retain(|(early, _), _| *early != number);
         let obsolete = if wanted { self.extents.insert(number, extent) } else { Some(extent) };
         if let Some(obsolete) = obsolete {
             self.returns.give_back(obsolete.buffer);
+        }
+    }
+
+    /// Bytes of an extent have come that is not verified yet.
+    pub(super) fn add_early(&mut self, piece: EarlyPiece) {
+        self.early_due = self.early_due.saturating_sub(1);
+        let is_ahead = self.entries.front().is_some_and(|front| end_of(&piece.part) > front.offset);
+        if is_ahead && !self.extents.contains_key(&piece.part.extent) {
+            self.early.insert((piece.part.extent, piece.part.bytes.start), piece);
+        }
+    }
+
+    /// The next frame is waited for: asks for it and those after it, `frames` at most, as early as they can be had,
+    /// unless they were asked for before.
+    pub(super) fn ask_early(&mut self, frames: usize) {
+        if self.next < self.early_end || self.entries.is_empty() {
+            return;
+        }
+        let (count, mut parts) = early::ask(self.entries.iter().take(frames));
+        parts.retain(|part| !self.extents.contains_key(&part.extent));
+        if !parts.is_empty() {
+            self.on_early_asked(self.next + count as u64, parts.len());
+            self.returns.want_early(parts);
         }
     }
 
@@ -63,20 +110,28 @@ impl Assembly {
     pub(super) fn clear(&mut self) {
         self.entries.clear();
         self.reach = 0;
+        self.early.clear();
+        self.early_end = 0;
+        self.early_due = 0;
         for (_, extent) in std::mem::take(&mut self.extents) {
             self.returns.give_back(extent.buffer);
         }
     }
 
-    /// The next frame, if all of its extents have come.
+    /// The next frame, if all of its bytes have come.
     pub(super) fn next_frame(&mut self) -> Option<Frame> {
         let entry = *self.entries.front()?;
-        let data = self.cut(&entry)?;
+        let (data, verified) = self.cut(&entry)?;
         self.entries.pop_front();
         let number = self.next;
         self.next += 1;
+        if self.next == self.early_end && self.early_due > 0 {
+            // What comes now is not waited for.
+            self.early_due = 0;
+            self.returns.want_early(Vec::new());
+        }
         self.drop_unneeded();
-        Some(Frame { number, entry, data })
+        Some(Frame { number, entry, data, verified })
     }
 
     /// The first and the last extent of the frames that are known. Those between are not all needed.
@@ -85,19 +140,25 @@ impl Assembly {
         Some((extent_of(first.offset), extent_of(self.reach)))
     }
 
-    fn cut(&self, entry: &FrameEntry) -> Option<Vec<u8>> {
-        let (first, last) = (extent_of(entry.offset), extent_of(last_byte(entry)));
-        if (first.0..=last.0).any(|number| !self.extents.contains_key(&ExtentNo(number))) {
+    /// The bytes of a frame, and whether all of them are verified.
+    fn cut(&self, entry: &FrameEntry) -> Option<(Vec<u8>, bool)> {
+        if parts_of(entry).any(|part| self.bytes(&part).is_none()) {
             return None;
         }
         let mut data = Vec::with_capacity(entry.size as usize);
-        for (number, extent) in self.extents.range(first..=last) {
-            let start = u64::from(number.0) * EXTENT_BYTES as u64;
-            let from = entry.offset.saturating_sub(start) as usize;
-            let to = ((entry.end() - start) as usize).min(extent.bytes);
-            data.extend_from_slice(&extent.buffer[from..to.max(from)]);
+        let mut verified = true;
+        for part in parts_of(entry) {
+            data.extend_from_slice(self.bytes(&part)?);
+            verified &= self.extents.contains_key(&part.extent);
         }
-        Some(data)
+        Some((data, verified))
+    }
+
+    fn bytes(&self, part: &EarlyPart) -> Option<&[u8]> {
+        match self.extents.get(&part.extent) {
+            Some(extent) => extent.buffer[..extent.bytes].get(part.bytes.clone()),
+            None => self.early.get(&(part.extent, part.bytes.start))?.data.get(..part.bytes.len()),
+        }
     }
 
     /// Gives back what no known frame needs. While none is known the last extents stay: the next frame may begin there.
@@ -108,7 +169,14 @@ impl Assembly {
         {
             self.returns.give_back(entry.remove().buffer);
         }
+        let from = self.entries.front().map_or(0, |front| front.offset);
+        self.early.retain(|_, piece| end_of(&piece.part) > from);
     }
+}
+
+/// Where a part ends in its stream.
+fn end_of(part: &EarlyPart) -> u64 {
+    u64::from(part.extent.0) * EXTENT_BYTES as u64 + part.bytes.end as u64
 }
 
 #[cfg(test)]
@@ -179,6 +247,76 @@ mod tests {
         assert_eq!(returned.len(), 0, "the next frame may begin there");
         assembly.add_span(1, &[entry(10, 10), entry(EXTENT, 1)]);
         assert_eq!(numbers(&mut assembly), [1]);
+    }
+
+    /// Bytes of an extent that are all its number.
+    fn piece(number: u32, bytes: std::ops::Range<usize>) -> EarlyPiece {
+        let data = vec![number as u8; bytes.len()];
+        EarlyPiece { part: EarlyPart { extent: ExtentNo(number), bytes }, data }
+    }
+
+    #[test]
+    fn a_frame_that_was_given_early_is_not_given_again_when_its_extent_comes() {
+        let (mut assembly, returned) = assembly();
+        assembly.add_span(0, &[entry(0, 10), entry(10, 10), entry(20, 10)]);
+        assembly.add_early(piece(0, 10..20));
+        assert!(assembly.next_frame().is_none(), "decode order");
+        assembly.add_early(piece(0, 0..10));
+        let early = [assembly.next_frame(), assembly.next_frame()].map(|frame| frame.expect("it has come"));
+        assert_eq!(
+            early.map(|frame| (frame.number, frame.data.len(), frame.verified)),
+            [(0, 10, false), (1, 10, false)]
+        );
+        assert!(assembly.next_frame().is_none());
+        assembly.add_extent(extent(0));
+        let frame = assembly.next_frame().expect("its extent is there");
+        assert_eq!((frame.number, frame.verified), (2, true));
+        assert!(assembly.next_frame().is_none() && returned.is_empty());
+    }
+
+    #[test]
+    fn a_frame_is_cut_from_a_verified_extent_and_an_early_piece_of_the_next() {
+        let (mut assembly, _returned) = assembly();
+        assembly.add_span(0, &[entry(EXTENT - 2, 3)]);
+        assembly.add_early(piece(1, 0..1));
+        assembly.add_extent(extent(0));
+        let frame = assembly.next_frame().expect("all of it is there");
+        assert_eq!((&frame.data[..], frame.verified), (&[0, 0, 1][..], false));
+    }
+
+    #[test]
+    fn early_pieces_of_before_a_seek_and_of_what_is_verified_are_dropped() {
+        let (mut assembly, _returned) = assembly();
+        assembly.add_span(0, &[entry(0, 10), entry(EXTENT, 10)]);
+        assembly.add_early(piece(0, 0..10));
+        assembly.clear();
+        assembly.add_span(40, &[entry(5 * EXTENT, 10), entry(6 * EXTENT, 10)]);
+        assembly.add_early(piece(1, 0..10));
+        assert!(assembly.early.is_empty(), "the seek went further");
+        assembly.add_extent(extent(5));
+        assembly.add_early(piece(5, 0..10));
+        assembly.add_early(piece(6, 0..10));
+        assert_eq!(assembly.early.len(), 1, "extent 5 is verified");
+        assert_eq!(numbers(&mut assembly), [40, 41]);
+    }
+
+    #[test]
+    fn the_next_frames_are_asked_for_once_and_no_more_once_they_were_taken() {
+        let (mut assembly, told) = assembly();
+        assembly.add_span(0, &[entry(0, 10), entry(EXTENT - 5, 10), entry(2 * EXTENT, 10)]);
+        assembly.add_extent(extent(0));
+        for _ in 0..2 {
+            assembly.ask_early(2);
+        }
+        let asked = |told: &Receiver<Command>| match told.try_recv() {
+            Ok(Command::WantEarly(parts)) => Some(parts),
+            _ => None,
+        };
+        assert_eq!(asked(&told), Some(vec![piece(1, 0..5).part]), "what is verified is there");
+        assert_eq!(asked(&told), None);
+        assembly.add_extent(extent(1));
+        assert_eq!(numbers(&mut assembly), [0, 1]);
+        assert_eq!(asked(&told), Some(Vec::new()), "it came verified: nothing is waited for");
     }
 
     #[test]

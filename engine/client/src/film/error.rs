@@ -58,6 +58,16 @@ pub enum FilmError {
         /// Each server's address and what is wrong with it.
         sources: Vec<(String, String)>,
     },
+    /// Frames that were given before the hashes of their extents were checked turned out to be wrong.
+    #[error(
+        "pictures that were shown already are not what was published: {} sent forged data; the server is banned and \
+         reported to the master: discard what was shown, and open the film again",
+        servers.join(" and ")
+    )]
+    Misled {
+        /// The addresses of the servers that the wrong data came from.
+        servers: Vec<String>,
+    },
     /// The film has no such time.
     #[error("cannot seek to {seconds} s: the film has times from 0 to before {duration} s")]
     Seek {
@@ -87,6 +97,7 @@ impl From<EngineError> for FilmError {
         match error {
             EngineError::NoSources(sources) => Self::NoSources { sources },
             EngineError::NoList => Self::NoSources { sources: Vec::new() },
+            EngineError::Misled(servers) => Self::Misled { servers },
             EngineError::Unobtainable { stream, chunk, sources } => Self::Damaged { stream, chunk, sources },
             // A player's buffers are taken as long as it is there.
             EngineError::Output(error) | EngineError::System(error) => Self::System(error),

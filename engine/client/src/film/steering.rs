@@ -10,6 +10,7 @@ use braidcast_media::{PackLayout, StreamId};
 use crossbeam::channel::Sender;
 use tokio::sync::mpsc;
 
+use super::early::{self, EARLY_SECONDS};
 use super::{FilmError, FilmInfo, FilmOptions, SeekPoint, Shared};
 use crate::control::{Control, Distribution, FrameSpan, Window, extent_of, last_byte};
 use crate::engine::{Command, Engine, Told};
@@ -19,6 +20,8 @@ use crate::reports::{Answered, Reports, Request};
 
 /// How long a master that does not answer is left alone before it is asked again.
 const MASTER_RETRY: Duration = Duration::from_millis(500);
+/// What a report on the way is granted when a film ends with an error.
+const REPORT_TIME: Duration = Duration::from_secs(1);
 /// Of a film's length: where the last window by time may begin at the latest, so that rounding keeps it in the film.
 const LAST_START: f64 = 1.0 - 1e-9;
 
@@ -48,6 +51,9 @@ pub(super) struct Span {
     pub(super) entries: Vec<FrameEntry>,
     /// The film ends with the last.
     pub(super) reaches_end: bool,
+    /// Where nothing is there to be shown: one past the last frame that the engine was asked for early, and in how many
+    /// parts.
+    pub(super) early: Option<(u64, usize)>,
     /// With the first frames of a seek.
     pub(super) seek: Option<SeekPoint>,
 }
@@ -63,6 +69,8 @@ pub struct FilmStats {
     pub lists: u64,
     /// New lists that the master gave because of a report.
     pub redistributions: u64,
+    /// Frames that were given before the hashes of their extents were checked.
+    pub frames_early: u64,
     /// The servers, in the order in which they were first named.
     pub sources: Vec<SourceStats>,
 }
@@ -99,6 +107,7 @@ impl FilmStats {
             redundant_bytes: snapshot.unwanted_bytes,
             lists: shared.lists.load(Ordering::Relaxed),
             redistributions: shared.redistributions.load(Ordering::Relaxed),
+            frames_early: shared.frames_early.load(Ordering::Relaxed),
             sources: sources.collect(),
         }
     }
@@ -184,6 +193,8 @@ impl Steering {
         if let Err(error) = outcome {
             // A player that has gone does not care.
             let _ = self.events.send(Event::Failed(error));
+            // Why it ends may be what the master has just been told of.
+            self.reports.finish(REPORT_TIME).await;
         }
         // Joins the engine's threads.
         let joined = tokio::task::spawn_blocking(move || {
@@ -300,12 +311,26 @@ impl Steering {
             pictures_before: span.pictures_before.unwrap_or(0),
         });
         self.next = span.end();
+        let is_start = self.fetched == 0;
         let jobs = self.jobs(&span)?;
-        let span =
-            Span { epoch: self.epoch, first: span.first, entries: span.entries, reaches_end: list.end_of_file, seek };
+        // The picture that a seek leads to may be any of a group, and is shown only when those before it are decoded.
+        let seconds = if seek.is_some() { self.options.ahead.as_secs_f64() } else { EARLY_SECONDS };
+        let frames = self.info.frames_in(seconds) as usize;
+        let (frames, parts) = if is_start { early::ask(span.entries.iter().take(frames)) } else { (0, Vec::new()) };
+        let span = Span {
+            epoch: self.epoch,
+            first: span.first,
+            early: is_start.then_some((span.first + frames as u64, parts.len())),
+            entries: span.entries,
+            reaches_end: list.end_of_file,
+            seek,
+        };
         // A player that has gone closes in a moment.
         let _ = self.events.send(Event::Span(span));
         self.engine.send(Command::List(list.into()));
+        if is_start {
+            self.engine.send(Command::WantEarly(parts));
+        }
         self.engine.send(Command::Fetch(jobs));
         Ok(())
     }

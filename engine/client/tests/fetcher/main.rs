@@ -3,6 +3,7 @@
 mod asset;
 mod bounds;
 mod downloads;
+mod early;
 mod setbacks;
 mod traces;
 mod world;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_client::fetcher::{
-    FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Range, Record, SourceList, SourceNo, Traffic,
-    Verdict,
+    EarlyPiece, FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Range, Record, SourceList, SourceNo,
+    Traffic, Verdict,
 };
 use braidcast_media::{ExtentNo, StreamId};
 use braidcast_transport::packet::Status;
@@ -57,6 +57,8 @@ pub(crate) struct World {
     pub(crate) out_of_reach: Vec<SocketAddr>,
     pub(crate) checking: Checking,
     pub(crate) unchecked: VecDeque<Filled>,
+    /// What was given before it was checked.
+    pub(crate) early: Vec<EarlyPiece>,
     pub(crate) lent: Vec<Box<[u8]>>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) records: Vec<Record>,
@@ -92,6 +94,7 @@ impl World {
             out_of_reach: Vec::new(),
             checking: Checking::AtOnce,
             unchecked: VecDeque::new(),
+            early: Vec::new(),
             lent: Vec::new(),
             notices: Vec::new(),
             records: Vec::new(),
@@ -240,6 +243,9 @@ impl World {
             assert_eq!(usize::from(source.0), self.connected.len());
             self.connected.push(server);
             self.fetcher.on_connected(self.now, source, 4 * 1024 * 1024);
+        }
+        while let Some(piece) = self.fetcher.poll_early() {
+            self.early.push(piece);
         }
         while let Some(filled) = self.fetcher.poll_filled() {
             self.unchecked.push_back(filled);
