@@ -8,7 +8,7 @@ use braidcast_client::fetcher::Traffic;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::session::{self, SessionError};
+use crate::session::{self, Fetching, SessionError};
 use crate::{errors, records, wait};
 
 /// Why there is no file.
@@ -23,16 +23,15 @@ pub(crate) fn download<'py>(
     py: Python<'py>,
     name: &str,
     path: Option<PathBuf>,
-    profile: Option<PathBuf>,
+    fetching: Fetching,
     progress: Option<Bound<'py, PyAny>>,
-    max_rate: Option<f64>,
     background: bool,
-    trace: Option<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let path = target(name, path)?;
+    let rate_max = fetching.rate_max()?;
+    let Fetching(profile, _, trace) = fetching;
     let traffic = if background { Traffic::Background } else { Traffic::Normal };
-    let options =
-        DownloadOptions { traffic, rate_max: session::rate_max(max_rate)?, trace, ..DownloadOptions::default() };
+    let options = DownloadOptions { traffic, rate_max, trace, ..DownloadOptions::default() };
     let told = Mutex::new(None);
     let fetching = fetch(name, path, profile, options, &told);
     let outcome = wait::wait_for(py, fetching, |_| tell(progress.as_ref(), &told))?;

@@ -2,7 +2,6 @@
 
 use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use pyo3::prelude::*;
 use crate::arrays::Converters;
 use crate::fork::Maker;
 use crate::frame::Frame;
-use crate::session::{self, SessionError};
+use crate::session::{self, Fetching, SessionError};
 use crate::wait::{self, SIGNAL_INTERVAL};
 use crate::{errors, records};
 
@@ -35,18 +34,17 @@ pub(crate) struct Player {
 pub(crate) fn open(
     py: Python<'_>,
     name: String,
-    profile: Option<PathBuf>,
+    fetching: Fetching,
     ahead: f64,
     buffer_bytes: i64,
     threads: i64,
-    max_rate: Option<f64>,
-    trace: Option<PathBuf>,
 ) -> PyResult<Player> {
     enum Failure {
         Session(SessionError),
         Play(PlayError),
     }
-    let rate_max = session::rate_max(max_rate)?;
+    let rate_max = fetching.rate_max()?;
+    let Fetching(profile, _, trace) = fetching;
     let options = PlayerOptions { rate_max, trace, ..options(ahead, buffer_bytes, threads)? };
     let opening = async {
         let control = session::connect(profile.as_deref()).await.map_err(Failure::Session)?;

@@ -1,11 +1,15 @@
 //! From a profile to a master, and what all ways of fetching have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use braidcast_client::profile::ProfileError;
 use braidcast_client::{Control, ControlError, Profile};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+/// What all ways of fetching have in common: profile, most bytes per second, file of the trace.
+#[derive(FromPyObject)]
+pub(crate) struct Fetching(pub(crate) Option<PathBuf>, pub(crate) Option<f64>, pub(crate) Option<PathBuf>);
 
 /// There is no way to ask a master.
 pub(crate) enum SessionError {
@@ -21,12 +25,14 @@ pub(crate) async fn connect(profile: Option<&Path>) -> Result<Control, SessionEr
     Control::connect(&profile).await.map_err(SessionError::Control)
 }
 
-/// `max_rate` as it comes from Python.
-pub(crate) fn rate_max(max_rate: Option<f64>) -> PyResult<Option<f64>> {
-    match max_rate {
-        Some(rate) if !(rate > 0.0 && rate.is_finite()) => Err(PyValueError::new_err(format!(
-            "max_rate is {rate}, and must be a number of bytes per second above 0, or None"
-        ))),
-        other => Ok(other),
+impl Fetching {
+    /// Most bytes of packets per second.
+    pub(crate) fn rate_max(&self) -> PyResult<Option<f64>> {
+        match self.1 {
+            Some(rate) if !(rate > 0.0 && rate.is_finite()) => Err(PyValueError::new_err(format!(
+                "max_rate is {rate}, and must be a number of bytes per second above 0, or None"
+            ))),
+            other => Ok(other),
+        }
     }
 }

@@ -41,4 +41,4 @@ def download(
         OutputError: The file, or that of the trace, cannot be written.
         NotFound, NoSources, IntegrityError, ProfileError, AuthenticationError, MasterUnavailable, MasterError
     """
-    return _native.download(name, path, profile, progress, max_rate, background, trace)
+    return _native.download(name, path, (profile, max_rate, trace), progress, background)

@@ -93,25 +93,18 @@ class Player:
     def close(self) -> None:
         """As `Video.close`."""
 
-def open(
-    name: str,
-    profile: str | os.PathLike[str] | None,
-    ahead: float,
-    buffer_bytes: int,
-    threads: int,
-    max_rate: float | None,
-    trace: str | os.PathLike[str] | None,
-) -> Player:
+_Fetching = tuple[str | os.PathLike[str] | None, float | None, str | os.PathLike[str] | None]
+"""Profile, `max_rate` and `trace`."""
+
+def open(name: str, fetching: _Fetching, ahead: float, buffer_bytes: int, threads: int) -> Player:
     """As `braidcast.open`."""
 
 def download(
     name: str,
     path: str | os.PathLike[str] | None,
-    profile: str | os.PathLike[str] | None,
+    fetching: _Fetching,
     progress: Callable[[int, int], object] | None,
-    max_rate: float | None,
     background: bool,
-    trace: str | os.PathLike[str] | None,
 ) -> DownloadReport:
     """As `braidcast.download`."""
 

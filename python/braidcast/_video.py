@@ -45,7 +45,7 @@ def open(
         NotAFilm: The video was published as plain bytes; `download` fetches it.
         NotFound, NoSources, ProfileError, AuthenticationError, MasterUnavailable, MasterError, ResourceError
     """
-    return Video(_native.open(name, profile, ahead, buffer_bytes, threads, max_rate, trace))
+    return Video(_native.open(name, (profile, max_rate, trace), ahead, buffer_bytes, threads))
 
 
 class Video:

@@ -45,7 +45,7 @@ fn each_source_is_sampled_ten_times_a_second() {
         assert_eq!(samples.len(), 5);
         let last = samples[4];
         assert_eq!((last.state.as_ref(), last.phase.as_ref()), ("up", "fixed"));
-        assert!(last.in_flight_bytes > 0 && last.in_flight_bytes <= last.window_bytes, "{last:?}");
+        assert!(last.bytes > 0 && last.in_flight_bytes <= last.window_bytes, "{last:?}");
         assert!(last.min_rtt_ms.is_none_or(|rtt| rtt >= 2.0 * DELAY.as_secs_f64() * 1e3), "{last:?}");
         assert!(last.rtt_ms.is_some_and(|rtt| rtt >= 2.0 * DELAY.as_secs_f64() * 1e3), "{last:?}");
     }
