@@ -15,6 +15,8 @@
 //! - **No estimate of aggregation** (section 4.5.5): chunks are counted where they arrive, so no acknowledgement is ever
 //!   held back. A window holds three PULLs beyond the model's, as the draft's offload budget (section 4.5.4).
 
+mod phase;
+mod probe_rtt;
 mod rival;
 
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use braidcast_media::layout::PACKET_BYTES;
 use super::filters::{MaxRate, MinRtt};
 use super::loss::{RandomLoss, Tally};
 use super::{Answer, Congestion, Rounds};
+use phase::{PROBE_RTT_WINDOW, Phase};
 use rival::Rival;
 
 /// Window before anything was measured: 32 packets, as content networks use (the draft leaves it to the transport; RFC
@@ -35,10 +38,6 @@ const WINDOW_MIN: u64 = 4 * PACKET_BYTES as u64;
 const RTT_ASSUMED: Duration = Duration::from_millis(100);
 /// The least round trip must have been seen within this time (the draft, section 2.14.2: ProbeRTTInterval).
 const MIN_RTT_VALID_FOR: Duration = Duration::from_secs(5);
-/// How long the path is kept empty (the draft, section 2.14.2: ProbeRTTDuration).
-const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
-/// What is left in flight meanwhile, in round trips (the draft, section 2.14.2: BBRProbeRTTCwndGain).
-const PROBE_RTT_WINDOW: f64 = 0.5;
 /// Loss that is borne while the path is being filled (the draft, section 2.2: BBRLossThresh).
 const STARTUP_LOSS: f64 = 0.02;
 /// Growth of the rate below which a round counts as one without (the draft, section 4.3.1.2).
@@ -59,61 +58,13 @@ const CYCLE_SPREAD: Duration = Duration::from_millis(400);
 const CYCLE_YIELDING: Duration = Duration::from_millis(1_600);
 /// Least rounds of a cycle: on a long path probing costs rounds, not seconds.
 const CYCLE_ROUNDS_MIN: u64 = 6;
-/// Rounds in a row with a queue that is not this source's, after which there is a rival.
-const CONTENDED_ROUNDS: u32 = 2;
-/// Rounds in a row without a queue, after which there is no rival any more.
-const QUIET_ROUNDS: u32 = 40;
 /// Part of the random loss by which the rate stays below what was measured under it: the highest of many noisy samples is
 /// a little too high (the draft, section 4.6.2, stays 1% below whatever the noise: BBRPacingMarginPercent).
 const NOISE_MARGIN: f64 = 0.2;
-/// Rate that is not given up to rivals, in parts of the highest of the last minutes.
-const RIVAL_FLOOR: f64 = 1.0 / 3.0;
-/// Cycles after which a flow counts as settled.
-const CYCLES_SETTLED: u64 = 4;
 /// How long that is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
-/// Probes of the round trip in a row that find it risen, after which it is taken for the path's own: half a minute.
-const FAILED_PROBES_MAX: usize = 6;
 /// Rounds of probing for a higher rate at most, as long as none is found.
 const UP_ROUNDS_MAX: u64 = 3;
-
-/// States (the draft, section 4.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Startup,
-    Drain,
-    Down,
-    Cruise,
-    Refill,
-    Up,
-    Rival,
-    ProbeRtt,
-}
-
-impl Phase {
-    /// Rate that is asked for, in parts of what the path delivers.
-    fn pacing_gain(self) -> f64 {
-        match self {
-            // The draft, section 2.4: 4 ln 2 doubles the rate in each round.
-            Self::Startup => 2.77,
-            Self::Drain => 0.35,
-            Self::Down => 0.9,
-            Self::Cruise | Self::Refill | Self::ProbeRtt => 1.0,
-            Self::Up => 1.25,
-            // Linux, tcp_pacing_ca_ratio: the window is what holds the rate back.
-            Self::Rival => 1.2,
-        }
-    }
-
-    /// Bytes in flight, in parts of what fills the path.
-    fn window_gain(self) -> f64 {
-        match self {
-            Self::Up => 2.25,
-            Self::ProbeRtt => PROBE_RTT_WINDOW,
-            _ => 2.0,
-        }
-    }
-}
 
 /// What a round has seen so far.
 #[derive(Clone, Copy, Default, Debug)]
@@ -305,46 +256,6 @@ impl Bbr {
         }
     }
 
-    /// Somebody else keeps the queue full if it is not empty a round after this source has emptied its part.
-    fn look_for_rivals(&mut self, answer: &Answer, has_risen: bool) {
-        if self.phase == Phase::Rival {
-            self.quiet_rounds = if has_risen { 0 } else { self.quiet_rounds + 1 };
-            if self.quiet_rounds >= QUIET_ROUNDS {
-                self.rival = None;
-                self.enter(answer.now, Phase::Cruise);
-                return;
-            }
-            // There are no cycles of probing: what is delivered is remembered for as long as they would last.
-            if self.cycle_is_over(answer.now) {
-                self.rate.advance();
-                self.cycle_at = Some(answer.now);
-                self.cycle_round = self.rounds.count;
-            }
-            return;
-        }
-        if self.phase != Phase::Cruise || self.rounds_in_phase() < 2 {
-            return;
-        }
-        self.contended_rounds = if has_risen { self.contended_rounds + 1 } else { 0 };
-        if self.contended_rounds >= CONTENDED_ROUNDS {
-            self.contended_rounds = 0;
-            self.quiet_rounds = 0;
-            let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
-            // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
-            let part = if self.cycles >= CYCLES_SETTLED { 0.5 } else { 1.0 };
-            self.rival = Some(Rival::new(answer.now, (part * window).max(self.least_beside_rivals())));
-            self.lowered = None;
-            self.window_hi = None;
-            self.enter(answer.now, Phase::Rival);
-        }
-    }
-
-    /// The window that is kept whatever the rival does, or one that heeds no loss would take everything.
-    fn least_beside_rivals(&self) -> f64 {
-        let rtt = self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64();
-        2.0 * RIVAL_FLOOR * self.best.get() * rtt
-    }
-
     /// The draft, section 4.3.1.2.
     fn look_for_growth(&mut self) {
         if self.rate.get() >= self.full_rate * GROWTH {
@@ -417,49 +328,6 @@ impl Bbr {
             Phase::ProbeRtt => self.step_probe_rtt(answer),
             _ => {}
         }
-    }
-
-    /// The draft, section 4.3.4.
-    fn step_probe_rtt(&mut self, answer: &Answer) {
-        let now = answer.now;
-        if let Some((since, round)) = self.emptied_at {
-            if let Some(rtt) = answer.rtt {
-                self.empty_rtt = Some(self.empty_rtt.map_or(rtt, |least| least.min(rtt)));
-            }
-            if now.saturating_duration_since(since) < PROBE_RTT_FOR || self.rounds.count <= round {
-                return;
-            }
-            let is_contended = self.judge_empty_rtt(now);
-            self.lowered = None;
-            if !is_contended {
-                self.rival = None;
-            }
-            self.enter(now, if self.rival.is_some() { Phase::Rival } else { Phase::Cruise });
-        } else if answer.in_flight_bytes <= self.window_bytes() {
-            self.emptied_at = Some((now, self.rounds.count));
-        }
-    }
-
-    /// Whether the queue is not empty though all sources of this client have emptied their parts. A path that shows that
-    /// again and again has become longer.
-    fn judge_empty_rtt(&mut self, now: Instant) -> bool {
-        let (Some(rtt), Some(least)) = (self.empty_rtt, self.min_rtt.get()) else {
-            self.min_rtt.excuse(now);
-            return false;
-        };
-        if rtt <= least.mul_f64(RISEN) {
-            self.failed_probes.clear();
-            self.min_rtt.replace(now, rtt);
-            return false;
-        }
-        self.failed_probes.push(rtt);
-        if self.failed_probes.len() < FAILED_PROBES_MAX {
-            self.min_rtt.excuse(now);
-            return true;
-        }
-        let least = self.failed_probes.drain(..).min().unwrap_or(rtt);
-        self.min_rtt.replace(now, least);
-        false
     }
 
     fn headroom(&self) -> f64 {
@@ -599,16 +467,7 @@ impl Congestion for Bbr {
     }
 
     fn phase(&self) -> &'static str {
-        match self.phase {
-            Phase::Startup => "startup",
-            Phase::Drain => "drain",
-            Phase::Down => "down",
-            Phase::Cruise => "cruise",
-            Phase::Refill => "refill",
-            Phase::Up => "up",
-            Phase::Rival => "rival",
-            Phase::ProbeRtt => "probe-rtt",
-        }
+        self.phase.name()
     }
 }
 

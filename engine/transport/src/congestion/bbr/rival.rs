@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use braidcast_media::layout::PACKET_BYTES;
 
+use super::phase::Phase;
+use super::{Bbr, RTT_ASSUMED};
+use crate::congestion::Answer;
+
 const PACKET: f64 = PACKET_BYTES as f64;
 /// RFC 9438, section 4.1.2: C, in packets per second cubed.
 const C: f64 = 0.4;
@@ -57,5 +61,56 @@ impl Rival {
         self.window = (self.window * BETA).max(least_bytes / PACKET);
         self.since = now;
         self.cut_at = now;
+    }
+}
+
+/// Rounds in a row with a queue that is not this source's, after which there is a rival.
+const CONTENDED_ROUNDS: u32 = 2;
+/// Rounds in a row without a queue, after which there is no rival any more.
+const QUIET_ROUNDS: u32 = 40;
+/// Rate that is not given up to rivals, in parts of the highest of the last minutes.
+const RIVAL_FLOOR: f64 = 1.0 / 3.0;
+/// Cycles after which a flow counts as settled.
+const CYCLES_SETTLED: u64 = 4;
+
+impl Bbr {
+    /// Somebody else keeps the queue full if it is not empty a round after this source has emptied its part.
+    pub(super) fn look_for_rivals(&mut self, answer: &Answer, has_risen: bool) {
+        if self.phase == Phase::Rival {
+            self.quiet_rounds = if has_risen { 0 } else { self.quiet_rounds + 1 };
+            if self.quiet_rounds >= QUIET_ROUNDS {
+                self.rival = None;
+                self.enter(answer.now, Phase::Cruise);
+                return;
+            }
+            // There are no cycles of probing: what is delivered is remembered for as long as they would last.
+            if self.cycle_is_over(answer.now) {
+                self.rate.advance();
+                self.cycle_at = Some(answer.now);
+                self.cycle_round = self.rounds.count;
+            }
+            return;
+        }
+        if self.phase != Phase::Cruise || self.rounds_in_phase() < 2 {
+            return;
+        }
+        self.contended_rounds = if has_risen { self.contended_rounds + 1 } else { 0 };
+        if self.contended_rounds >= CONTENDED_ROUNDS {
+            self.contended_rounds = 0;
+            self.quiet_rounds = 0;
+            let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
+            // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
+            let part = if self.cycles >= CYCLES_SETTLED { 0.5 } else { 1.0 };
+            self.rival = Some(Rival::new(answer.now, (part * window).max(self.least_beside_rivals())));
+            self.lowered = None;
+            self.window_hi = None;
+            self.enter(answer.now, Phase::Rival);
+        }
+    }
+
+    /// The window that is kept whatever the rival does, or one that heeds no loss would take everything.
+    pub(super) fn least_beside_rivals(&self) -> f64 {
+        let rtt = self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64();
+        2.0 * RIVAL_FLOOR * self.best.get() * rtt
     }
 }

@@ -1,0 +1,57 @@
+//! Measuring the round trip of the empty path (the draft, section 4.3.4).
+
+use std::time::{Duration, Instant};
+
+use super::phase::Phase;
+use super::{Bbr, RISEN};
+use crate::congestion::{Answer, Congestion};
+
+/// How long the path is kept empty (the draft, section 2.14.2: ProbeRTTDuration).
+const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
+/// Probes of the round trip in a row that find it risen, after which it is taken for the path's own: half a minute.
+const FAILED_PROBES_MAX: usize = 6;
+
+impl Bbr {
+    /// The draft, section 4.3.4.
+    pub(super) fn step_probe_rtt(&mut self, answer: &Answer) {
+        let now = answer.now;
+        if let Some((since, round)) = self.emptied_at {
+            if let Some(rtt) = answer.rtt {
+                self.empty_rtt = Some(self.empty_rtt.map_or(rtt, |least| least.min(rtt)));
+            }
+            if now.saturating_duration_since(since) < PROBE_RTT_FOR || self.rounds.count <= round {
+                return;
+            }
+            let is_contended = self.judge_empty_rtt(now);
+            self.lowered = None;
+            if !is_contended {
+                self.rival = None;
+            }
+            self.enter(now, if self.rival.is_some() { Phase::Rival } else { Phase::Cruise });
+        } else if answer.in_flight_bytes <= self.window_bytes() {
+            self.emptied_at = Some((now, self.rounds.count));
+        }
+    }
+
+    /// Whether the queue is not empty though all sources of this client have emptied their parts. A path that shows that
+    /// again and again has become longer.
+    fn judge_empty_rtt(&mut self, now: Instant) -> bool {
+        let (Some(rtt), Some(least)) = (self.empty_rtt, self.min_rtt.get()) else {
+            self.min_rtt.excuse(now);
+            return false;
+        };
+        if rtt <= least.mul_f64(RISEN) {
+            self.failed_probes.clear();
+            self.min_rtt.replace(now, rtt);
+            return false;
+        }
+        self.failed_probes.push(rtt);
+        if self.failed_probes.len() < FAILED_PROBES_MAX {
+            self.min_rtt.excuse(now);
+            return true;
+        }
+        let least = self.failed_probes.drain(..).min().unwrap_or(rtt);
+        self.min_rtt.replace(now, least);
+        false
+    }
+}
