@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 use crate::clips::{CLIPS, Clip, find};
 use crate::reference;
-use crate::support::{Dev, PATIENCE, sha256_of_file};
+use crate::support::{Client, Dev, PATIENCE, sha256_of_file};
 
 /// Exit code of a command that a local file has stopped.
 const LOCAL_FILE: i32 = 7;
@@ -29,12 +29,12 @@ fn dev_with(clips: &[&Clip]) -> Dev {
     builder.start()
 }
 
-fn open(runtime: &Runtime, control: &Control, name: &str) -> Result<Player, PlayError> {
+pub(crate) fn open(runtime: &Runtime, control: &Control, name: &str) -> Result<Player, PlayError> {
     runtime.block_on(Player::open(control.clone(), name, PlayerOptions::default()))
 }
 
 /// The pictures of a film to its end.
-fn play_to_end(player: &Player) -> Result<Vec<ShownPicture>, PlayError> {
+pub(crate) fn play_to_end(player: &Player) -> Result<Vec<ShownPicture>, PlayError> {
     let mut pictures = Vec::new();
     loop {
         match player.take()? {
@@ -56,7 +56,7 @@ fn as_reference(shown: &ShownPicture) -> reference::Frame {
     }
 }
 
-fn samples(pictures: &[ShownPicture]) -> Vec<u8> {
+pub(crate) fn samples(pictures: &[ShownPicture]) -> Vec<u8> {
     let mut samples = Vec::new();
     for shown in pictures {
         for plane in shown.picture.planes().expect("a format with planes") {
@@ -66,9 +66,9 @@ fn samples(pictures: &[ShownPicture]) -> Vec<u8> {
     samples
 }
 
-fn runtime_and_control(dev: &Dev) -> (Runtime, Control) {
+pub(crate) fn runtime_and_control(client: &Client) -> (Runtime, Control) {
     let runtime = Runtime::new().expect("a runtime");
-    let profile = braidcast_client::Profile::load(dev.client().profile()).expect("dev wrote it");
+    let profile = braidcast_client::Profile::load(client.profile()).expect("dev wrote it");
     let control = runtime.block_on(Control::connect(&profile)).expect("the master answers");
     (runtime, control)
 }
@@ -76,7 +76,7 @@ fn runtime_and_control(dev: &Dev) -> (Runtime, Control) {
 #[test]
 fn films_of_every_container_come_back_as_files_and_play_as_ffmpeg_plays_them() {
     let dev = dev_with(&CLIPS.iter().collect::<Vec<_>>());
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     for clip in CLIPS {
         let info = dev.client().run(["info", clip.name]).success();
         let tracks = |kind: &str| info.lines().filter(|line| line.starts_with(&format!("track      {kind}"))).count();
@@ -122,7 +122,7 @@ const ORDERED_OTHERWISE: [&str; 3] = [
 #[test]
 fn frames_asked_for_by_number_are_those_of_the_container_in_decode_order() {
     let dev = dev_with(&ORDERED_OTHERWISE.map(find));
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     for name in ORDERED_OTHERWISE {
         let packets = reference::packets(&find(name).path()).swap_remove(0);
         let last = packets.len() as u64 - 1;
@@ -140,7 +140,7 @@ fn frames_asked_for_by_number_are_those_of_the_container_in_decode_order() {
 #[test]
 fn times_asked_for_give_the_frames_from_the_key_frame_needed_to_the_last_one_shown() {
     let dev = dev_with(&ORDERED_OTHERWISE.map(find));
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     for name in ORDERED_OTHERWISE {
         let packets = reference::packets(&find(name).path()).swap_remove(0);
         let film = open(&runtime, &control, name).expect("it opens");
@@ -173,7 +173,7 @@ fn times_asked_for_give_the_frames_from_the_key_frame_needed_to_the_last_one_sho
 #[test]
 fn after_a_seek_comes_the_picture_shown_at_that_time_and_then_those_after_it() {
     let dev = dev_with(&ORDERED_OTHERWISE.map(find));
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     for name in ORDERED_OTHERWISE {
         let player = open(&runtime, &control, name).expect("it opens");
         let whole = play_to_end(&player).expect("it plays");
@@ -197,7 +197,7 @@ fn after_a_seek_comes_the_picture_shown_at_that_time_and_then_those_after_it() {
 #[test]
 fn of_many_seeks_in_a_row_the_last_counts() {
     let dev = dev_with(&[find(ORDERED_OTHERWISE[0])]);
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     let player = open(&runtime, &control, ORDERED_OTHERWISE[0]).expect("it opens");
     let whole = play_to_end(&player).expect("it plays");
     for round in 0..20 {
@@ -229,7 +229,7 @@ fn dev_with_a_minute() -> Dev {
 #[test]
 fn a_film_is_asked_for_window_by_window_and_no_further_than_it_is_watched() {
     let dev = dev_with_a_minute();
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     let player = open(&runtime, &control, "minute").expect("it opens");
     player.wait(PATIENCE);
     let watched = |pictures: usize| {
@@ -254,7 +254,7 @@ fn a_film_is_asked_for_window_by_window_and_no_further_than_it_is_watched() {
 #[test]
 fn an_index_that_goes_back_where_one_window_ends_is_an_error_and_no_standstill() {
     let dev = dev_with_a_minute();
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     let mut probed = probe(&dev.original("minute"));
     let mut frames = braidcast_media::frames::parse_frames(&probed.frame_index).expect("whole entries");
     let honest = open(&runtime, &control, "minute").expect("it opens");
@@ -292,7 +292,7 @@ fn a_player_may_be_dropped_within_a_task() {
 #[test]
 fn what_is_no_film_is_refused_with_what_was_found_unless_it_is_to_be_plain_bytes() {
     let dev = Dev::of([("bytes", 100_000)]).start();
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     let found = dev.client().run(["info", "bytes"]).success();
     assert!(found.contains("plain bytes"), "dev publishes what is no film all the same: {found}");
     let Err(error) = open(&runtime, &control, "bytes") else { panic!("plain bytes cannot be played") };
@@ -316,7 +316,7 @@ fn what_is_no_film_is_refused_with_what_was_found_unless_it_is_to_be_plain_bytes
 #[test]
 fn broken_films_are_published_or_refused_and_end_nobody() {
     let mut dev = dev_with(&[find("mjpeg")]);
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     for (number, name) in
         ["fragments", "vorbis, flac and opus", "h264, ac3 and mp2", "mpeg4 and mp3"].iter().enumerate()
     {
@@ -387,7 +387,7 @@ fn an_index_that_lies_is_an_error_and_nothing_is_read_out_of_bounds() {
     ];
     let clip = find("key frames only");
     let mut dev = dev_with(&[clip]);
-    let (runtime, control) = runtime_and_control(&dev);
+    let (runtime, control) = runtime_and_control(dev.client());
     let mut refused = 0;
     for (what, lie) in lies {
         let mut probed = probe(&clip.path());

@@ -3,6 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use crate::clips::find;
+use crate::films::{open, play_to_end, runtime_and_control, samples};
+use crate::reference;
 use crate::support::proxy::{Faults, Proxy};
 use crate::support::{Cluster, Report, sha256_of_file, write_film};
 
@@ -87,6 +90,26 @@ fn with_udp_blocked_to_one_of_three_servers_all_three_have_a_part() {
     assert!(shares.iter().all(|bytes| *bytes > 0), "{report:?}");
     assert_eq!((rig.proxies[0].connections(), rig.proxies[0].data_to_clients()), (1, 0));
     assert!(rig.proxies[1..].iter().all(|proxy| proxy.data_to_clients() > 0));
+}
+
+#[test]
+fn a_film_plays_over_tcp_with_udp_blocked_to_all_servers_and_to_one() {
+    let rig = Rig::of(3);
+    let clip = find("h264 with B-frames and two audio tracks");
+    rig.cluster
+        .client()
+        .run(["publish".as_ref(), clip.path().as_os_str(), "--name".as_ref(), "clip".as_ref()])
+        .success();
+    rig.cluster.client().wait_held("clip", 3);
+    for blocked in [3, 1] {
+        rig.proxies.iter().for_each(|proxy| proxy.cut(false));
+        rig.block(blocked);
+        let (runtime, control) = runtime_and_control(rig.cluster.client());
+        let player = open(&runtime, &control, "clip").expect("servers answer over TCP");
+        let pictures = play_to_end(&player).expect("the film goes on to its end");
+        assert!(samples(&pictures) == reference::decoded(&clip.path(), None), "{blocked} blocked");
+    }
+    assert!(rig.proxies[0].connections() >= 1 && rig.proxies[0].data_to_clients() == 0);
 }
 
 #[test]
