@@ -88,7 +88,7 @@ fn a_seek_is_told_and_what_was_under_way_before_it_is_not() {
     world.begin();
     world.run_until(World::is_fetched);
     let seeks: Vec<f64> =
-        world.records.iter().filter_map(|record| matches!(record, Record::Seek(_)).then(|| record.t())).collect();
+        world.records.iter().filter(|record| matches!(record, Record::Seek(_))).map(Record::t).collect();
     assert_eq!(seeks.len(), 1);
     assert!((seeks[0] - sought_at).abs() < 1e-6);
     assert!(extents(&world).filter(|extent| extent.t > sought_at).all(|extent| extent.since >= sought_at));
