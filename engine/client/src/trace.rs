@@ -1,6 +1,6 @@
 //! Traces: what a fetcher did and when, as a file of [`Record`]s, one JSON object a line.
 //!
-//! The fetcher makes the records ([`crate::fetcher::Fetcher::poll_record`]), [`writer`] writes them, and whoever reads
+//! The fetcher makes the records ([`crate::fetcher::Fetcher::poll_record`]), a thread writes them, and whoever reads
 //! them takes [`Record`] itself, so that both sides agree on every field.
 //!
 //! **The first line is a [`Record::Trace`], which names the version of the format; the last is a [`Record::End`] unless

@@ -43,7 +43,7 @@ fn a_trace_tells_who_gave_which_extent_and_its_picture_names_each_server() {
         })
     };
     for (number, source) in report.sources.iter().enumerate() {
-        assert_eq!(samples(number as u8).last().expect("each is sampled").bytes, source.bytes);
+        assert_eq!(samples(number as u8).next_back().expect("each is sampled").bytes, source.bytes);
     }
 
     assert_eq!(draw(&[&trace]).success(), "");
