@@ -1,6 +1,6 @@
 //! A bulk transfer over TCP beside the traffic that is judged: a sender that always has data, and its receiver.
 //!
-//! It models what decides how TCP shares a link: congestion control ([`cubic`], [`bbr`]), pacing where the control asks
+//! It models what decides how TCP shares a link: congestion control (`cubic`, `bbr`), pacing where the control asks
 //! for it, loss detection by later arrivals, and time-outs. One acknowledgement answers every segment; there is no
 //! handshake, no delayed acknowledgement and no limit but the congestion window.
 
