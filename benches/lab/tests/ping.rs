@@ -48,6 +48,11 @@ fn a_namespace_goes_with_its_owner_and_takes_its_processes_along() {
     let namespace = Namespace::create("gone").expect("permitted");
     let name = namespace.name().to_owned();
     let mut sleeper = namespace.command("sleep").arg("1000").spawn().expect("sleep is everywhere");
+    // `ip netns exec` takes a moment to get there.
+    let pids = || namespace::run(Command::new("ip").args(["netns", "pids", &name])).expect("permitted");
+    while pids().trim().is_empty() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     drop(namespace);
     assert!(!sleeper.wait().expect("a child").success());
     let listed = namespace::run(Command::new("ip").args(["netns", "list"])).expect("permitted");

@@ -13,6 +13,8 @@ use super::source::{Source, State};
 const WINDOW_GAIN: f64 = 2.25;
 /// The total rate is the highest of this time. Longer than a cycle of probing, so that no source's pause counts.
 const REMEMBERED: Duration = Duration::from_secs(2);
+/// A round trip no longer than this never leaves the building.
+const NEXT_DOOR: Duration = Duration::from_millis(1);
 /// Least time over which the rate is measured.
 const SPAN_MIN: Duration = Duration::from_millis(200);
 
@@ -45,7 +47,9 @@ impl Aggregate {
             self.rates.pop_front();
         }
         let rate = self.rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
-        let is_shared = up().count() > 1 && up().all(|source| !source.puller.congestion().is_starting());
+        // Within a host or a rack it is not a downlink that they share.
+        let is_far = up().any(|source| rtt(source) > NEXT_DOOR);
+        let is_shared = up().count() > 1 && is_far && up().all(|source| !source.puller.congestion().is_starting());
         self.bound_bytes = (is_shared && rate > 0.0).then(|| {
             // The round trip of the whole is that of its parts, each by what it delivers.
             let weight = |source: &Source| source.puller.congestion().bandwidth().unwrap_or(0.0);

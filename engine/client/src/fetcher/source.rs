@@ -178,7 +178,9 @@ impl Source {
         let congestion = self.puller.congestion();
         Path {
             bytes_s: congestion.bandwidth().or(self.bytes_per_s).unwrap_or(0.0),
-            rtt: self.puller.rtt().unwrap_or_default(),
+            // The least: one that was measured while its answer waited for a processor would keep the source from being asked,
+            // and so from being measured again. What waits in its queue counts as in flight.
+            rtt: congestion.min_rtt().or(self.puller.rtt()).unwrap_or_default(),
             in_flight_bytes: self.puller.in_flight_bytes(),
         }
     }

@@ -26,6 +26,7 @@ use braidcast_media::layout::PACKET_BYTES;
 use super::filters::{MaxRate, MinRtt};
 use super::loss::{RandomLoss, Tally};
 use super::{Answer, Congestion, Rounds};
+use crate::limits::{CHUNKS_PER_PULL_MAX, TRAIN_TIME};
 use phase::{PROBE_RTT_WINDOW, Phase};
 use rival::Rival;
 
@@ -34,6 +35,9 @@ use rival::Rival;
 const INITIAL_WINDOW: u64 = 32 * PACKET_BYTES as u64;
 /// Least window (the draft, section 2.7: BBRMinPipeCwnd).
 const WINDOW_MIN: u64 = 4 * PACKET_BYTES as u64;
+/// Window to a server next door as long as nothing is congested: what is under way there waits for a processor, not for a
+/// link, and servers that share one come to equal shares only if none runs out of work.
+const NEXT_DOOR_WINDOW: u64 = 1024 * 1024;
 /// Round trip that is taken for granted where none was measured.
 const RTT_ASSUMED: Duration = Duration::from_millis(100);
 /// The least round trip must have been seen within this time (the draft, section 2.14.2: ProbeRTTInterval).
@@ -330,6 +334,26 @@ impl Bbr {
         }
     }
 
+    /// The rate at which chunks are asked for (the draft, section 4.6.2).
+    fn paced_rate(&self) -> Option<f64> {
+        if self.phase == Phase::Startup {
+            return (self.startup_rate > 0.0).then_some(self.startup_rate);
+        }
+        if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
+            return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
+        }
+        let margin = 1.0 - NOISE_MARGIN * self.random_loss.share();
+        Some(self.phase.pacing_gain() * self.model_rate() * margin)
+    }
+
+    /// Whether a PULL takes less than a timer's tick and its answer is there in another: then the window alone paces, by
+    /// what arrives. A rate that was measured while another process had the core would hold the source to it.
+    fn is_next_door(&self, rate: f64) -> bool {
+        const FULL_TRAIN: f64 = CHUNKS_PER_PULL_MAX as f64 * PACKET_BYTES as f64;
+        let is_near = self.min_rtt.get().is_some_and(|rtt| rtt <= TRAIN_TIME);
+        is_near && rate * TRAIN_TIME.as_secs_f64() >= FULL_TRAIN
+    }
+
     fn headroom(&self) -> f64 {
         self.window_hi.map_or(f64::INFINITY, |bound| bound * HEADROOM)
     }
@@ -358,18 +382,13 @@ impl Congestion for Bbr {
         let lowered = self.lowered.map_or(f64::INFINITY, |lowered| lowered.window);
         let model =
             if self.phase == Phase::ProbeRtt { PROBE_RTT_WINDOW * self.path_bytes() } else { self.model_window() };
-        (model.min(bound).min(lowered) as u64).max(WINDOW_MIN)
+        let window = (model.min(bound).min(lowered) as u64).max(WINDOW_MIN);
+        let is_clear = self.window_hi.is_none() && self.lowered.is_none() && self.phase != Phase::ProbeRtt;
+        if is_clear && self.is_next_door(self.model_rate()) { window.max(NEXT_DOOR_WINDOW) } else { window }
     }
 
     fn pacing_rate(&self) -> Option<f64> {
-        if self.phase == Phase::Startup {
-            return (self.startup_rate > 0.0).then_some(self.startup_rate);
-        }
-        if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
-            return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
-        }
-        let margin = 1.0 - NOISE_MARGIN * self.random_loss.share();
-        Some(self.phase.pacing_gain() * self.model_rate() * margin)
+        self.paced_rate().filter(|&rate| !self.is_next_door(rate))
     }
 
     fn bandwidth(&self) -> Option<f64> {
@@ -429,7 +448,8 @@ impl Congestion for Bbr {
         }
         if self.phase == Phase::Startup {
             // The draft, sections 4.6.2 and 4.6.4.2: neither goes down before the path is full.
-            let target = (Phase::Startup.window_gain() * self.path_bytes()) as u64 + 3 * self.quantum_bytes;
+            let model = (Phase::Startup.window_gain() * self.path_bytes()) as u64 + 3 * self.quantum_bytes;
+            let target = if self.is_next_door(self.startup_rate) { model.max(NEXT_DOOR_WINDOW) } else { model };
             if self.startup_window < target {
                 self.startup_window += arrived;
             }
