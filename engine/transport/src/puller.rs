@@ -348,11 +348,6 @@ impl Puller {
         self.rtt.smoothed()
     }
 
-    /// How much the round trip varies (RFC 6298: RTTVAR).
-    pub fn rtt_variation(&self) -> Duration {
-        self.rtt.variation()
-    }
-
     /// Chunks asked for and neither arrived nor given up.
     pub fn in_flight_chunks(&self) -> u32 {
         self.in_flight_chunks

@@ -91,7 +91,6 @@ struct Lowered {
 #[derive(Debug)]
 pub struct Bbr {
     phase: Phase,
-    phase_at: Option<Instant>,
     phase_round: u64,
     rounds: Rounds,
     round: Round,
@@ -140,7 +139,6 @@ impl Bbr {
     pub fn new(seed: u64) -> Self {
         Self {
             phase: Phase::Startup,
-            phase_at: None,
             phase_round: 0,
             rounds: Rounds::default(),
             round: Round::default(),
@@ -199,7 +197,6 @@ impl Bbr {
 
     fn enter(&mut self, now: Instant, phase: Phase) {
         self.phase = phase;
-        self.phase_at = Some(now);
         self.phase_round = self.rounds.count;
         match phase {
             // The draft, section 4.3.3.1: a cycle begins when the probing of the last one is over.

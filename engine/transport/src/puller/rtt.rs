@@ -45,10 +45,6 @@ impl Rtt {
         self.smoothed
     }
 
-    pub(super) fn variation(&self) -> Duration {
-        self.variation
-    }
-
     /// How long a silent source may take before its PULLs are given up, after `timeouts` in a row.
     pub(super) fn timeout(&self, timeouts: u32) -> Duration {
         let base = self.smoothed.map_or(TIMEOUT_INITIAL, |rtt| (rtt + self.variation * 4).max(TIMEOUT_MIN));
