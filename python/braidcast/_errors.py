@@ -51,7 +51,7 @@ class NoSources(BraidcastError):
 
 
 class IntegrityError(BraidcastError):
-    """What arrived is not what was published: no server has a right copy, or pictures that were shown early are wrong."""
+    """What arrived is not what was published: no server has a right copy, or pictures shown early are wrong."""
 
 
 class DecodeError(BraidcastError):

@@ -25,8 +25,7 @@ impl Rig {
     fn of(servers: u64) -> Self {
         let mut cluster = Cluster::start(&[]);
         let proxies = (0..servers).map(|seed| {
-            let mut proxy = Proxy::start(seed, Faults::NONE);
-            proxy.carry_tcp();
+            let proxy = Proxy::start_with_tcp(seed, Faults::NONE);
             let address = proxy.address().to_string();
             proxy.connect(cluster.add_server(&["--rate", RATE_KIB_S, "--advertise", &address]));
             proxy

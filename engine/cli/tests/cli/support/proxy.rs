@@ -2,8 +2,8 @@
 //!
 //! Clients are told the proxy's address as the server's. Each client gets a socket of its own towards the server, so
 //! that the server tells them apart. What is corrupted is sent anew, with a good UDP checksum: it reaches the receiver,
-//! which has to find out by itself. TCP connections are carried where a test asks for it, by [`Proxy::carry_tcp`], and
-//! meet no faults.
+//! which has to find out by itself. TCP connections are carried where a test asks for it, by [`Proxy::start_with_tcp`],
+//! and meet no faults.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -29,6 +29,8 @@ const OVERTAKEN_BY_MAX: u64 = 8;
 const STREAM_BYTES: usize = 64 * 1024;
 /// How often a thread that hears nothing looks whether it is to end.
 const QUIET: Duration = Duration::from_millis(5);
+/// Ports that are tried until one is free for UDP and for TCP.
+const PORT_TRIES: usize = 50;
 
 /// How many datagrams of a thousand meet which fate; each is drawn independently of the others, in each direction.
 #[derive(Clone, Copy)]
@@ -76,7 +78,24 @@ struct Path {
 impl Proxy {
     /// A proxy that knows no server yet: what comes for it is dropped.
     pub(crate) fn start(seed: u64, faults: Faults) -> Self {
-        let front = socket();
+        Self::with_front(socket(), seed, faults)
+    }
+
+    /// Such a proxy that carries TCP connections to the same port, too, as they are.
+    ///
+    /// A port that is free for UDP may be a client's end of a TCP connection: then another is tried.
+    pub(crate) fn start_with_tcp(seed: u64, faults: Faults) -> Self {
+        let fronts = std::iter::repeat_with(socket).take(PORT_TRIES);
+        let both = |front: UdpSocket| Some((TcpListener::bind(front.local_addr().ok()?).ok()?, front));
+        let (listener, front) = fronts.filter_map(both).next().expect("a port that both UDP and TCP have free");
+        listener.set_nonblocking(true).expect("a socket");
+        let mut proxy = Self::with_front(front, seed, faults);
+        let path = Arc::clone(&proxy.path);
+        proxy.connections = Some(std::thread::spawn(move || path.carry_connections(&listener)));
+        proxy
+    }
+
+    fn with_front(front: UdpSocket, seed: u64, faults: Faults) -> Self {
         let address = front.local_addr().expect("a bound socket has an address");
         let path = Arc::new(Path {
             front,
@@ -101,14 +120,6 @@ impl Proxy {
     /// Where the server is.
     pub(crate) fn connect(&self, server: SocketAddr) {
         *self.path.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(server);
-    }
-
-    /// Carries TCP connections to the same port, too, as they are.
-    pub(crate) fn carry_tcp(&mut self) {
-        let listener = TcpListener::bind(self.address).expect("a port that UDP has is most often free for TCP");
-        listener.set_nonblocking(true).expect("a socket");
-        let path = Arc::clone(&self.path);
-        self.connections = Some(std::thread::spawn(move || path.carry_connections(&listener)));
     }
 
     /// TCP connections that were made.
