@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Command, Engine, EngineConfig, EngineError, Told};
 use crate::error::ControlError;
-use crate::fetcher::{FetcherConfig, JobList, Notice, Traffic};
+use crate::fetcher::{FetcherConfig, JobList, Notice, Order, Traffic};
 use crate::reports::{Answered, Reports, Request};
 use crate::trace::writer::TraceWriter;
 pub use error::DownloadError;
@@ -96,6 +96,7 @@ pub async fn download(
         layout: first_list.layout.clone(),
         stream: StreamId::ORIGINAL,
         extents_max: options.extents_max,
+        order: Order::AsPlanned,
         traffic: options.traffic,
         rate_max: options.rate_max,
         stall: options.stall,

@@ -39,7 +39,7 @@ use braidcast_transport::puller::Arrival;
 
 pub use crate::control::{Host, Range};
 pub use crate::planner::SourceNo;
-use crate::planner::{Planner, SourceSet};
+use crate::planner::{Holders, Planner};
 pub use crate::trace::Record;
 use crate::window::Window;
 pub use crate::window::{Buffer, ExtentKey, Filled, Job, Suspect};
@@ -70,6 +70,8 @@ pub struct FetcherConfig {
     pub stream: StreamId,
     /// Extents in memory at a time, each of 307,200 bytes.
     pub extents_max: usize,
+    /// Which extent comes before which.
+    pub order: Order,
     /// How it shares the path with others.
     pub traffic: Traffic,
     /// Most bytes of packets per second, from all sources together. Default: no bound.
@@ -78,6 +80,15 @@ pub struct FetcherConfig {
     pub stall: Duration,
     /// Makes records of what it does, with times counted from then ([`Fetcher::poll_record`]); nothing makes none.
     pub trace_from: Option<Instant>,
+}
+
+/// What a fetcher asks for before what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// What is needed first, of whichever server is there first: a player waits for it.
+    AsNeeded,
+    /// Each server gives what the master named it for as the first choice, unless it is late with that.
+    AsPlanned,
 }
 
 /// How a fetcher shares the path with others.
@@ -133,8 +144,8 @@ pub struct Fetcher {
     again: Vec<(Job, Box<Suspect>)>,
     impossible: Impossible,
     early: Early,
-    /// Holders by extent of the fetcher's own stream: (last extent, sources), in order.
-    lists: VecDeque<(ExtentNo, SourceSet)>,
+    /// Holders by extent of the fetcher's own stream, with the last extent, in order.
+    lists: VecDeque<(ExtentNo, Holders)>,
     /// One past the last extent that a list covers.
     listed: u32,
     /// A list was asked for and has not come.

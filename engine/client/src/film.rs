@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use crate::control::{Control, VideoRef, Window};
 use crate::engine::{Engine, EngineConfig, SnapshotReader};
 use crate::error::ControlError;
-use crate::fetcher::{FetcherConfig, Traffic};
+use crate::fetcher::{FetcherConfig, Order, Traffic};
 use crate::sink::{Given, Sink};
 use crate::trace::writer::TraceWriter;
 use assembly::Assembly;
@@ -174,6 +174,7 @@ pub async fn open(
         layout: list.layout.clone(),
         stream,
         extents_max: (options.window_bytes / EXTENT_BYTES as u64).clamp(EXTENTS_MIN, EXTENTS_MAX) as usize,
+        order: Order::AsNeeded,
         traffic: Traffic::Normal,
         rate_max: options.rate_max,
         stall: options.stall,

@@ -5,6 +5,9 @@
 //! could be here is left to them. So a slow source never holds up what is needed next, nobody has to steal from anybody,
 //! and at the end those that would finish last stop asking.
 //!
+//! Pieces that the master named a first choice for are left to it, as long as it is about as quick as whoever else could
+//! take them: so equal servers are used alike, and each reads its own parts of a film from its disk, one after the other.
+//!
 //! (The idea is that of delay-aware schedulers of multipath transports: Kuhn et al., "DAPS", IEEE ICC 2014, and Lim et al.,
 //! "ECF", ACM CoNEXT 2017. There a sender fills paths; here each source takes, because only it knows when it can.)
 
@@ -50,6 +53,19 @@ impl SourceSet {
     }
 }
 
+/// Who can be asked for a piece.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Holders {
+    /// Sources that hold it, as far as is known. Others are asked only if none of these can be.
+    pub all: SourceSet,
+    /// The one that takes it, unless it is [`PATIENCE`] later than another; nothing if all are alike.
+    pub first: Option<SourceNo>,
+}
+
+/// How much later than another a first choice may be, and keep what is its. Within a host, ranges of 16 extents come from
+/// one of three servers in 30 ms; beyond it a download ends so much later at worst.
+const PATIENCE: Duration = Duration::from_millis(40);
+
 /// Consecutive chunks of one extent that are to be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Piece {
@@ -57,8 +73,8 @@ pub struct Piece {
     pub stream: StreamId,
     /// Which chunks, of one extent.
     pub run: Run,
-    /// Sources that hold them, as far as is known. Others are asked only if none of these can be.
-    pub holders: SourceSet,
+    /// Who holds them.
+    pub holders: Holders,
     /// Sources that must not be asked for it.
     pub barred: SourceSet,
 }
@@ -72,6 +88,8 @@ pub struct Path {
     pub rtt: Duration,
     /// Bytes that it was asked for and that are still to come.
     pub in_flight_bytes: u64,
+    /// It did not answer in time: nobody waits for it.
+    pub is_silent: bool,
 }
 
 impl Path {
@@ -92,6 +110,9 @@ struct Source {
 
 /// Chunks in the order in which they are needed: hash lists first, then by place.
 type Place = (bool, StreamId, u32);
+
+/// By source, in seconds from now.
+type Ends = ArrayVec<f64, SOURCES_MAX>;
 
 /// The plan of one download.
 #[derive(Default)]
@@ -155,11 +176,15 @@ impl Planner {
         if left == 0 || !self.sources[usize::from(source.0)].usable {
             return None;
         }
-        let (mut from, mut skipped) = self.start_for(source)?;
+        let ends = self.ends();
+        let own = self.start_for(source, &ends, None).map(|start| (start, None));
+        let helping = || Some((self.start_for(source, &ends, Some(&ends))?, Some(&ends)));
+        let ((mut from, mut skipped), helps) = own.or_else(helping)?;
         let stream = from.1;
         let mut runs = Runs::new();
         while left > 0 && runs.len() < RUNS_PER_PULL_MAX {
-            let Some((&at, &piece)) = self.queue.range(from..).find(|(_, piece)| self.may_ask(source, piece)) else {
+            let Some((&at, &piece)) = self.queue.range(from..).find(|(_, piece)| self.may_take(source, piece, helps))
+            else {
                 break;
             };
             if piece.stream != stream {
@@ -183,7 +208,7 @@ impl Planner {
 
     /// A piece for which every source is barred, whether or not it is usable at the moment.
     pub fn impossible(&self) -> Option<&Piece> {
-        let all = (0..self.sources.len()).map(|n| SourceNo(n as u8));
+        let all = self.numbers();
         let mut barred = self.queue.values().filter(|piece| !piece.barred.is_empty());
         barred.find(|piece| all.clone().all(|source| piece.barred.contains(source)))
     }
@@ -206,13 +231,49 @@ impl Planner {
         }
     }
 
+    fn can(&self, source: SourceNo, piece: &Piece) -> bool {
+        self.sources[usize::from(source.0)].usable && !piece.barred.contains(source)
+    }
+
     fn may_ask(&self, source: SourceNo, piece: &Piece) -> bool {
-        let can = |source: SourceNo| self.sources[usize::from(source.0)].usable && !piece.barred.contains(source);
-        if !can(source) {
+        if !self.can(source, piece) {
             return false;
         }
-        let holders = || (0..self.sources.len()).map(|n| SourceNo(n as u8)).filter(|&n| piece.holders.contains(n));
-        piece.holders.is_empty() || piece.holders.contains(source) || !holders().any(can)
+        let holders = piece.holders.all;
+        let mut able = self.numbers().filter(|&n| holders.contains(n) && self.can(n, piece));
+        holders.is_empty() || holders.contains(source) || able.next().is_none()
+    }
+
+    /// Whether `source` may take a piece: one that it is the first choice for, or nobody who can be asked is, or, if it
+    /// `helps`, one whose first choice would come to it [`PATIENCE`] later.
+    fn may_take(&self, source: SourceNo, piece: &Piece, helps: Option<&Ends>) -> bool {
+        if !self.may_ask(source, piece) {
+            return false;
+        }
+        let Some(first) = piece.holders.first.filter(|&first| first != source && self.can(first, piece)) else {
+            return true;
+        };
+        let until = self.sources[usize::from(source.0)].path.delay() + PATIENCE.as_secs_f64();
+        helps.is_some_and(|ends| ends[usize::from(first.0)] > until)
+    }
+
+    /// By source: when what is planned for it as the first choice would be here.
+    fn ends(&self) -> Ends {
+        let mut planned = [0_u64; SOURCES_MAX];
+        for piece in self.queue.values() {
+            if let Some(first) = piece.holders.first {
+                planned[usize::from(first.0)] += u64::from(piece.run.count) * CHUNK_BYTES as u64;
+            }
+        }
+        let end = |(source, planned): (&Source, u64)| match planned as f64 / source.path.bytes_s {
+            took if took.is_finite() && !source.path.is_silent => source.path.delay() + took,
+            _ => f64::INFINITY,
+        };
+        self.sources.iter().zip(planned).map(end).collect()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = SourceNo> + Clone + use<> {
+        (0..self.sources.len()).map(|n| SourceNo(n as u8))
     }
 
     /// By source: chunks that it will have delivered, of what is asked for from now on, by the time that the answer of
@@ -227,13 +288,13 @@ impl Planner {
     }
 
     /// Where `source` begins to take, and how many chunks of that piece are left to others; nothing if others will have
-    /// delivered all that there is. Nothing is left to a source that may not be asked for it.
-    fn start_for(&self, source: SourceNo) -> Option<(Place, u16)> {
+    /// delivered all that there is, or if it may not take what there is. Nothing is left to a source that may not take it.
+    fn start_for(&self, source: SourceNo, ends: &Ends, helps: Option<&Ends>) -> Option<(Place, u16)> {
         let mut left = self.left_to_others(source);
-        for (&at, piece) in self.queue.iter().filter(|(_, piece)| self.may_ask(source, piece)) {
+        for (&at, piece) in self.queue.iter().filter(|(_, piece)| self.may_take(source, piece, helps)) {
             let mut rest = u64::from(piece.run.count);
             let others = left.iter_mut().enumerate().map(|(n, left)| (SourceNo(n as u8), left));
-            for (_, left) in others.filter(|(other, left)| **left > 0 && self.may_ask(*other, piece)) {
+            for (_, left) in others.filter(|(other, left)| **left > 0 && self.may_take(*other, piece, Some(ends))) {
                 let taken = rest.min(*left);
                 *left -= taken;
                 rest -= taken;
@@ -284,7 +345,8 @@ mod tests {
     }
 
     fn piece(first: u32, count: u16, holders: &[SourceNo], barred: &[SourceNo]) -> Piece {
-        Piece { stream: STREAM, run: Run::new(first, count), holders: set(holders), barred: set(barred) }
+        let holders = Holders { all: set(holders), first: None };
+        Piece { stream: STREAM, run: Run::new(first, count), holders, barred: set(barred) }
     }
 
     /// All chunks that `source` is told to pull, in order.
@@ -325,7 +387,7 @@ mod tests {
     fn a_slow_source_leaves_to_fast_ones_what_they_deliver_sooner() {
         let (mut planner, s) = planner(2);
         planner.add(piece(0, 256, &s, &[]));
-        let path = |bytes_s, rtt, in_flight_bytes| Path { bytes_s, rtt, in_flight_bytes };
+        let path = |bytes_s, rtt, in_flight_bytes| Path { bytes_s, rtt, in_flight_bytes, is_silent: false };
         planner.set_path(s[0], path(1_200_000.0, 20 * MS, 0));
         planner.set_path(s[1], path(120_000.0, 120 * MS, 0));
         let (_, runs) = planner.next_pull(s[1], 5).unwrap();
@@ -341,8 +403,8 @@ mod tests {
     fn at_the_end_whoever_would_be_last_does_not_ask() {
         let (mut planner, s) = planner(2);
         planner.add(piece(0, 50, &s, &[]));
-        planner.set_path(s[0], Path { bytes_s: 1_200_000.0, rtt: 20 * MS, in_flight_bytes: 0 });
-        planner.set_path(s[1], Path { bytes_s: 120_000.0, rtt: 120 * MS, in_flight_bytes: 0 });
+        planner.set_path(s[0], Path { bytes_s: 1_200_000.0, rtt: 20 * MS, ..Path::default() });
+        planner.set_path(s[1], Path { bytes_s: 120_000.0, rtt: 120 * MS, ..Path::default() });
         assert!(planner.next_pull(s[1], 5).is_none());
         planner.set_usable(s[0], false);
         assert!(planner.next_pull(s[1], 5).is_some(), "there is nobody else");
@@ -353,10 +415,51 @@ mod tests {
         let (mut planner, s) = planner(3);
         planner.add(piece(0, 5, &s, &[s[1]]));
         for (source, rtt) in [(0, 71), (1, 23), (2, 81)] {
-            planner.set_path(s[source], Path { bytes_s: 800_000.0, rtt: rtt * MS, in_flight_bytes: 0 });
+            planner.set_path(s[source], Path { bytes_s: 800_000.0, rtt: rtt * MS, ..Path::default() });
         }
         assert!(planner.next_pull(s[1], 52).is_none());
         assert_eq!(planner.next_pull(s[0], 52).unwrap().1[..], [Run::new(0, 5)], "the fastest that may be asked");
+    }
+
+    #[test]
+    fn what_the_master_named_a_source_for_is_left_to_it_unless_it_would_be_late() {
+        let (mut planner, s) = planner(2);
+        for (first, source) in [(0, s[0]), (256, s[1])] {
+            let holders = Holders { all: set(&s), first: Some(source) };
+            planner.add(Piece { holders, ..piece(first, 256, &[], &[]) });
+        }
+        planner.add(piece(512, 10, &s, &[]));
+        let path = |bytes_s| Path { bytes_s, rtt: 20 * MS, ..Path::default() };
+        s.iter().for_each(|&source| planner.set_path(source, path(12_000_000.0)));
+        assert_eq!(
+            drain(&mut planner, s[1]),
+            (256..522).collect::<Vec<_>>(),
+            "256 chunks of the other are there within 26 ms"
+        );
+        planner.set_path(s[0], path(7_000_000.0));
+        assert_eq!(planner.next_pull(s[1], 5).unwrap().1[..], [Run::new(0, 5)], "within 43 ms");
+        planner.set_path(s[0], path(12_000_000.0));
+        assert!(planner.next_pull(s[1], 5).is_none());
+        planner.set_path(s[0], Path { is_silent: true, ..path(12_000_000.0) });
+        assert_eq!(planner.next_pull(s[1], 5).unwrap().1[..], [Run::new(5, 5)], "nobody waits for who is silent");
+        planner.set_path(s[0], path(0.0));
+        assert_eq!(planner.next_pull(s[1], 5).unwrap().1[..], [Run::new(10, 5)], "nor for who was never measured");
+        planner.set_path(s[0], path(12_000_000.0));
+        planner.set_usable(s[0], false);
+        assert_eq!(planner.next_pull(s[1], 5).unwrap().1[..], [Run::new(15, 5)], "nor for who cannot be asked");
+    }
+
+    /// Mechanism: a first choice left its last pieces to a source that would deliver them sooner, and that source left
+    /// them to the first choice, because it was not late enough.
+    #[test]
+    fn what_a_first_choice_leaves_to_others_they_may_take() {
+        let (mut planner, s) = planner(2);
+        planner.add(Piece { holders: Holders { all: set(&s), first: Some(s[0]) }, ..piece(0, 5, &[], &[]) });
+        for (source, rtt) in [(s[0], 30), (s[1], 1)] {
+            planner.set_path(source, Path { bytes_s: 120_000_000.0, rtt: rtt * MS, ..Path::default() });
+        }
+        assert!(planner.next_pull(s[1], 5).is_none(), "29 ms are not late");
+        assert_eq!(planner.next_pull(s[0], 5).unwrap().1[..], [Run::new(0, 5)]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use braidcast_media::hashes::Hash;
 use braidcast_media::layout::{CHUNK_BYTES, CHUNKS_PER_EXTENT, EXTENT_BYTES};
 use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
 
-use crate::planner::{Piece, SourceNo, SourceSet};
+use crate::planner::{Holders, Piece, SourceNo, SourceSet};
 
 /// Plain bytes of one extent; always [`EXTENT_BYTES`] long.
 pub type Buffer = Box<[u8]>;
@@ -80,7 +80,7 @@ struct Slot {
     origins: Origins,
     /// Bit i: chunk i is missing.
     missing: [u64; 4],
-    holders: SourceSet,
+    holders: Holders,
     barred: SourceSet,
     /// The one source that is asked.
     pin: Option<SourceNo>,
@@ -151,7 +151,7 @@ impl Window {
     pub fn start(
         &mut self,
         job: Job,
-        holders: SourceSet,
+        holders: Holders,
         barred: SourceSet,
         pin: Option<SourceNo>,
         suspect: Option<Box<Suspect>>,
@@ -229,7 +229,7 @@ impl Window {
         }
     }
 
-    /// The parts of `run` that are still missing.
+    /// The parts of `run` that are still missing, for whoever is quickest: the first choice has had its turn.
     pub fn still_missing(&mut self, stream: StreamId, run: Run) -> Vec<Piece> {
         let mut out: Vec<Piece> = Vec::new();
         for chunk in run.chunks() {
@@ -240,7 +240,10 @@ impl Window {
             }
             match out.last_mut() {
                 Some(last) if last.run.end() == u64::from(chunk.0) && index != 0 => last.run.count += 1,
-                _ => out.push(slot.piece(Run { first: chunk, count: 1 })),
+                _ => {
+                    let piece = slot.piece(Run { first: chunk, count: 1 });
+                    out.push(Piece { holders: Holders { first: None, ..piece.holders }, ..piece });
+                }
             }
         }
         out
@@ -333,7 +336,7 @@ mod tests {
 
     fn window(extent: u32, chunks: u32) -> Window {
         let mut window = Window::new(2);
-        window.start(job(extent, chunks), SourceSet::default(), SourceSet::default(), None, None);
+        window.start(job(extent, chunks), Holders::default(), SourceSet::default(), None, None);
         window
     }
 
@@ -389,7 +392,7 @@ mod tests {
     #[test]
     fn still_missing_skips_what_arrived_and_splits_at_extents() {
         let mut window = window(0, 256);
-        window.start(job(1, 256), SourceSet::default(), SourceSet::default(), None, None);
+        window.start(job(1, 256), Holders::default(), SourceSet::default(), None, None);
         fill(&mut window, 251, A);
         let missing = window.still_missing(StreamId::ORIGINAL, Run::new(250, 10));
         let runs: Vec<Run> = missing.into_iter().map(|piece| piece.run).collect();
@@ -412,7 +415,7 @@ mod tests {
     fn a_pinned_extent_is_asked_of_one_source_until_it_is_barred_or_unpinned() {
         let mut window = Window::new(1);
         let key = job(0, 2).key;
-        window.start(job(0, 2), SourceSet::default(), SourceSet::default(), Some(B), None);
+        window.start(job(0, 2), Holders::default(), SourceSet::default(), Some(B), None);
         let barred = |window: &mut Window| window.still_missing(StreamId::ORIGINAL, Run::new(0, 2))[0].barred;
         assert!(barred(&mut window).contains(A) && !barred(&mut window).contains(B));
         assert_eq!(window.pinned_to(B), [key]);

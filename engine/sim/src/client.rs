@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidcast_client::fetcher::{
-    Buffer, Checked, FailureKind, Fetcher, FetcherConfig, Filled, Job, JobList, Notice, SourceList, SourceNo, Traffic,
-    Verdict,
+    Buffer, Checked, FailureKind, Fetcher, FetcherConfig, Filled, Job, JobList, Notice, Order, SourceList, SourceNo,
+    Traffic, Verdict,
 };
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::{ExtentNo, StreamId};
@@ -126,9 +126,9 @@ impl Client {
         seed: [u8; 32],
     ) -> Self {
         let extents = asset.stream().extents();
-        let (film, extents_max) = match config.purpose {
-            Purpose::Download => (None, config.extents_max),
-            Purpose::Film(film) => (Some(Film::new(film, extents)), film.extents_max()),
+        let (film, extents_max, order) = match config.purpose {
+            Purpose::Download => (None, config.extents_max, Order::AsPlanned),
+            Purpose::Film(film) => (Some(Film::new(film, extents)), film.extents_max(), Order::AsNeeded),
         };
         let fetcher = FetcherConfig {
             asset: ASSET,
@@ -136,6 +136,7 @@ impl Client {
             layout: asset.layout().clone(),
             stream: StreamId::ORIGINAL,
             extents_max,
+            order,
             traffic: config.traffic,
             rate_max: None,
             stall: config.stall,
@@ -339,7 +340,7 @@ impl Client {
         };
         self.fetcher.handle_checked(clock.at(now), Checked { job, verdict, misled_by });
         self.feed(clock, now);
-        if self.planted_strikes(Planted::DoublePull) {
+        if self.planted_strikes(Planted::DoublePull) && self.have.contains(&false) {
             let next = self.film.as_ref().map_or_else(|| self.first_lacking(), |film| film.position());
             self.start_over(clock, now, next);
         }

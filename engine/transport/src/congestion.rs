@@ -44,6 +44,9 @@ pub trait Congestion: Send {
     /// `bytes` that were asked for will not come.
     fn on_lost(&mut self, now: Instant, bytes: u64);
 
+    /// Nothing came of what was asked for, not even word of its loss.
+    fn on_timeout(&mut self);
+
     /// `bytes` that were told as lost have come after all.
     fn on_spurious_loss(&mut self, bytes: u64);
 

@@ -316,6 +316,7 @@ impl Puller {
         if silent {
             self.timeouts += 1;
             self.heard_at = Some(now);
+            self.congestion.on_timeout();
             if self.timeouts >= TIMEOUTS_MAX {
                 self.fail(now, Failure::Silent);
             } else {
@@ -346,6 +347,11 @@ impl Puller {
     /// Smoothed round trip; nothing before the first answer.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.smoothed()
+    }
+
+    /// Whether PULLs have run into their time-out, and nothing has come since.
+    pub fn is_silent(&self) -> bool {
+        self.timeouts > 0
     }
 
     /// Chunks asked for and neither arrived nor given up.

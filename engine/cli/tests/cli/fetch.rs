@@ -66,8 +66,7 @@ fn three_equal_servers_share_a_film_and_the_report_says_what_they_counted() {
     report.check_sent(chunks(film.bytes), total);
     for source in &report.sources {
         let share = sent[&source.address] as f64 / total as f64;
-        // On one host the scheduler decides who is quick; that equal servers are used alike is asserted in the simulator.
-        assert!((0.03..=0.94).contains(&share), "{} gave {share}: {sent:?}", source.address);
+        assert!((0.20..=0.47).contains(&share), "{} gave {share}: {sent:?}", source.address);
         assert!(source.bytes <= sent[&source.address], "{report:?} {sent:?}");
     }
     assert_eq!(report.sources.len(), 3, "{report:?}");

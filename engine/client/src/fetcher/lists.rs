@@ -6,9 +6,9 @@ use std::time::Instant;
 use braidcast_media::ExtentNo;
 
 use super::source::{Source, State};
-use super::{FailureKind, Fetcher, Notice};
+use super::{FailureKind, Fetcher, Notice, Order};
 use crate::control::{Distribution, Host, Range};
-use crate::planner::{SOURCES_MAX, SourceNo, SourceSet};
+use crate::planner::{Holders, SOURCES_MAX, SourceNo};
 use crate::window::ExtentKey;
 
 /// Who holds what from here on; also brings new tickets.
@@ -158,10 +158,13 @@ impl Fetcher {
             if range.last.0 < self.listed {
                 continue;
             }
-            let mut sources = SourceSet::default();
-            let met = range.hosts.iter().filter_map(|&host| list.met.get(host).copied().flatten());
-            met.for_each(|source| sources.insert(source));
-            self.lists.push_back((range.last, sources));
+            let source = |&host: &usize| list.met.get(host).copied().flatten();
+            let mut holders = Holders::default();
+            range.hosts.iter().filter_map(source).for_each(|source| holders.all.insert(source));
+            if self.config.order == Order::AsPlanned {
+                holders.first = range.hosts.first().and_then(source);
+            }
+            self.lists.push_back((range.last, holders));
             self.listed = range.last.0 + 1;
         }
         self.list_wanted = false;
@@ -178,9 +181,9 @@ impl Fetcher {
     }
 
     /// Who holds an extent, as far as is known; nothing if no list covers it yet.
-    pub(super) fn holders(&mut self, key: ExtentKey) -> Option<SourceSet> {
+    pub(super) fn holders(&mut self, key: ExtentKey) -> Option<Holders> {
         if key.stream != self.config.stream {
-            return (!self.sources.is_empty()).then(SourceSet::default);
+            return (!self.sources.is_empty()).then(Holders::default);
         }
         let covered = key.extent.0 < self.listed;
         while covered && self.lists.front().is_some_and(|(last, _)| *last < key.extent) {
@@ -195,6 +198,6 @@ impl Fetcher {
         if !covered {
             return None;
         }
-        self.lists.front().map(|(_, sources)| *sources)
+        self.lists.front().map(|(_, holders)| *holders)
     }
 }

@@ -8,7 +8,7 @@ use braidcast_transport::puller::{Event, Failure, Loss};
 
 use super::source::{Source, State};
 use super::{FailureKind, FetchError, Fetcher, Notice, SourceFailure};
-use crate::planner::{Piece, SourceNo, SourceSet};
+use crate::planner::{Holders, Piece, SourceNo, SourceSet};
 use crate::window::{ExtentKey, Job, Suspect};
 
 /// How often a source may send a chunk that does not open before it is not asked for that extent any more. Random
@@ -180,7 +180,7 @@ impl Fetcher {
         let pin = up
             .max_by(|a, b| a.bytes_per_s.unwrap_or(0.0).total_cmp(&b.bytes_per_s.unwrap_or(0.0)))
             .map(|source| source.number);
-        let piece = self.window.start(job, SourceSet::default(), self.banned(), pin, Some(suspect));
+        let piece = self.window.start(job, Holders::default(), self.banned(), pin, Some(suspect));
         self.planner.add(piece);
     }
 

@@ -182,6 +182,7 @@ impl Source {
             // and so from being measured again. What waits in its queue counts as in flight.
             rtt: congestion.min_rtt().or(self.puller.rtt()).unwrap_or_default(),
             in_flight_bytes: self.puller.in_flight_bytes(),
+            is_silent: self.puller.is_silent(),
         }
     }
 

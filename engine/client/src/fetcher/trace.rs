@@ -258,7 +258,7 @@ mod tests {
     use braidcast_media::{AssetId, ContentKey, PackLayout, StreamLayout};
 
     use super::*;
-    use crate::fetcher::Traffic;
+    use crate::fetcher::{Order, Traffic};
 
     #[test]
     fn records_that_nobody_takes_are_bounded_and_those_left_out_are_counted() {
@@ -269,6 +269,7 @@ mod tests {
             layout: PackLayout::new(vec![StreamLayout { id: StreamId::ORIGINAL, bytes: 5 }]).expect("one stream"),
             stream: StreamId::ORIGINAL,
             extents_max: 3,
+            order: Order::AsPlanned,
             traffic: Traffic::Normal,
             rate_max: None,
             stall: STALL_MIN,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_client::fetcher::{
-    EarlyPiece, FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Range, Record, SourceList, SourceNo,
-    Traffic, Verdict,
+    EarlyPiece, FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Order, Range, Record, SourceList,
+    SourceNo, Traffic, Verdict,
 };
 use braidcast_media::{ExtentNo, StreamId};
 use braidcast_transport::packet::Status;
@@ -83,6 +83,7 @@ impl World {
             layout: asset.layout.clone(),
             stream: StreamId::ORIGINAL,
             extents_max: EXTENTS_MAX,
+            order: Order::AsPlanned,
             traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
             rate_max: None,
             stall: STALL,

@@ -11,6 +11,7 @@ use crate::asset::Asset;
 use crate::client::{ClientConfig, Purpose, Violation};
 use crate::film::FilmConfig;
 use crate::link::LinkConfig;
+use crate::network::DATA_WIRE_BYTES;
 use crate::rng::Rng;
 use crate::server::Health;
 use crate::world::{Path, World};
@@ -183,7 +184,7 @@ const WORLDS_VARIABLE: &str = "BRAIDCAST_SIM_WORLDS";
 const WORLD_TIME: Duration = Duration::from_secs(10);
 
 fn never_worse() -> Result<Vec<Figure>, Violation> {
-    let mut worst = f64::INFINITY;
+    let mut worst = (f64::INFINITY, 0);
     let mut short = 0;
     let said = std::env::var(WORLDS_VARIABLE).ok();
     let worlds = said.map_or(WORLDS, |said| said.parse().expect("BRAIDCAST_SIM_WORLDS is a number of worlds"));
@@ -201,20 +202,24 @@ fn never_worse() -> Result<Vec<Figure>, Violation> {
             best = best.max(payload(&[*link])?);
         }
         let share = payload(&links)? / best;
-        worst = worst.min(share);
+        worst = if share < worst.0 { (share, seed) } else { worst };
         short += u64::from(share < 0.97);
     }
+    let what = format!("goodput of 2 to 5 random sources, of the best alone, in the worst world, {}", worst.1);
     Ok(vec![
-        Figure::at_least(0.97, "goodput of 2 to 5 random sources, of the best alone, in the worst world", worst),
+        Figure::at_least(0.97, what, worst.0),
         Figure::beside("  share of worlds below 0.97", short as f64 / worlds as f64),
     ])
 }
+
+/// Least queue of a random link: four packets. What is shorter than that no device has.
+const QUEUE_MIN: u64 = 4 * DATA_WIRE_BYTES as u64;
 
 fn random_link(rng: &mut Rng) -> (LinkConfig, LinkConfig) {
     let rate = (rng.log_between(1.0, 60.0) * MBIT as f64) as u64;
     let rtt = ms(rng.log_between(5.0, 200.0) as u64);
     let down = downlink(rate, rtt);
-    let queue_bytes = down.queue_bytes.map(|bytes| (bytes as f64 * rng.log_between(0.2, 4.0)) as u64);
+    let queue_bytes = down.queue_bytes.map(|bytes| ((bytes as f64 * rng.log_between(0.2, 4.0)) as u64).max(QUEUE_MIN));
     let loss = if rng.happens(0.5) { rng.log_between(0.001, 0.05) } else { 0.0 };
     (LinkConfig { queue_bytes, loss, ..down }, uplink(rtt))
 }

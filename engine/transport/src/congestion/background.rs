@@ -189,6 +189,12 @@ impl Congestion for Background {
         self.round.lost_bytes += bytes;
     }
 
+    fn on_timeout(&mut self) {
+        // RFC 5681, section 3.1: half of what was too much is where growing becomes careful; it begins anew.
+        self.slow_start_below = self.slow_start_below.min((self.window / 2.0).max(WINDOW_MIN));
+        self.window = WINDOW_MIN;
+    }
+
     fn on_spurious_loss(&mut self, bytes: u64) {
         self.round.lost_bytes = self.round.lost_bytes.saturating_sub(bytes);
     }

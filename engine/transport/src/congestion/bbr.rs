@@ -67,6 +67,8 @@ const CYCLE_ROUNDS_MIN: u64 = 6;
 const NOISE_MARGIN: f64 = 0.2;
 /// How long that is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
+/// Rounds after the startup in which its losses are told.
+const ROUNDS_AFTER_STARTUP: u64 = 2;
 /// Rounds of probing for a higher rate at most, as long as none is found.
 const UP_ROUNDS_MAX: u64 = 3;
 
@@ -104,6 +106,7 @@ pub struct Bbr {
     startup_window: u64,
     startup_rate: f64,
     is_full: bool,
+    full_round: u64,
     full_rate: f64,
     rounds_without_growth: u32,
     /// What was in flight when the path was congested (the draft, section 4.5.6.2: inflight_hi).
@@ -151,6 +154,7 @@ impl Bbr {
             startup_window: INITIAL_WINDOW,
             startup_rate: 0.0,
             is_full: false,
+            full_round: 0,
             full_rate: 0.0,
             rounds_without_growth: 0,
             window_hi: None,
@@ -273,15 +277,19 @@ impl Bbr {
         let delivered = round.tally.delivered_bytes as f64;
         self.yields = true;
         match self.phase {
+            // Loss alone does not tell how much the path holds.
+            Phase::Startup if self.rate.get() == 0.0 => self.start_smaller(),
             Phase::Startup => {
                 self.is_full = true;
-                self.window_hi = Some(delivered.max(self.path_bytes()));
+                self.window_hi = Some(delivered.max(self.path_bytes()).max(WINDOW_MIN as f64));
             }
             Phase::Up => {
                 let floor = BETA * self.phase.window_gain() * self.path_bytes();
                 self.window_hi = Some((answer.in_flight_bytes as f64).max(floor));
                 self.enter(answer.now, Phase::Down);
             }
+            // What filling the path has cost becomes known only now.
+            Phase::Down | Phase::Cruise if self.rounds.count <= self.full_round + ROUNDS_AFTER_STARTUP => {}
             Phase::Down | Phase::Cruise | Phase::Refill => {
                 let (rate, window) = (self.model_rate(), self.model_window());
                 self.lowered =
@@ -297,6 +305,13 @@ impl Bbr {
         }
     }
 
+    /// The path's queue may be too short for the first train: half of that is tried, and so on. (The draft, section
+    /// 4.6.4.4, starts again from one packet.)
+    fn start_smaller(&mut self) {
+        self.startup_window = (self.startup_window / 2).max(WINDOW_MIN);
+        self.startup_rate /= 2.0;
+    }
+
     /// What was too much once may be enough today (the draft, section 4.3.3.4).
     fn raise_window_hi(&mut self) {
         let Some(bound) = self.window_hi else { return };
@@ -310,7 +325,10 @@ impl Bbr {
         let in_flight = answer.in_flight_bytes as f64;
         let full = self.path_bytes() + answer.quantum_bytes as f64;
         match self.phase {
-            Phase::Startup if self.is_full => self.enter(now, Phase::Drain),
+            Phase::Startup if self.is_full => {
+                self.full_round = self.rounds.count;
+                self.enter(now, Phase::Drain);
+            }
             Phase::Drain if in_flight <= full => self.enter(now, Phase::Down),
             Phase::Down if in_flight <= full.min(self.headroom()) => self.enter(now, Phase::Cruise),
             Phase::Down | Phase::Cruise if self.cycle_is_over(now) => self.enter(now, Phase::Refill),
@@ -457,6 +475,12 @@ impl Congestion for Bbr {
 
     fn on_lost(&mut self, _now: Instant, bytes: u64) {
         self.round.tally.lost_bytes += bytes;
+    }
+
+    fn on_timeout(&mut self) {
+        if self.phase == Phase::Startup {
+            self.start_smaller();
+        }
     }
 
     fn on_spurious_loss(&mut self, bytes: u64) {

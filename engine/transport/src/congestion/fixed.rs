@@ -36,6 +36,8 @@ impl Congestion for FixedWindow {
 
     fn on_lost(&mut self, _now: Instant, _bytes: u64) {}
 
+    fn on_timeout(&mut self) {}
+
     fn on_spurious_loss(&mut self, _bytes: u64) {}
 
     fn set_share(&mut self, _share: f64) {}
