@@ -18,6 +18,7 @@
 mod phase;
 mod probe_rtt;
 mod rival;
+mod startup;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use super::{Answer, Congestion, Rounds};
 use crate::limits::{CHUNKS_PER_PULL_MAX, TRAIN_TIME};
 use phase::{PROBE_RTT_WINDOW, Phase};
 use rival::Rival;
+use startup::Startup;
 
 /// Window before anything was measured: 32 packets, as content networks use (the draft leaves it to the transport; RFC
 /// 6928 allows 10 of 1,460 bytes to hosts of which nothing is known, where bytes are not paced; these are).
@@ -46,8 +48,6 @@ const MIN_RTT_VALID_FOR: Duration = Duration::from_secs(5);
 const STARTUP_LOSS: f64 = 0.02;
 /// Growth of the rate below which a round counts as one without (the draft, section 4.3.1.2).
 const GROWTH: f64 = 1.25;
-/// Such rounds after which the path is full (the draft, section 4.3.1.2).
-const ROUNDS_WITHOUT_GROWTH: u32 = 3;
 /// What is left after congestion (the draft, section 2.3: BBRBeta).
 const BETA: f64 = 0.7;
 /// Part of a known bound on the window that is used while nothing is probed (the draft, section 2.3: BBRHeadroom).
@@ -67,8 +67,6 @@ const CYCLE_ROUNDS_MIN: u64 = 6;
 const NOISE_MARGIN: f64 = 0.2;
 /// How long that is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
-/// Rounds after the startup in which its losses are told.
-const ROUNDS_AFTER_STARTUP: u64 = 2;
 /// Rounds of probing for a higher rate at most, as long as none is found.
 const UP_ROUNDS_MAX: u64 = 3;
 
@@ -102,13 +100,7 @@ pub struct Bbr {
     rate: MaxRate,
     min_rtt: MinRtt,
     random_loss: RandomLoss,
-    /// Grows while the path is not full.
-    startup_window: u64,
-    startup_rate: f64,
-    is_full: bool,
-    full_round: u64,
-    full_rate: f64,
-    rounds_without_growth: u32,
+    startup: Startup,
     /// What was in flight when the path was congested (the draft, section 4.5.6.2: inflight_hi).
     window_hi: Option<f64>,
     lowered: Option<Lowered>,
@@ -151,12 +143,7 @@ impl Bbr {
             rate: MaxRate::default(),
             min_rtt: MinRtt::new(MIN_RTT_VALID_FOR),
             random_loss: RandomLoss::default(),
-            startup_window: INITIAL_WINDOW,
-            startup_rate: 0.0,
-            is_full: false,
-            full_round: 0,
-            full_rate: 0.0,
-            rounds_without_growth: 0,
+            startup: Startup::new(),
             window_hi: None,
             lowered: None,
             yields: false,
@@ -253,23 +240,12 @@ impl Bbr {
             rival.grow(answer.now, self.srtt, self.share);
         }
         self.look_for_rivals(answer, has_risen);
-        if !self.is_full && !round.is_limited {
-            self.look_for_growth();
+        if !self.startup.is_over && !round.is_limited {
+            self.startup.look_for_growth(self.rate.get());
         }
         if self.phase == Phase::Up {
             self.raise_window_hi();
         }
-    }
-
-    /// The draft, section 4.3.1.2.
-    fn look_for_growth(&mut self) {
-        if self.rate.get() >= self.full_rate * GROWTH {
-            self.full_rate = self.rate.get();
-            self.rounds_without_growth = 0;
-            return;
-        }
-        self.rounds_without_growth += 1;
-        self.is_full |= self.rounds_without_growth >= ROUNDS_WITHOUT_GROWTH;
     }
 
     /// The draft, sections 4.3.1.3 and 4.5.6.
@@ -278,9 +254,9 @@ impl Bbr {
         self.yields = true;
         match self.phase {
             // Loss alone does not tell how much the path holds.
-            Phase::Startup if self.rate.get() == 0.0 => self.start_smaller(),
+            Phase::Startup if self.rate.get() == 0.0 => self.startup.begin_smaller(),
             Phase::Startup => {
-                self.is_full = true;
+                self.startup.is_over = true;
                 self.window_hi = Some(delivered.max(self.path_bytes()).max(WINDOW_MIN as f64));
             }
             Phase::Up => {
@@ -289,7 +265,7 @@ impl Bbr {
                 self.enter(answer.now, Phase::Down);
             }
             // What filling the path has cost becomes known only now.
-            Phase::Down | Phase::Cruise if self.rounds.count <= self.full_round + ROUNDS_AFTER_STARTUP => {}
+            Phase::Down | Phase::Cruise if self.startup.explains_losses_of(self.rounds.count) => {}
             Phase::Down | Phase::Cruise | Phase::Refill => {
                 let (rate, window) = (self.model_rate(), self.model_window());
                 self.lowered =
@@ -305,13 +281,6 @@ impl Bbr {
         }
     }
 
-    /// The path's queue may be too short for the first train: half of that is tried, and so on. (The draft, section
-    /// 4.6.4.4, starts again from one packet.)
-    fn start_smaller(&mut self) {
-        self.startup_window = (self.startup_window / 2).max(WINDOW_MIN);
-        self.startup_rate /= 2.0;
-    }
-
     /// What was too much once may be enough today (the draft, section 4.3.3.4).
     fn raise_window_hi(&mut self) {
         let Some(bound) = self.window_hi else { return };
@@ -325,8 +294,8 @@ impl Bbr {
         let in_flight = answer.in_flight_bytes as f64;
         let full = self.path_bytes() + answer.quantum_bytes as f64;
         match self.phase {
-            Phase::Startup if self.is_full => {
-                self.full_round = self.rounds.count;
+            Phase::Startup if self.startup.is_over => {
+                self.startup.last_round = self.rounds.count;
                 self.enter(now, Phase::Drain);
             }
             Phase::Drain if in_flight <= full => self.enter(now, Phase::Down),
@@ -352,7 +321,7 @@ impl Bbr {
     /// The rate at which chunks are asked for (the draft, section 4.6.2).
     fn paced_rate(&self) -> Option<f64> {
         if self.phase == Phase::Startup {
-            return (self.startup_rate > 0.0).then_some(self.startup_rate);
+            return (self.startup.rate > 0.0).then_some(self.startup.rate);
         }
         if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
             return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
@@ -385,7 +354,7 @@ const LOSS_ENDURED: f64 = 0.25;
 impl Congestion for Bbr {
     fn window_bytes(&self) -> u64 {
         if self.phase == Phase::Startup {
-            return self.startup_window;
+            return self.startup.window;
         }
         if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
             return (rival.window_bytes() as u64).max(WINDOW_MIN);
@@ -417,11 +386,7 @@ impl Congestion for Bbr {
 
     fn on_rtt(&mut self, now: Instant, rtt: Duration) {
         self.min_rtt.update(now, rtt);
-        if self.startup_rate == 0.0 {
-            // The draft, section 4.2.1: as if the initial window had been delivered in this round trip.
-            let round_trip = rtt.max(Duration::from_millis(1)).as_secs_f64();
-            self.startup_rate = self.phase.pacing_gain() * INITIAL_WINDOW as f64 / round_trip;
-        }
+        self.startup.begin(rtt);
     }
 
     fn on_pull(&mut self, now: Instant, in_flight_bytes: u64) {
@@ -462,13 +427,7 @@ impl Congestion for Bbr {
             }
         }
         if self.phase == Phase::Startup {
-            // The draft, sections 4.6.2 and 4.6.4.2: neither goes down before the path is full.
-            let model = (Phase::Startup.window_gain() * self.path_bytes()) as u64 + 3 * self.quantum_bytes;
-            let target = if self.is_next_door(self.startup_rate) { model.max(NEXT_DOOR_WINDOW) } else { model };
-            if self.startup_window < target {
-                self.startup_window += arrived;
-            }
-            self.startup_rate = self.startup_rate.max(Phase::Startup.pacing_gain() * self.model_rate());
+            self.grow_startup(arrived);
         }
         self.step(answer);
     }
@@ -479,7 +438,7 @@ impl Congestion for Bbr {
 
     fn on_timeout(&mut self) {
         if self.phase == Phase::Startup {
-            self.start_smaller();
+            self.startup.begin_smaller();
         }
     }
 
@@ -492,15 +451,15 @@ impl Congestion for Bbr {
     }
 
     fn is_starting(&self) -> bool {
-        !self.is_full
+        !self.startup.is_over
     }
 
     fn wants_to_probe_rtt(&self, now: Instant) -> bool {
-        self.phase != Phase::ProbeRtt && self.is_full && self.in_flight_bytes > 0 && self.min_rtt.is_old(now)
+        self.phase != Phase::ProbeRtt && self.startup.is_over && self.in_flight_bytes > 0 && self.min_rtt.is_old(now)
     }
 
     fn probe_rtt(&mut self, now: Instant) {
-        if self.phase != Phase::ProbeRtt && self.is_full {
+        if self.phase != Phase::ProbeRtt && self.startup.is_over {
             self.emptied_at = None;
             self.empty_rtt = None;
             self.enter(now, Phase::ProbeRtt);
