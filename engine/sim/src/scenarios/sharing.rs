@@ -19,6 +19,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 const RATE: u64 = 60 * MBIT;
 const RTT: Duration = Duration::from_millis(40);
 
+/// Who meets whom in which moment is chance, and one seed may be lucky: the least of so many is given.
+const SEEDS: std::ops::Range<u64> = SEED..SEED + 4;
+
+/// What is the least of each figure over [`SEEDS`].
+fn least<const N: usize>(run: impl Fn(u64) -> Result<[f64; N], Violation>) -> Result<[f64; N], Violation> {
+    let mut least = [f64::INFINITY; N];
+    for seed in SEEDS {
+        for (least, figure) in least.iter_mut().zip(run(seed)?) {
+            *least = least.min(figure);
+        }
+    }
+    Ok(least)
+}
+
 /// Jain's index: 1 when all get the same, 1/n when one gets all.
 fn jain(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();
@@ -27,9 +41,22 @@ fn jain(shares: &[f64]) -> f64 {
 }
 
 fn two_clients() -> Result<Vec<Figure>, Violation> {
+    let [jain, first, second] = least(|seed| {
+        let [first, second] = two_shares(seed)?;
+        Ok([jain(&[first, second]), first, second])
+    })?;
+    Ok(vec![
+        Figure::at_least(0.95, "Jain's index over the 30 s after the second client joins", jain),
+        Figure::beside("  share of the first", first),
+        Figure::beside("  share of the second", second),
+    ])
+}
+
+/// Shares of two clients in the 30 s after the second has joined.
+fn two_shares(seed: u64) -> Result<[f64; 2], Violation> {
     const JOINS: Duration = Duration::from_secs(10);
     const END: Duration = Duration::from_secs(40);
-    let mut world = World::new(SEED, endless(RATE, END));
+    let mut world = World::new(seed, endless(RATE, END));
     let server = world.add_server();
     let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
     let first = world.add_client(ClientConfig::default());
@@ -39,20 +66,15 @@ fn two_clients() -> Result<Vec<Figure>, Violation> {
     world.connect(server, second, &[shared]);
     let before = world.client(0).accepted_bytes();
     world.run_until(END)?;
-    let shares = [world.client(0).accepted_bytes() - before, world.client(1).accepted_bytes()].map(|got| got as f64);
-    let all = super::payload_bytes(RATE, END - JOINS);
-    Ok(vec![
-        Figure::at_least(0.95, "Jain's index over the 30 s after the second client joins", jain(&shares)),
-        Figure::beside("  share of the first", shares[0] / all),
-        Figure::beside("  share of the second", shares[1] / all),
-    ])
+    let shares = [world.client(0).accepted_bytes() - before, world.client(1).accepted_bytes()];
+    Ok(shares.map(|got| got as f64 / super::payload_bytes(RATE, END - JOINS)))
 }
 
 /// Shares of a client with three sources and of a TCP flow on one downlink, in a minute after both have started.
-fn shares(traffic: Traffic, algorithm: Algorithm) -> Result<(f64, f64), Violation> {
+fn shares(seed: u64, traffic: Traffic, algorithm: Algorithm) -> Result<[f64; 2], Violation> {
     const START: Duration = Duration::from_secs(20);
     const END: Duration = Duration::from_secs(80);
-    let mut world = World::new(SEED, endless(RATE, END));
+    let mut world = World::new(seed, endless(RATE, END));
     let client = world.add_client(ClientConfig { traffic, ..ClientConfig::default() });
     let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
     for _ in 0..3 {
@@ -68,11 +90,11 @@ fn shares(traffic: Traffic, algorithm: Algorithm) -> Result<(f64, f64), Violatio
     let ours = payload_until(&mut world, 0, END)?;
     let theirs = (world.flow(flow).delivered_bytes() - before) as f64;
     let all = super::payload_bytes(RATE, END - START);
-    Ok((ours / all, theirs / all))
+    Ok([ours / all, theirs / all])
 }
 
 fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
-    let (ours, theirs) = shares(Traffic::Normal, algorithm)?;
+    let [ours, theirs] = least(|seed| shares(seed, Traffic::Normal, algorithm))?;
     Ok(vec![
         Figure::at_least(0.25, format!("share of TCP {name} beside a client with three sources"), theirs),
         Figure::at_least(0.25, "  share of the client", ours),
@@ -88,7 +110,7 @@ fn beside_bbr() -> Result<Vec<Figure>, Violation> {
 }
 
 fn background() -> Result<Vec<Figure>, Violation> {
-    let (ours, theirs) = shares(Traffic::Background, Algorithm::Cubic)?;
+    let [ours, theirs] = least(|seed| shares(seed, Traffic::Background, Algorithm::Cubic))?;
     Ok(vec![
         Figure::at_least(0.8, "share of TCP CUBIC beside background traffic", theirs),
         Figure::beside("  share of the client", ours),

@@ -62,8 +62,10 @@ const CYCLE_SPREAD: Duration = Duration::from_millis(400);
 const CYCLE_YIELDING: Duration = Duration::from_millis(1_600);
 /// Least rounds of a cycle: on a long path probing costs rounds, not seconds.
 const CYCLE_ROUNDS_MIN: u64 = 6;
-/// Part of the random loss by which the rate stays below what was measured under it: the highest of many noisy samples is
-/// a little too high (the draft, section 4.6.2, stays 1% below whatever the noise: BBRPacingMarginPercent).
+/// Part by which the rate that is asked for stays below what was measured (the draft, section 4.6.2:
+/// BBRPacingMarginPercent): the highest of many samples is a little too high, and would make a queue in time.
+const PACING_MARGIN: f64 = 0.01;
+/// The same where packets are lost at random, in parts of that loss: samples are noisier there.
 const NOISE_MARGIN: f64 = 0.2;
 /// How long that is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
@@ -251,7 +253,8 @@ impl Bbr {
     /// The draft, sections 4.3.1.3 and 4.5.6.
     fn on_congested(&mut self, answer: &Answer, round: Round) {
         let delivered = round.tally.delivered_bytes as f64;
-        self.yields = true;
+        // Filling the path meets its end, whether or not others are there.
+        self.yields |= self.phase != Phase::Startup;
         match self.phase {
             // Loss alone does not tell how much the path holds.
             Phase::Startup if self.rate.get() == 0.0 => self.startup.begin_smaller(),
@@ -326,7 +329,7 @@ impl Bbr {
         if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
             return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
         }
-        let margin = 1.0 - NOISE_MARGIN * self.random_loss.share();
+        let margin = 1.0 - (NOISE_MARGIN * self.random_loss.share()).max(PACING_MARGIN);
         Some(self.phase.pacing_gain() * self.model_rate() * margin)
     }
 

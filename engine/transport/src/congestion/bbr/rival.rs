@@ -66,8 +66,6 @@ impl Rival {
 
 /// Rounds in a row with a queue that is not this source's, after which there is a rival.
 const CONTENDED_ROUNDS: u32 = 2;
-/// Rounds of cruising up to which a queue cannot be this source's own: it has just emptied its part.
-const FRESH_ROUNDS: u64 = 6;
 /// Rounds in a row without a queue, after which there is no rival any more.
 const QUIET_ROUNDS: u32 = 40;
 /// Rate that is not given up to rivals, in parts of the highest of the last minutes.
@@ -99,11 +97,6 @@ impl Bbr {
         self.contended_rounds = if has_risen { self.contended_rounds + 1 } else { 0 };
         if self.contended_rounds >= CONTENDED_ROUNDS {
             self.contended_rounds = 0;
-            // A rate that is a little too high makes a queue, too, in time. Whose it is shows once ours is gone.
-            if self.rounds_in_phase() > FRESH_ROUNDS {
-                self.enter(answer.now, Phase::Down);
-                return;
-            }
             self.quiet_rounds = 0;
             let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
             // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
