@@ -21,6 +21,7 @@ mod asking;
 mod checked;
 mod early;
 mod jobs;
+mod late;
 mod lists;
 mod notice;
 mod setbacks;
@@ -48,6 +49,7 @@ pub use checked::{Checked, Verdict};
 use early::Early;
 pub use early::{EarlyPart, EarlyPiece};
 pub use jobs::JobList;
+use late::Doubled;
 use lists::Arriving;
 pub use lists::SourceList;
 pub use notice::{FailureKind, FetchError, Notice, SourceFailure};
@@ -144,6 +146,7 @@ pub struct Fetcher {
     again: Vec<(Job, Box<Suspect>)>,
     impossible: Impossible,
     early: Early,
+    doubled: Doubled,
     /// Holders by extent of the fetcher's own stream, with the last extent, in order.
     lists: VecDeque<(ExtentNo, Holders)>,
     /// One past the last extent that a list covers.
@@ -184,6 +187,7 @@ impl Fetcher {
             again: Vec::new(),
             impossible: Impossible::default(),
             early: Early::default(),
+            doubled: Doubled::default(),
             lists: VecDeque::new(),
             listed: 0,
             list_wanted: false,
@@ -214,6 +218,7 @@ impl Fetcher {
         self.jobs.clear();
         self.again.clear();
         self.early.forget(&self.window);
+        self.doubled.clear();
         self.window.clear();
         self.planner.clear();
         self.impossible = Impossible::default();
@@ -242,6 +247,7 @@ impl Fetcher {
                     tracer.on_chunk(now, stream, chunk);
                 }
                 self.early.on_arrived();
+                self.doubled.on_arrived(stream, chunk);
                 if let Some(filled) = self.window.arrived(stream, chunk, source) {
                     if stream == self.config.stream {
                         self.early.on_filled(chunk.extent());
@@ -334,6 +340,7 @@ impl Fetcher {
             self.tick(now);
             self.check_impossible(now)?;
         }
+        self.doubled.handle_timeout(now);
         self.check_misled()?;
         self.check_hope(now)
     }
@@ -346,7 +353,7 @@ impl Fetcher {
             State::Greeting | State::Up => source.puller.poll_timeout(),
         });
         let ticks = self.fetching || !self.sources.is_empty();
-        deadlines.chain(ticks.then(|| self.ticked_at + TICK)).min()
+        deadlines.chain(ticks.then(|| self.ticked_at + TICK)).chain(self.late_deadline()).min()
     }
 
     /// Writes the next datagram to send into `out`, and says to which source; nothing if there is none. Starts extents

@@ -19,6 +19,13 @@ fn every_random_world_delivers_what_was_published_within_all_bounds() {
     }
 }
 
+/// Mechanism: an extent that one source alone was to give, and could not, was planned anew as a whole: also what that source
+/// still owed. Its word that it did not hold that planned it once more, while another was about to give it.
+#[test]
+fn what_an_extents_only_source_still_owes_is_not_planned_twice() {
+    Plan::new(4806).run().unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 #[test]
 fn a_random_world_run_again_leaves_the_same_trace() {
     for seed in 0..20 {

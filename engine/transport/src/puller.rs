@@ -7,6 +7,7 @@ mod delivery;
 mod outstanding;
 mod pace;
 mod rtt;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -347,11 +348,6 @@ impl Puller {
     /// Smoothed round trip; nothing before the first answer.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt.smoothed()
-    }
-
-    /// Whether PULLs have run into their time-out, and nothing has come since.
-    pub fn is_silent(&self) -> bool {
-        self.timeouts > 0
     }
 
     /// Chunks asked for and neither arrived nor given up.

@@ -15,7 +15,7 @@ impl Fetcher {
         self.start_extents();
         self.plan_deferred();
         for source in &self.sources {
-            self.planner.set_path(source.number, source.path());
+            self.planner.set_path(source.number, source.path(now));
         }
         self.aggregate.begin_round(&self.sources);
         self.begin_turn(now, 0);
@@ -58,20 +58,24 @@ impl Fetcher {
 
     /// Gives a source pieces while it may have more in flight.
     fn ask(&mut self, now: Instant, index: usize) {
-        let source = &mut self.sources[index];
-        while source.state == State::Up {
+        while self.sources[index].state == State::Up {
+            let source = &mut self.sources[index];
             let room = self.aggregate.room_chunks();
             let capacity = source.puller.capacity_chunks(now).min(source.puller.pull_limits().0.into()).min(room);
             if capacity == 0 {
                 return;
             }
-            let Some((stream, runs)) = self.planner.next_pull(source.number, capacity) else {
+            let number = source.number;
+            let planned = self.planner.next_pull(number, capacity);
+            let next = planned.or_else(|| self.take_late(now, number, capacity));
+            let source = &mut self.sources[index];
+            let Some((stream, runs)) = next else {
                 source.puller.on_idle();
                 return;
             };
             self.aggregate.on_pull(runs.iter().map(|run| u32::from(run.count)).sum());
             source.puller.pull(now, stream, runs);
-            self.planner.set_path(source.number, source.path());
+            self.planner.set_path(source.number, source.path(now));
         }
     }
 }

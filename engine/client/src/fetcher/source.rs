@@ -174,7 +174,7 @@ impl Source {
     }
 
     /// The way to it, as the planner takes it.
-    pub(super) fn path(&self) -> Path {
+    pub(super) fn path(&self, now: Instant) -> Path {
         let congestion = self.puller.congestion();
         Path {
             bytes_s: congestion.bandwidth().or(self.bytes_per_s).unwrap_or(0.0),
@@ -182,7 +182,7 @@ impl Source {
             // and so from being measured again. What waits in its queue counts as in flight.
             rtt: congestion.min_rtt().or(self.puller.rtt()).unwrap_or_default(),
             in_flight_bytes: self.puller.in_flight_bytes(),
-            is_silent: self.puller.is_silent(),
+            is_late: self.is_late(now),
         }
     }
 

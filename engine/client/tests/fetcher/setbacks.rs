@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidcast_client::fetcher::{FailureKind, FetchError, SourceNo};
-use braidcast_media::layout::CHUNK_BYTES;
+use braidcast_media::layout::{CHUNK_BYTES, EXTENT_BYTES};
 
 use crate::asset::{Asset, host};
 use crate::world::{STALL, World};
@@ -22,7 +22,7 @@ fn a_server_that_never_answers_leaves_its_work_to_the_other() {
 
 #[test]
 fn a_server_that_goes_silent_leaves_its_work_to_the_other_and_is_reported() {
-    let mut world = World::new(Asset::new(20_000_000), 2);
+    let mut world = World::new(Asset::new(80_000_000), 2);
     world.begin();
     world.run_until(|world| world.given.len() > 10);
     world.servers[0].is_silent = true;
@@ -31,6 +31,20 @@ fn a_server_that_goes_silent_leaves_its_work_to_the_other_and_is_reported() {
     let snapshot = world.fetcher.snapshot();
     assert!(snapshot.sources[0].ever_failed && !snapshot.sources[1].ever_failed);
     assert_eq!(snapshot.unwanted_bytes, 0, "nothing comes twice");
+}
+
+/// Mechanism: what a silent server had been asked for last was asked of others only after a time-out of 200 ms at least,
+/// though they had nothing else to do.
+#[test]
+fn what_a_silent_server_is_late_with_comes_from_another_before_the_time_out() {
+    let mut world = World::new(Asset::new(40 * EXTENT_BYTES), 2);
+    world.begin();
+    world.run_until(|world| world.given.len() >= 37);
+    world.servers[0].is_silent = true;
+    let silent_since = world.elapsed();
+    world.download();
+    let took = world.elapsed() - silent_since;
+    assert!(took < Duration::from_millis(200), "{took:?}");
 }
 
 #[test]
