@@ -49,7 +49,6 @@ pub use checked::{Checked, Verdict};
 use early::Early;
 pub use early::{EarlyPart, EarlyPiece};
 pub use jobs::JobList;
-use late::Doubled;
 use lists::Arriving;
 pub use lists::SourceList;
 pub use notice::{FailureKind, FetchError, Notice, SourceFailure};
@@ -146,7 +145,8 @@ pub struct Fetcher {
     again: Vec<(Job, Box<Suspect>)>,
     impossible: Impossible,
     early: Early,
-    doubled: Doubled,
+    /// When time last passed: what was late by then has been looked at.
+    passed_at: Option<Instant>,
     /// Holders by extent of the fetcher's own stream, with the last extent, in order.
     lists: VecDeque<(ExtentNo, Holders)>,
     /// One past the last extent that a list covers.
@@ -187,7 +187,7 @@ impl Fetcher {
             again: Vec::new(),
             impossible: Impossible::default(),
             early: Early::default(),
-            doubled: Doubled::default(),
+            passed_at: None,
             lists: VecDeque::new(),
             listed: 0,
             list_wanted: false,
@@ -218,7 +218,6 @@ impl Fetcher {
         self.jobs.clear();
         self.again.clear();
         self.early.forget(&self.window);
-        self.doubled.clear();
         self.window.clear();
         self.planner.clear();
         self.impossible = Impossible::default();
@@ -247,7 +246,6 @@ impl Fetcher {
                     tracer.on_chunk(now, stream, chunk);
                 }
                 self.early.on_arrived();
-                self.doubled.on_arrived(stream, chunk);
                 if let Some(filled) = self.window.arrived(stream, chunk, source) {
                     if stream == self.config.stream {
                         self.early.on_filled(chunk.extent());
@@ -324,6 +322,7 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`]: there is no hope left. The fetcher is of no more use then.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), FetchError> {
+        self.passed_at = Some(now);
         for index in 0..self.sources.len() {
             let source = &mut self.sources[index];
             if let State::Down { until } = source.state
@@ -340,7 +339,6 @@ impl Fetcher {
             self.tick(now);
             self.check_impossible(now)?;
         }
-        self.doubled.handle_timeout(now);
         self.check_misled()?;
         self.check_hope(now)
     }

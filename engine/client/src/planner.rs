@@ -61,11 +61,11 @@ impl SourceSet {
 pub struct Holders {
     /// Sources that hold it, as far as is known. Others are asked only if none of these can be.
     pub all: SourceSet,
-    /// The one that takes it, unless it is [`PATIENCE`] later than another; nothing if all are alike.
+    /// The one that takes it, unless it is too late with all that is its ([`PATIENCE`]); nothing if all are alike.
     pub first: Option<SourceNo>,
 }
 
-/// How much later than another a first choice may be, and keep what is its. Within a host, ranges of 16 extents come from
+/// How much later than another a first choice may be done with all that is its, and keep it. Within a host, ranges of 16 extents come from
 /// one of three servers in 30 ms; beyond it a download ends so much later at worst.
 const PATIENCE: Duration = Duration::from_millis(40);
 
@@ -99,7 +99,7 @@ pub struct Path {
     pub rtt: Duration,
     /// Bytes that it was asked for and that are still to come.
     pub in_flight_bytes: u64,
-    /// It does not answer in time: nobody waits for it.
+    /// It does not answer in time, or takes no PULLs at the moment: nobody waits for it.
     pub is_late: bool,
 }
 
@@ -256,7 +256,7 @@ impl Planner {
     }
 
     /// Whether `source` may take a piece: one that it is the first choice for, or nobody who can be asked is, or, if it
-    /// `helps`, one whose first choice would come to it [`PATIENCE`] later.
+    /// `helps`, one whose first choice would be done with all that is its [`PATIENCE`] later.
     fn may_take(&self, source: SourceNo, piece: &Piece, helps: Option<&Ends>) -> bool {
         if !self.may_ask(source, piece) {
             return false;
@@ -293,7 +293,11 @@ impl Planner {
         let own = self.sources[usize::from(source.0)].path.delay();
         let others = self.sources.iter().map(|other| {
             let sooner = (own - other.path.delay()).max(0.0);
-            if other.usable { (other.path.bytes_s * sooner / CHUNK_BYTES as f64).round() as u64 } else { 0 }
+            if other.usable && !other.path.is_late {
+                (other.path.bytes_s * sooner / CHUNK_BYTES as f64).round() as u64
+            } else {
+                0
+            }
         });
         others.collect()
     }

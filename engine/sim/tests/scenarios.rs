@@ -42,6 +42,11 @@ fn a_short_queue_is_enough_and_a_long_one_stays_short() {
 }
 
 #[test]
+fn a_queue_shorter_than_the_first_train_is_no_end() {
+    holds("a queue shorter than the first train is no end");
+}
+
+#[test]
 fn unequal_sources_add_up() {
     holds("unequal sources add up");
 }

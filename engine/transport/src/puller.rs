@@ -302,6 +302,7 @@ impl Puller {
         let silent = self.silence_deadline().is_some_and(|deadline| deadline <= now);
         // What was sent a moment ago may still be answered, however long the source had been silent before.
         let patience = self.rtt.timeout(0);
+        let mut is_unanswered = false;
         let mut index = 0;
         while index < self.pulls.len() {
             let why = match self.pulls[index].phase {
@@ -310,14 +311,19 @@ impl Puller {
                 Phase::Closing(..) | Phase::Waiting => None,
             };
             match why {
-                Some(why) => self.give_up(now, index, why),
+                Some(why) => {
+                    is_unanswered |= why == Loss::Timeout && !self.pulls[index].is_complete();
+                    self.give_up(now, index, why);
+                }
                 None => index += 1,
             }
+        }
+        if is_unanswered {
+            self.congestion.on_timeout();
         }
         if silent {
             self.timeouts += 1;
             self.heard_at = Some(now);
-            self.congestion.on_timeout();
             if self.timeouts >= TIMEOUTS_MAX {
                 self.fail(now, Failure::Silent);
             } else {

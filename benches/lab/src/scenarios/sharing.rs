@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use super::{Bench, Direction, MBIT, Scenario, bdp_bytes, bottleneck, delay, payload_bit_s};
 use crate::measure::{self, Congestion, Curl, Get};
+use crate::router::fabric::HostId;
 use crate::table::Row;
-use crate::world::{CLIENT, LONG, OTHER};
+use crate::world::{CLIENT, LONG, OTHER, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     sharing("two-clients", "a second client joins after 10 s on one downlink of 60 Mbit/s, 50 ms", two_clients),
@@ -15,6 +16,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         beside_tcp(bench, Congestion::Cubic)
     }),
     sharing("beside-bbr", "the same beside BBR", |bench| beside_tcp(bench, Congestion::Bbr)),
+    sharing("background", "a client with three sources that gives way to a TCP flow under CUBIC", background),
 ];
 
 const fn sharing(name: &'static str, about: &'static str, run: fn(&mut Bench<'_>) -> Result<()>) -> Scenario {
@@ -33,6 +35,8 @@ const JAIN_GOAL: f64 = 0.95;
 const FIND_TIME: Duration = Duration::from_secs(5);
 /// Of an equal share.
 const TCP_GOAL: f64 = 0.5;
+/// Of the link, to TCP beside a download in the background.
+const LEFT_GOAL: f64 = 0.8;
 
 fn lay(bench: &Bench<'_>) -> Result<()> {
     measure::settle(bench.world)?;
@@ -77,23 +81,48 @@ fn two_clients(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-fn beside_tcp(bench: &mut Bench<'_>, congestion: Congestion) -> Result<()> {
+/// How a client's download begins.
+type Start = fn(&mut World, HostId, &str) -> Result<Get>;
+
+/// Rates of a client and of a TCP flow on one link once both have found their share, and what congestion control the flow
+/// had.
+fn rates(bench: &mut Bench<'_>, start: Start, congestion: Congestion) -> Result<([f64; 2], String)> {
     lay(bench)?;
     let time = Duration::from_secs(bench.seconds.into());
-    let outcome = (|| {
-        let limit = (FIND_TIME + time).as_secs() as u32 + 60;
-        let mut curl = Curl::start(bench.world, OTHER, congestion, limit)?;
-        let mut get = Get::start(bench.world, CLIENT, LONG)?;
-        let from = get.wait_first(bench.world)? + FIND_TIME;
-        let to = from + time;
-        get.run_until(bench.world, to)?;
-        curl.look(bench.world)?;
-        let ours = get.goodput(bench.world, from, to)?.bit_s();
-        let web = bench.world.network.router.with(move |fabric, _| fabric.arrivals(OTHER).web.between(from, to));
-        let tcp = web as f64 * 8.0 / time.as_secs_f64();
-        anyhow::Ok(([ours, tcp], curl.used().to_owned()))
-    })();
-    let row = match outcome {
+    let limit = (FIND_TIME + time).as_secs() as u32 + 60;
+    let mut curl = Curl::start(bench.world, OTHER, congestion, limit)?;
+    let mut get = start(bench.world, CLIENT, LONG)?;
+    let from = get.wait_first(bench.world)? + FIND_TIME;
+    let to = from + time;
+    get.run_until(bench.world, to)?;
+    curl.look(bench.world)?;
+    let ours = get.goodput(bench.world, from, to)?.bit_s();
+    let web = bench.world.network.router.with(move |fabric, _| fabric.arrivals(OTHER).web.between(from, to));
+    let tcp = web as f64 * 8.0 / time.as_secs_f64();
+    Ok(([ours, tcp], curl.used().to_owned()))
+}
+
+fn background(bench: &mut Bench<'_>) -> Result<()> {
+    let row = match rates(bench, Get::start_in_background, Congestion::Cubic) {
+        Ok((rates, used)) => {
+            let shares = rates.map(|rate| rate / payload_bit_s(RATE_BIT_S));
+            Row {
+                result: format!("{:.2} and {:.2} of the link", shares[0], shares[1]),
+                is_met: Some(shares[1] >= LEFT_GOAL),
+                note: format!("{}; ss: {used}", mbit(&rates)),
+                ..Row::default()
+            }
+        }
+        Err(error) => bench.failed(&error)?,
+    };
+    let who = "braidcast --background and curl cubic".to_owned();
+    let goal = format!("curl >= {LEFT_GOAL}");
+    bench.add_row(Row { scenario: bench.name, link: LINK.to_owned(), who, goal, ..row }, &[Direction::Down(CLIENT)]);
+    Ok(())
+}
+
+fn beside_tcp(bench: &mut Bench<'_>, congestion: Congestion) -> Result<()> {
+    let row = match rates(bench, Get::start, congestion) {
         Ok((rates, used)) => {
             let shares = rates.map(|rate| rate / (payload_bit_s(RATE_BIT_S) / 2.0));
             Row {

@@ -73,6 +73,20 @@ fn three_equal_servers_share_a_film_and_the_report_says_what_they_counted() {
 }
 
 #[test]
+fn a_download_takes_no_more_per_second_than_it_is_told_to() {
+    const BYTES: u64 = 6_000_000;
+    const RATE_MIB_S: u64 = 2;
+    let dev = Dev::of([(FILM, BYTES)]).start();
+    let copy = dev.path("copy");
+    let ended = dev.client().get(FILM).flag("--max-rate", format!("{RATE_MIB_S}MiB")).to(&copy).finish();
+    check_report(&ended.report(), dev.film(FILM));
+    assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
+    let at_that_rate = BYTES as f64 / (RATE_MIB_S << 20) as f64;
+    // A second for what is under way before the bound is known to all sources.
+    assert!(ended.report().seconds > at_that_rate - 1.0, "{:?}", ended.report());
+}
+
+#[test]
 fn the_portable_way_of_io_and_io_uring_serve_the_same_bytes() {
     for mode in ["portable", "uring"] {
         if let (Err(reason), "uring") = (probe().uring, mode) {

@@ -2,13 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use arrayvec::ArrayVec;
-use braidcast_media::layout::CHUNKS_PER_EXTENT;
 use braidcast_media::{ExtentNo, Run, StreamId};
 use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
 use braidcast_transport::puller::{Event, Failure, Loss};
 
-use super::late::append;
 use super::source::{Source, State};
 use super::{FailureKind, FetchError, Fetcher, Notice, SourceFailure};
 use crate::planner::{Holders, Piece, SourceNo, SourceSet};
@@ -69,10 +66,8 @@ impl Fetcher {
                 Loss::Data => self.on_lost_data(now, from, stream, run),
                 Loss::Pull | Loss::Timeout | Loss::Refused => {}
             }
-            for run in self.doubled.on_lost(stream, run) {
-                for piece in self.window.still_missing(stream, run) {
-                    self.planner.add(piece);
-                }
+            for piece in self.window.still_missing(stream, run) {
+                self.plan_unasked(piece);
             }
         }
         if why == Loss::NotHeld {
@@ -132,18 +127,12 @@ impl Fetcher {
         }
     }
 
-    /// Plans all that is missing of an extent anew, for any source that is not barred from it, but for what a source was
-    /// asked for: that is planned when it is told as lost.
+    /// Plans all that is missing of an extent anew, for any source that is not barred from it.
     fn replan(&mut self, key: ExtentKey) {
         self.planner.cancel(key.stream, key.extent);
         self.early.on_replanned(key);
         for piece in self.window.unpin(key) {
-            let is_asked = |chunk| self.sources.iter().any(|source| source.puller.is_asked(key.stream, chunk));
-            let mut runs = ArrayVec::<Run, { CHUNKS_PER_EXTENT as usize }>::new();
-            piece.run.chunks().filter(|chunk| !is_asked(*chunk)).for_each(|chunk| append(&mut runs, chunk));
-            for run in runs {
-                self.planner.add(Piece { run, ..piece });
-            }
+            self.plan_unasked(piece);
         }
     }
 
@@ -192,7 +181,7 @@ impl Fetcher {
             .max_by(|a, b| a.bytes_per_s.unwrap_or(0.0).total_cmp(&b.bytes_per_s.unwrap_or(0.0)))
             .map(|source| source.number);
         let piece = self.window.start(job, Holders::default(), self.banned(), pin, Some(suspect));
-        self.planner.add(piece);
+        self.plan_unasked(piece);
     }
 
     pub(super) fn banned(&self) -> SourceSet {

@@ -119,7 +119,7 @@ impl Source {
 
     /// The master has given another ticket.
     pub(super) fn take_ticket(&mut self, now: Instant, host: Host) {
-        if self.renewal_is_due(now) || self.state != State::Up {
+        if self.renewal_is_due(now) || self.state != State::Up || self.puller.is_expired() {
             self.host = host;
             self.ticket_from = now;
             self.ticket_is_spare = true;
@@ -182,7 +182,7 @@ impl Source {
             // and so from being measured again. What waits in its queue counts as in flight.
             rtt: congestion.min_rtt().or(self.puller.rtt()).unwrap_or_default(),
             in_flight_bytes: self.puller.in_flight_bytes(),
-            is_late: self.is_late(now),
+            is_late: self.is_late(now) || self.puller.is_refused(now),
         }
     }
 

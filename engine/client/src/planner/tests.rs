@@ -138,6 +138,20 @@ fn what_a_first_choice_leaves_to_others_they_may_take() {
     assert_eq!(planner.next_pull(s[0], 5).unwrap().1[..], [Run::new(0, 5)]);
 }
 
+/// Mechanism: what a fast source would have delivered sooner was left to it though it had fallen silent, so that the most
+/// urgent chunks of all were asked of nobody.
+#[test]
+fn nothing_is_left_to_a_fast_source_that_is_late() {
+    let (mut planner, s) = planner(2);
+    planner.add(piece(0, 256, &s, &[]));
+    let fast = Path { bytes_s: 1_200_000.0, rtt: 20 * MS, ..Path::default() };
+    planner.set_path(s[1], Path { bytes_s: 120_000.0, rtt: 120 * MS, ..Path::default() });
+    planner.set_path(s[0], Path { is_late: true, ..fast });
+    assert_eq!(planner.next_pull(s[1], 5).unwrap().1[..], [Run::new(0, 5)]);
+    planner.set_path(s[0], fast);
+    assert_eq!(planner.next_pull(s[1], 5).unwrap().1[..], [Run::new(105, 5)]);
+}
+
 #[test]
 fn who_is_not_known_to_hold_a_piece_is_asked_only_if_no_holder_can_be() {
     let (mut planner, s) = planner(2);

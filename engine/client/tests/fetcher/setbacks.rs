@@ -37,14 +37,20 @@ fn a_server_that_goes_silent_leaves_its_work_to_the_other_and_is_reported() {
 /// though they had nothing else to do.
 #[test]
 fn what_a_silent_server_is_late_with_comes_from_another_before_the_time_out() {
-    let mut world = World::new(Asset::new(40 * EXTENT_BYTES), 2);
-    world.begin();
-    world.run_until(|world| world.given.len() >= 37);
-    world.servers[0].is_silent = true;
-    let silent_since = world.elapsed();
-    world.download();
-    let took = world.elapsed() - silent_since;
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    let time_with_silent = |silent: &[usize]| {
+        let mut world = World::new(Asset::new(40 * EXTENT_BYTES), 3);
+        world.begin();
+        world.run_until(|world| world.given.len() >= 37);
+        silent.iter().for_each(|&number| world.servers[number].is_silent = true);
+        let silent_since = world.elapsed();
+        world.download();
+        world.elapsed() - silent_since
+    };
+    // Two that are silent at a time must not be each other's help.
+    for silent in [&[0][..], &[1], &[0, 1], &[1, 2]] {
+        let took = time_with_silent(silent);
+        assert!(took < Duration::from_millis(200), "{took:?} with {silent:?} silent");
+    }
 }
 
 #[test]

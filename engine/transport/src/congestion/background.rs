@@ -101,6 +101,10 @@ impl Background {
                 self.window *= 2.0;
             }
         } else {
+            // Slow start may also have ended by a loss, or by a time-out.
+            if matches!(self.slowdown, Slowdown::Never) {
+                self.begin_slowdown_soon(now, least);
+            }
             self.adjust(least, target, delay);
         }
         self.window = self.window.max(WINDOW_MIN);

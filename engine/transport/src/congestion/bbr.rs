@@ -67,7 +67,7 @@ const CYCLE_ROUNDS_MIN: u64 = 6;
 const PACING_MARGIN: f64 = 0.01;
 /// The same where packets are lost at random, in parts of that loss: samples are noisier there.
 const NOISE_MARGIN: f64 = 0.2;
-/// How long that is remembered, at least.
+/// How long the highest rate is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
 /// Rounds of probing for a higher rate at most, as long as none is found.
 const UP_ROUNDS_MAX: u64 = 3;
@@ -253,8 +253,6 @@ impl Bbr {
     /// The draft, sections 4.3.1.3 and 4.5.6.
     fn on_congested(&mut self, answer: &Answer, round: Round) {
         let delivered = round.tally.delivered_bytes as f64;
-        // Filling the path meets its end, whether or not others are there.
-        self.yields |= self.phase != Phase::Startup;
         match self.phase {
             // Loss alone does not tell how much the path holds.
             Phase::Startup if self.rate.get() == 0.0 => self.startup.begin_smaller(),
@@ -263,18 +261,21 @@ impl Bbr {
                 self.window_hi = Some(delivered.max(self.path_bytes()).max(WINDOW_MIN as f64));
             }
             Phase::Up => {
+                self.yields = true;
                 let floor = BETA * self.phase.window_gain() * self.path_bytes();
                 self.window_hi = Some((answer.in_flight_bytes as f64).max(floor));
                 self.enter(answer.now, Phase::Down);
             }
-            // What filling the path has cost becomes known only now.
+            // What filling the path has cost becomes known only now. It met its end, whether or not others are there.
             Phase::Down | Phase::Cruise if self.startup.explains_losses_of(self.rounds.count) => {}
             Phase::Down | Phase::Cruise | Phase::Refill => {
+                self.yields = true;
                 let (rate, window) = (self.model_rate(), self.model_window());
                 self.lowered =
                     Some(Lowered { rate: round.rate.max(BETA * rate), window: delivered.max(BETA * window) });
             }
             Phase::Rival => {
+                self.yields = true;
                 let least = self.least_beside_rivals();
                 if let Some(rival) = &mut self.rival {
                     rival.cut(answer.now, self.srtt, least);
@@ -442,6 +443,8 @@ impl Congestion for Bbr {
     fn on_timeout(&mut self) {
         if self.phase == Phase::Startup {
             self.startup.begin_smaller();
+            // What the next answer tells was lost before that.
+            self.round.tally = Tally::default();
         }
     }
 

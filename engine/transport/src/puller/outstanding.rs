@@ -24,8 +24,6 @@ pub(super) struct Outstanding {
     pub(super) stamp: Stamp,
     /// Chunks of it were asked of this source before and may still come for that.
     pub(super) is_repeated: bool,
-    /// Another source was asked for the same, because this one is late.
-    pub(super) is_doubled: bool,
     pub(super) first_data_at: Option<Instant>,
     pub(super) phase: Phase,
 }
@@ -64,7 +62,6 @@ impl Outstanding {
             missing: u64::MAX >> (u64::BITS - chunks),
             stamp,
             is_repeated: false,
-            is_doubled: false,
             first_data_at: None,
             phase: Phase::Waiting,
         }

@@ -13,10 +13,25 @@ impl Puller {
         self.timeouts > 0
     }
 
-    /// When the oldest PULL of which nothing was told was sent.
-    pub fn waits_since(&self) -> Option<Instant> {
-        let mut waiting = self.pulls.iter().filter(|pull| pull.phase == Phase::Waiting && !pull.is_complete());
-        waiting.next().map(|pull| pull.stamp.sent_at)
+    /// Whether the server has said that it takes no PULLs at the moment: it is busy, or the ticket has expired.
+    pub fn is_refused(&self, now: Instant) -> bool {
+        self.busy_until.is_some_and(|until| now < until) || self.is_expired()
+    }
+
+    /// Whether the server has said that the session's ticket has expired.
+    pub fn is_expired(&self) -> bool {
+        self.connection.current.as_ref().is_some_and(|open| open.expired)
+    }
+
+    /// When the PULLs were sent that are not complete and that no END spoke of, in order.
+    pub fn waiting_since(&self) -> impl Iterator<Item = Instant> {
+        self.waiting().map(|pull| pull.stamp.sent_at)
+    }
+
+    /// What is missing of those of them that were sent before then.
+    pub fn sent_before(&self, then: Instant) -> impl Iterator<Item = (StreamId, Vec<Run>)> {
+        let late = self.waiting().filter(move |pull| pull.stamp.sent_at <= then);
+        late.map(|pull| (pull.stream, pull.missing_runs()))
     }
 
     /// Whether a chunk was asked for and neither arrived nor was given up.
@@ -24,23 +39,7 @@ impl Puller {
         self.pulls.iter().any(|pull| pull.find(stream, chunk).is_some())
     }
 
-    /// The oldest PULL of which nothing was told, unless [`Puller::on_doubled`] was called for it: when it was sent, and
-    /// what of it is missing.
-    pub fn oldest_single(&self) -> Option<(Instant, StreamId, Vec<Run>)> {
-        let index = self.oldest_single_index()?;
-        let pull = &self.pulls[index];
-        Some((pull.stamp.sent_at, pull.stream, pull.missing_runs()))
-    }
-
-    /// What [`Puller::oldest_single`] gives is asked of another source, too.
-    pub fn on_doubled(&mut self) {
-        if let Some(index) = self.oldest_single_index() {
-            self.pulls[index].is_doubled = true;
-        }
-    }
-
-    fn oldest_single_index(&self) -> Option<usize> {
-        let is_single = |pull: &Outstanding| pull.phase == Phase::Waiting && !pull.is_doubled && !pull.is_complete();
-        self.pulls.iter().position(is_single)
+    fn waiting(&self) -> impl Iterator<Item = &Outstanding> {
+        self.pulls.iter().filter(|pull| pull.phase == Phase::Waiting && !pull.is_complete())
     }
 }

@@ -89,6 +89,19 @@ fn data_lost_with_its_end_is_found_from_a_later_end() {
     assert!(at <= 5 * DELAY, "{at:?}: a later END tells that the PULL was answered, so nothing waits for a time-out");
 }
 
+/// What the kernel counts as dropped for want of room in the receive buffer was sent faster than this host takes it.
+#[test]
+fn less_is_in_flight_after_this_host_has_dropped_packets_once_for_each_round_trip() {
+    let mut world = World::new(Setting::default());
+    world.run_until(|world| world.chunks_had() > 100);
+    let window = world.puller.window_bytes();
+    world.puller.on_local_drops(world.now);
+    world.puller.on_local_drops(world.now);
+    assert_eq!(world.puller.window_bytes(), window / 4 * 3);
+    world.download();
+    assert_eq!(world.puller.window_bytes(), window / 4 * 3, "and it stays so");
+}
+
 /// Mechanism: an END's bitmap reaches 64 sequences back; a lost PULL below it was waited for as long as the source was
 /// heard at all, so that a download's window stood still on it.
 #[test]

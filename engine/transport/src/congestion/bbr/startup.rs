@@ -10,7 +10,7 @@ const ROUNDS_WITHOUT_GROWTH: u32 = 3;
 /// Rounds after the startup in which its losses are told.
 const ROUNDS_AFTER: u64 = 2;
 
-/// How far that has come. Neither `window` nor `rate` goes down before the path is full, unless nothing at all comes.
+/// How far that has come. Neither `window` nor `rate` goes down before the path is full, unless a train is not answered.
 #[derive(Debug)]
 pub(super) struct Startup {
     /// Bytes in flight.
