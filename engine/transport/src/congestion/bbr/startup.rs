@@ -56,11 +56,11 @@ impl Startup {
         self.is_over |= self.rounds_without_growth >= ROUNDS_WITHOUT_GROWTH;
     }
 
-    /// Nothing came of a train. The path's queue may be too short for it: half of it is tried next, and so on. (The draft,
-    /// section 4.6.4.4, starts again from one packet.)
+    /// A train was not answered. The path's queue may be too short for it: a quarter of it is tried next, and so on. (The
+    /// draft, section 4.6.4.4, starts again from one packet.)
     pub(super) fn begin_smaller(&mut self) {
-        self.window = (self.window / 2).max(WINDOW_MIN);
-        self.rate /= 2.0;
+        self.window = (self.window / 4).max(WINDOW_MIN);
+        self.rate /= 4.0;
     }
 
     /// Whether what is lost in this round may have been asked for before the path was found to be full.
