@@ -61,7 +61,7 @@ impl SourceSet {
 pub struct Holders {
     /// Sources that hold it, as far as is known. Others are asked only if none of these can be.
     pub all: SourceSet,
-    /// The one that takes it, unless it is too late with all that is its ([`PATIENCE`]); nothing if all are alike.
+    /// The one that takes it, unless it is 40 ms too late with all that is its; nothing if all are alike.
     pub first: Option<SourceNo>,
 }
 
