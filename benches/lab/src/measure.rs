@@ -59,17 +59,16 @@ pub(crate) struct Get {
 impl Get {
     /// Starts to fetch a video.
     pub(crate) fn start(world: &mut World, host: HostId, name: &str) -> Result<Self> {
-        Self::start_with(world, host, name, "")
+        Self::run(world, host, &format!("get {name} -o /dev/null --json"))
     }
 
     /// Starts to fetch a video that gives way to other traffic.
     pub(crate) fn start_in_background(world: &mut World, host: HostId, name: &str) -> Result<Self> {
-        Self::start_with(world, host, name, "--background")
+        Self::run(world, host, &format!("get {name} -o /dev/null --json --background"))
     }
 
-    fn start_with(world: &mut World, host: HostId, name: &str, flags: &str) -> Result<Self> {
-        let process = world.braidcast(host, &format!("get {name} -o /dev/null --json {flags}"))?;
-        Ok(Self { process, host })
+    fn run(world: &mut World, host: HostId, command: &str) -> Result<Self> {
+        Ok(Self { process: world.braidcast(host, command)?, host })
     }
 
     /// Waits for the first payload; gives when it came.
