@@ -36,6 +36,8 @@ const fn path(
 
 /// How long the blaster sends.
 const BLAST_SECONDS: u32 = 3;
+/// Downloads of which the median counts.
+const DOWNLOADS: usize = 3;
 /// A whole download may take so much longer than it should.
 const PATIENCE: u32 = 10;
 
@@ -110,26 +112,36 @@ impl Path {
         Ok(())
     }
 
-    /// A whole download, timed from the start of the process.
+    /// A whole download, timed from the start of the process: the median of a few, because a packet of the connection to
+    /// the master that is lost costs one of them a time-out of the kernel's TCP.
     fn whole(&self, bench: &mut Bench<'_>, goal: f64) -> Result<()> {
+        let mut downloads = Vec::with_capacity(DOWNLOADS);
+        for _ in 0..DOWNLOADS {
+            downloads.push(self.whole_once(bench)?);
+        }
+        downloads.sort_by(|a, b| a.bit_s().total_cmp(&b.bit_s()));
+        let goodput = downloads.swap_remove(DOWNLOADS / 2);
+        self.add(bench, "braidcast, 60 MB", &goodput, Some(goal));
+        Ok(())
+    }
+
+    fn whole_once(&self, bench: &mut Bench<'_>) -> Result<Goodput> {
         self.lay(bench)?;
         let ideal = crate::world::SHORT_BYTES as f64 * 8.0 / payload_bit_s(self.rate_bit_s);
         let get = Get::start(bench.world, CLIENT, SHORT)?;
-        let goodput = match get.finish(bench.world, Duration::from_secs_f64(ideal * f64::from(PATIENCE))) {
+        match get.finish(bench.world, Duration::from_secs_f64(ideal * f64::from(PATIENCE))) {
             Ok(report) => {
                 let redundant = 100.0 * report.redundant_bytes as f64 / report.bytes as f64;
                 let verified = if report.verified { "verified" } else { "NOT VERIFIED" };
-                let note = format!("{:.2} s, {verified}, {redundant:.1}% redundant", report.seconds);
+                let note = format!("median: {:.2} s, {verified}, {redundant:.1}% redundant", report.seconds);
                 let bytes = if report.verified { report.bytes } else { 0 };
-                Goodput { bytes, time: Duration::from_secs_f64(report.seconds), note }
+                Ok(Goodput { bytes, time: Duration::from_secs_f64(report.seconds), note })
             }
             Err(error) => {
                 bench.world.stop().check()?;
-                Goodput { note: format!("{error:#}"), ..Goodput::default() }
+                Ok(Goodput { note: format!("{error:#}"), ..Goodput::default() })
             }
-        };
-        self.add(bench, "braidcast, 60 MB", &goodput, Some(goal));
-        Ok(())
+        }
     }
 }
 
