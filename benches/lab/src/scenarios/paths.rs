@@ -112,8 +112,8 @@ impl Path {
         Ok(())
     }
 
-    /// A whole download, timed from the start of the process: the median of a few, because a packet of the connection to
-    /// the master that is lost costs one of them a time-out of the kernel's TCP.
+    /// A whole download, timed from the start of the process: the median of a few, because a lost packet of the connection
+    /// to the master may cost one of them a time-out of the kernel's TCP.
     fn whole(&self, bench: &mut Bench<'_>, goal: f64) -> Result<()> {
         let mut downloads = Vec::with_capacity(DOWNLOADS);
         for _ in 0..DOWNLOADS {
