@@ -4,7 +4,7 @@
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
-LAB_PACKAGES := iproute2 procps nginx-light curl aria2
+LAB_PACKAGES := iproute2 procps nginx-light curl aria2 ffmpeg
 DEMO_PACKAGES := ffmpeg python3-venv
 
 help: ## what can be made
@@ -28,7 +28,7 @@ bench: install ## criterion benches: bytes and pictures per second end to end, s
 	@cargo build --release --quiet --workspace
 	@cargo bench --package braidcast-benches
 
-lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about 45 minutes; LAB="--only NAME" for a part
+lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about an hour; LAB="--only NAME" for a part
 	@.ci/install $(BUILD_PACKAGES) $(LAB_PACKAGES)
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-lab
 	@target/release/braidcast-lab $(LAB)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::blast::{BlastArgs, SinkArgs};
+use crate::watch::WatchArgs;
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -30,10 +31,10 @@ too busy, and the line is worth little.
 Exit code: 0 all goals met, or `skipped: REASON` where namespaces are not permitted; 1 a goal missed or an error;
 130 interrupted. What a run makes it removes, on Ctrl-C too; what a killed run left is removed by the next.
 
-Needs root, ip, sysctl, ss, chrt, nginx, curl and aria2c (make lab installs them).
+Needs root, ip, sysctl, ss, chrt, nginx, curl, aria2c and ffmpeg (make lab installs them).
 
 Examples:
-  braidcast-lab                            everything, with goodput over 60 s: about 45 minutes
+  braidcast-lab                            everything, with goodput over 60 s: about an hour
   braidcast-lab --short                    a few scenarios over 20 s, without peers
   braidcast-lab --only random-loss-1 --seconds 20 --keep-logs /tmp/logs"
 )]
@@ -53,7 +54,7 @@ pub(crate) struct Arguments {
     /// Leave out curl and aria2c where they only compare
     #[arg(long)]
     pub(crate) no_peers: bool,
-    /// Keep what the processes log in this folder
+    /// Keep what the processes log in this folder, and traces of all downloads (see braidcast trace)
     #[arg(long, value_name = "DIR")]
     pub(crate) keep_logs: Option<PathBuf>,
     /// The command to try [default: braidcast, beside this program]
@@ -73,4 +74,7 @@ pub(crate) enum Part {
     /// Receive them
     #[command(hide = true)]
     Sink(SinkArgs),
+    /// Watch a film
+    #[command(hide = true)]
+    Watch(WatchArgs),
 }

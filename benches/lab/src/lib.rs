@@ -19,6 +19,7 @@ mod blast;
 mod measure;
 mod scenarios;
 mod table;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
     let outcome = match &arguments.part {
         Some(Part::Blast(args)) => blast::blast(args).map(|()| true),
         Some(Part::Sink(args)) => blast::sink(args).map(|()| true),
+        Some(Part::Watch(args)) => watch::watch(args).map(|()| true),
         None => run(&arguments),
     };
     match outcome {
@@ -108,6 +110,7 @@ fn measure(
             long_bytes: long_bytes.max(world::SHORT_BYTES),
             braidcast: braidcast.clone(),
             logs: logs.join(format!("servers-{servers}")),
+            has_traces: arguments.keep_logs.is_some(),
         };
         eprintln!("lab: a world of {servers} servers, each with a video of {} MB", plan.long_bytes / 1_000_000);
         let mut world = World::build(plan, stop)?;

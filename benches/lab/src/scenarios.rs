@@ -1,6 +1,7 @@
 //! What is measured. A scenario is named by what the network does.
 
 mod failures;
+mod film;
 mod paths;
 mod sharing;
 mod sources;
@@ -34,11 +35,9 @@ pub(crate) struct Scenario {
 
 /// All scenarios. Those with as many servers stand together, and share a world.
 pub(crate) fn all() -> Vec<Scenario> {
-    [paths::SCENARIOS, failures::OF_ONE_SERVER, sources::SCENARIOS, sharing::SCENARIOS, failures::OF_SEVERAL]
-        .into_iter()
-        .flatten()
-        .copied()
-        .collect()
+    let of_one = [paths::SCENARIOS, failures::OF_ONE_SERVER];
+    let of_several = [sources::SCENARIOS, sharing::SCENARIOS, failures::OF_SEVERAL, film::SCENARIOS];
+    of_one.into_iter().chain(of_several).flatten().copied().collect()
 }
 
 impl Clone for Scenario {

@@ -4,16 +4,16 @@
 //! Clients reach everyone through the router alone. Between the master and its servers there is also a cable without
 //! limits, so that videos are in place within seconds; nothing that a scenario measures goes over it.
 
+mod videos;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Command, id};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use braidcast_sim::rng::Rng;
 
 use crate::namespace::run;
 use crate::network::{Host, Network};
@@ -21,6 +21,7 @@ use crate::ports;
 use crate::process::Process;
 use crate::router::fabric::{Fabric, HostId};
 use crate::stop::Stop;
+pub use videos::{FILM, FILM_PICTURES_PER_S, LONG, SHORT, SHORT_BYTES};
 
 /// The client.
 pub const CLIENT: HostId = HostId(0);
@@ -29,17 +30,9 @@ pub const OTHER: HostId = HostId(1);
 /// The master.
 pub const MASTER: HostId = HostId(2);
 
-/// The video that outlasts a measurement.
-pub const LONG: &str = "long";
-/// The video that is fetched whole.
-pub const SHORT: &str = "short";
-/// Bytes of [`SHORT`].
-pub const SHORT_BYTES: u64 = 60_000_000;
-
 const ADMIN: &str = "admin";
 const PASSWORD: &str = "open sesame";
 const READY_WAIT: Duration = Duration::from_secs(30);
-const PUBLISH_WAIT: Duration = Duration::from_secs(120);
 
 /// A media server's host, by its number from 0.
 pub fn server(number: usize) -> HostId {
@@ -57,6 +50,8 @@ pub struct Plan {
     pub braidcast: PathBuf,
     /// Where processes log.
     pub logs: PathBuf,
+    /// Whether downloads are traced there, too.
+    pub has_traces: bool,
 }
 
 /// Everything that runs. Dropped, it is ended and removed.
@@ -142,7 +137,18 @@ impl World {
         let name = arguments.split(' ').next().unwrap_or_default().to_owned();
         let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
         arguments.extend(["--profile".to_owned(), self.profile(host).display().to_string()]);
+        if name == "get" && self.plan.has_traces {
+            let trace = self.plan.logs.join(format!("{:03}-get.trace", self.started + 1));
+            arguments.extend(["--trace".to_owned(), trace.display().to_string()]);
+        }
         self.start(host, &name, &program, &arguments)
+    }
+
+    /// Starts to watch a film on a host.
+    pub fn watch(&mut self, host: HostId, film: &str) -> Result<Process> {
+        let profile = self.profile(host).display().to_string();
+        let arguments = ["watch", film, "--profile", &profile].map(str::to_owned);
+        self.start(host, "watch", &std::env::current_exe()?, &arguments)
     }
 
     /// Kills a media server as a crash would.
@@ -254,28 +260,6 @@ impl World {
         run(command.stdin(password)).map(drop)
     }
 
-    fn publish(&mut self) -> Result<()> {
-        let files = self.path("files");
-        fs::create_dir_all(&files)?;
-        fs::create_dir_all(self.scratch())?;
-        for (name, bytes) in [(LONG, self.plan.long_bytes), (SHORT, SHORT_BYTES)] {
-            write_noise(&files.join(name), bytes)?;
-            self.stop.check()?;
-            let command = format!("publish --as-file {}", shown(&files.join(name)));
-            let stop = self.stop.clone();
-            self.braidcast(MASTER, &command)?.finish(&stop, PUBLISH_WAIT)?;
-        }
-        let held = format!("{0}/{0}", self.plan.servers);
-        let mut list = self.host(MASTER).namespace.command(&self.plan.braidcast);
-        list.arg("ls").arg("--profile").arg(self.profile(MASTER));
-        self.stop.wait_for("the servers do not hold the videos", PUBLISH_WAIT, || {
-            self.stop.sleep(Duration::from_millis(200))?;
-            let listed = run(&mut list)?;
-            let holds = |line: &str| line.split_whitespace().any(|word| word == held);
-            Ok(listed.lines().skip(1).all(holds).then_some(()))
-        })
-    }
-
     fn profile(&self, host: HostId) -> PathBuf {
         self.path(&format!("profile{}.toml", host.0))
     }
@@ -289,20 +273,6 @@ impl World {
 fn cable(number: usize) -> (Ipv4Addr, Ipv4Addr) {
     let end = |host| Ipv4Addr::new(10, 98, number as u8, host);
     (end(1), end(2))
-}
-
-/// A file that nothing can compress.
-fn write_noise(path: &Path, bytes: u64) -> Result<()> {
-    let mut file = BufWriter::new(File::create(path).with_context(|| path.display().to_string())?);
-    let mut rng = Rng::new(bytes);
-    let mut left = bytes;
-    while left > 0 {
-        let word = rng.draw().to_le_bytes();
-        let take = left.min(word.len() as u64);
-        file.write_all(&word[..take as usize])?;
-        left -= take;
-    }
-    Ok(file.flush()?)
 }
 
 fn shown(path: &Path) -> String {

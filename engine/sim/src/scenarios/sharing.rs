@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use braidcast_client::fetcher::Traffic;
 
-use super::{Figure, MBIT, SEED, Scenario, downlink, endless, payload_until, s, uplink};
+use super::{Figure, MBIT, SEED, Scenario, downlink, endless, payload_until, uplink};
 use crate::client::{ClientConfig, Violation};
 use crate::tcp::Algorithm;
 use crate::world::World;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "two clients share a link evenly", run: two_clients },
+    Scenario { name: "two clients share a link evenly", run: || two_clients(1) },
+    Scenario { name: "two clients with three sources each share a link evenly", run: || two_clients(3) },
     Scenario { name: "a client with three sources leaves room for TCP CUBIC", run: beside_cubic },
     Scenario { name: "a client with three sources leaves room for TCP BBR", run: beside_bbr },
     Scenario { name: "background traffic gives way to TCP CUBIC", run: background },
@@ -40,9 +41,9 @@ fn jain(shares: &[f64]) -> f64 {
     sum * sum / (shares.len() as f64 * squares).max(f64::MIN_POSITIVE)
 }
 
-fn two_clients() -> Result<Vec<Figure>, Violation> {
+fn two_clients(servers: usize) -> Result<Vec<Figure>, Violation> {
     let [jain, first, second] = least(|seed| {
-        let [first, second] = two_shares(seed)?;
+        let [first, second] = two_shares(seed, servers)?;
         Ok([jain(&[first, second]), first, second])
     })?;
     Ok(vec![
@@ -52,39 +53,43 @@ fn two_clients() -> Result<Vec<Figure>, Violation> {
     ])
 }
 
-/// Shares of two clients in the 30 s after the second has joined.
-fn two_shares(seed: u64) -> Result<[f64; 2], Violation> {
+/// Shares of two clients of so many servers in the 30 s after the second has joined.
+fn two_shares(seed: u64, servers: usize) -> Result<[f64; 2], Violation> {
     const JOINS: Duration = Duration::from_secs(10);
     const END: Duration = Duration::from_secs(40);
     let mut world = World::new(seed, endless(RATE, END));
-    let server = world.add_server();
+    let servers: Vec<_> = (0..servers).map(|_| world.add_server()).collect();
     let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
     let first = world.add_client(ClientConfig::default());
-    world.connect(server, first, &[shared]);
+    servers.iter().for_each(|server| world.connect(*server, first, &[shared]));
     world.run_until(JOINS)?;
     let second = world.add_client(ClientConfig::default());
-    world.connect(server, second, &[shared]);
+    servers.iter().for_each(|server| world.connect(*server, second, &[shared]));
     let before = world.client(0).accepted_bytes();
     world.run_until(END)?;
     let shares = [world.client(0).accepted_bytes() - before, world.client(1).accepted_bytes()];
     Ok(shares.map(|got| got as f64 / super::payload_bytes(RATE, END - JOINS)))
 }
 
-/// Shares of a client with three sources and of a TCP flow on one downlink, in a minute after both have started.
+/// Shares of a client with three sources and of a TCP flow on one downlink, in a minute after both have started. Who comes
+/// first has more to give up; the seed says who does.
 fn shares(seed: u64, traffic: Traffic, algorithm: Algorithm) -> Result<[f64; 2], Violation> {
     const START: Duration = Duration::from_secs(20);
     const END: Duration = Duration::from_secs(80);
+    const LATER: Duration = Duration::from_secs(5);
+    let (client_at, tcp_at) = if seed.is_multiple_of(2) { (Duration::ZERO, LATER) } else { (LATER, Duration::ZERO) };
     let mut world = World::new(seed, endless(RATE, END));
-    let client = world.add_client(ClientConfig { traffic, ..ClientConfig::default() });
     let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
+    let (far, near) = (world.add_peer(), world.add_peer());
+    world.connect(far, near, &[shared]);
+    let flow = world.add_tcp(far, near, tcp_at, algorithm);
+    world.run_until(client_at)?;
+    // At the same place as the flow's end: they differ in nothing but their far ends.
+    let client = world.add_client(ClientConfig { traffic, ..ClientConfig::default() });
     for _ in 0..3 {
         let server = world.add_server();
         world.connect(server, client, &[shared]);
     }
-    // At the client's own host: the flows differ in nothing but their far end.
-    let (far, near) = (world.add_peer(), world.add_peer());
-    world.connect(far, near, &[shared]);
-    let flow = world.add_tcp(far, near, s(5), algorithm);
     world.run_until(START)?;
     let before = world.flow(flow).delivered_bytes();
     let ours = payload_until(&mut world, 0, END)?;

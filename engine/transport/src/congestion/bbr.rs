@@ -29,7 +29,7 @@ use super::loss::{RandomLoss, Tally};
 use super::{Answer, Congestion, Rounds};
 use crate::limits::{CHUNKS_PER_PULL_MAX, TRAIN_TIME};
 use phase::{PROBE_RTT_WINDOW, Phase};
-use rival::Rival;
+use rival::Rivals;
 use startup::Startup;
 
 /// Window before anything was measured: 32 packets, as content networks use (the draft leaves it to the transport; RFC
@@ -65,7 +65,10 @@ const CYCLE_ROUNDS_MIN: u64 = 6;
 /// Part by which the rate that is asked for stays below what was measured (the draft, section 4.6.2:
 /// BBRPacingMarginPercent): the highest of many samples is a little too high, and would make a queue in time.
 const PACING_MARGIN: f64 = 0.01;
-/// The same where packets are lost at random, in parts of that loss: samples are noisier there.
+/// Rate that is asked for while there is a queue that should not be there, in parts of what the path delivers. Each of two
+/// sources that share a path measures a little too much now and then; so they drain together what they have added.
+const CONTENDED_GAIN: f64 = 0.95;
+/// [`PACING_MARGIN`] where packets are lost at random, in parts of that loss: samples are noisier there.
 const NOISE_MARGIN: f64 = 0.2;
 /// How long the highest rate is remembered, at least.
 const BEST_FOR: Duration = Duration::from_mins(1);
@@ -117,11 +120,7 @@ pub struct Bbr {
     draws: u64,
     /// Cycles that have begun.
     cycles: u64,
-    /// Rounds in a row in which the queue was not empty though this source had emptied its part.
-    contended_rounds: u32,
-    /// Rounds in a row without a queue, beside a rival.
-    quiet_rounds: u32,
-    rival: Option<Rival>,
+    rivals: Rivals,
     /// What of a flow this source is.
     share: f64,
     srtt: Duration,
@@ -156,9 +155,7 @@ impl Bbr {
             empty_rtt: None,
             draws: seed,
             cycles: 0,
-            contended_rounds: 0,
-            quiet_rounds: 0,
-            rival: None,
+            rivals: Rivals::default(),
             share: 1.0,
             srtt: Duration::ZERO,
             failed_probes: Vec::new(),
@@ -232,16 +229,19 @@ impl Bbr {
         };
         let is_exceeded = match self.phase {
             Phase::Startup => self.random_loss.is_exceeded_by_more_than(STARTUP_LOSS, round.tally),
+            // The rival gives way to a single loss, so who bears more takes its share.
+            Phase::Rival => self.random_loss.does_not_explain(round.tally),
             _ => self.random_loss.is_exceeded_by(round.tally),
         };
-        let is_congested = is_exceeded && (has_risen || round.tally.share() > LOSS_ENDURED);
+        let tells = has_risen && !self.rivals.are_heedless(answer.now);
+        let is_congested = is_exceeded && (tells || round.tally.share() > LOSS_ENDURED);
         self.random_loss.on_round(round.tally);
         if is_congested {
             self.on_congested(answer, round);
-        } else if let Some(rival) = self.rival.as_mut().filter(|_| self.phase == Phase::Rival && !round.is_limited) {
-            rival.grow(answer.now, self.srtt, self.share);
+        } else if self.phase == Phase::Rival && !round.is_limited {
+            self.grow_beside_rival(answer.now);
         }
-        self.look_for_rivals(answer, has_risen);
+        self.look_for_rivals(answer, round.min_rtt, has_risen);
         if !self.startup.is_over && !round.is_limited {
             self.startup.look_for_growth(self.rate.get());
         }
@@ -276,10 +276,7 @@ impl Bbr {
             }
             Phase::Rival => {
                 self.yields = true;
-                let least = self.least_beside_rivals();
-                if let Some(rival) = &mut self.rival {
-                    rival.cut(answer.now, self.srtt, least);
-                }
+                self.give_way(answer.now);
             }
             Phase::Drain | Phase::ProbeRtt => {}
         }
@@ -327,11 +324,13 @@ impl Bbr {
         if self.phase == Phase::Startup {
             return (self.startup.rate > 0.0).then_some(self.startup.rate);
         }
-        if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
-            return Some(self.phase.pacing_gain() * rival.window_bytes() / self.srtt.as_secs_f64().max(1e-4));
+        if let Some(rival) = self.rivals.window().filter(|_| self.phase == Phase::Rival) {
+            return Some(self.phase.pacing_gain() * rival.bytes() / self.srtt.as_secs_f64().max(1e-4));
         }
         let margin = 1.0 - (NOISE_MARGIN * self.random_loss.share()).max(PACING_MARGIN);
-        Some(self.phase.pacing_gain() * self.model_rate() * margin)
+        let has_queue = self.phase == Phase::Cruise && self.rivals.is_contended();
+        let gain = if has_queue { CONTENDED_GAIN } else { self.phase.pacing_gain() };
+        Some(gain * self.model_rate() * margin)
     }
 
     /// Whether a PULL takes less than a timer's tick and its answer is there in another: then the window alone paces, by
@@ -360,8 +359,8 @@ impl Congestion for Bbr {
         if self.phase == Phase::Startup {
             return self.startup.window;
         }
-        if let Some(rival) = self.rival.filter(|_| self.phase == Phase::Rival) {
-            return (rival.window_bytes() as u64).max(WINDOW_MIN);
+        if let Some(rival) = self.rivals.window().filter(|_| self.phase == Phase::Rival) {
+            return (rival.bytes() as u64).max(WINDOW_MIN);
         }
         let bound = match self.phase {
             Phase::Refill | Phase::Up => self.window_hi.unwrap_or(f64::INFINITY),

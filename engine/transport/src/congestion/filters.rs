@@ -49,11 +49,15 @@ impl MinRtt {
     }
 
     pub(super) fn update(&mut self, now: Instant, rtt: Duration) {
-        let least = self.value.map_or(rtt, |least| least.min(rtt));
-        if rtt <= least + (least / SAME_PART).max(SAME_MIN) {
+        self.value = Some(self.value.map_or(rtt, |least| least.min(rtt)));
+        if self.is_least(rtt) {
             self.seen_at = Some(now);
         }
-        self.value = Some(least);
+    }
+
+    /// Whether this is the least, as good as.
+    pub(super) fn is_least(&self, rtt: Duration) -> bool {
+        self.value.is_some_and(|least| rtt <= least + (least / SAME_PART).max(SAME_MIN))
     }
 
     /// Forgets the least in favour of what was seen while the path was kept empty.

@@ -74,6 +74,12 @@ impl RandomLoss {
         self.is_exceeded_by_more_than(BORNE, round)
     }
 
+    /// Whether a round lost anything that the path's own loss does not explain: what TCP calls a loss event.
+    pub(super) fn does_not_explain(&self, round: Tally) -> bool {
+        let random = self.share();
+        round.lost_bytes > 0 && round.share() > random + CHANCE * (random / round.packets().max(1.0)).sqrt()
+    }
+
     /// As [`RandomLoss::is_exceeded_by`], with `borne` in place of what is borne otherwise.
     pub(super) fn is_exceeded_by_more_than(&self, borne: f64, round: Tally) -> bool {
         let random = self.share();

@@ -11,6 +11,16 @@ const PROBE_RTT_FOR: Duration = Duration::from_millis(200);
 /// Probes of the round trip in a row that find it risen, after which it is taken for the path's own: half a minute.
 const FAILED_PROBES_MAX: usize = 6;
 
+/// What a probe has found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Empty,
+    /// Others kept it filled.
+    Contended,
+    /// It was never seen empty in so many probes that it is taken for a part of the path.
+    Standing,
+}
+
 impl Bbr {
     /// The draft, section 4.3.4.
     pub(super) fn step_probe_rtt(&mut self, answer: &Answer) {
@@ -22,12 +32,12 @@ impl Bbr {
             if now.saturating_duration_since(since) < PROBE_RTT_FOR || self.rounds.count <= round {
                 return;
             }
-            let is_contended = self.judge_empty_rtt(now);
+            let queue = self.judge_empty_rtt(now);
             self.lowered = None;
-            if !is_contended {
-                self.rival = None;
+            if queue != Queue::Contended {
+                self.rivals.leave(now, queue == Queue::Empty);
             }
-            self.enter(now, if self.rival.is_some() { Phase::Rival } else { Phase::Cruise });
+            self.enter(now, if self.rivals.window().is_some() { Phase::Rival } else { Phase::Cruise });
         } else if answer.in_flight_bytes <= self.window_bytes() {
             self.emptied_at = Some((now, self.rounds.count));
         }
@@ -35,23 +45,24 @@ impl Bbr {
 
     /// Whether the queue is not empty though all sources of this client have emptied their parts. A path that shows that
     /// again and again has become longer.
-    fn judge_empty_rtt(&mut self, now: Instant) -> bool {
+    fn judge_empty_rtt(&mut self, now: Instant) -> Queue {
         let (Some(rtt), Some(least)) = (self.empty_rtt, self.min_rtt.get()) else {
             self.min_rtt.excuse(now);
-            return false;
+            return Queue::Empty;
         };
         if rtt <= least.mul_f64(RISEN) {
             self.failed_probes.clear();
+            let queue = if self.min_rtt.is_least(rtt) { Queue::Empty } else { Queue::Standing };
             self.min_rtt.replace(now, rtt);
-            return false;
+            return queue;
         }
         self.failed_probes.push(rtt);
         if self.failed_probes.len() < FAILED_PROBES_MAX {
             self.min_rtt.excuse(now);
-            return true;
+            return Queue::Contended;
         }
         let least = self.failed_probes.drain(..).min().unwrap_or(rtt);
         self.min_rtt.replace(now, least);
-        false
+        Queue::Standing
     }
 }

@@ -1,12 +1,16 @@
-//! The window beside a flow that keeps the queue full: the law of CUBIC (RFC 9438), which such flows follow mostly, so
-//! that each gets its share.
+//! Beside a flow that keeps the queue full the window follows the law of CUBIC (RFC 9438), as such flows mostly do, so that
+//! each gets its share.
+//!
+//! Not all heed losses, as BBR does not: who gives way to such a one at each loss gives up all but everything. One that
+//! makes the queue overflow again and again, long before CUBIC would have filled it, is met by the model instead, which
+//! for a while takes no loss for congestion either.
 
 use std::time::{Duration, Instant};
 
 use braidcast_media::layout::PACKET_BYTES;
 
+use super::Bbr;
 use super::phase::Phase;
-use super::{Bbr, RTT_ASSUMED};
 use crate::congestion::Answer;
 
 const PACKET: f64 = PACKET_BYTES as f64;
@@ -15,7 +19,7 @@ const C: f64 = 0.4;
 /// RFC 9438, section 4.6: what is left after a loss.
 const BETA: f64 = 0.7;
 
-/// See the module's description.
+/// The window beside a rival.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rival {
     /// Window in packets.
@@ -30,87 +34,182 @@ pub(super) struct Rival {
 
 impl Rival {
     /// Begins with a window of `bytes`, to which a loss has just cut it, and leaves room (RFC 9438, section 4.7).
-    pub(super) fn new(now: Instant, bytes: f64) -> Self {
+    fn new(now: Instant, bytes: f64) -> Self {
         let window = bytes / PACKET;
         Self { window, window_max: window / BETA * (1.0 + BETA) / 2.0, since: now, cut_at: now }
     }
 
-    pub(super) fn window_bytes(&self) -> f64 {
+    pub(super) fn bytes(&self) -> f64 {
         self.window * PACKET
     }
 
     /// A round went well. `share`: the part of a flow that this source is; its curve is that part of the flow's (RFC
     /// 9438, figure 1, with all windows multiplied).
-    pub(super) fn grow(&mut self, now: Instant, rtt: Duration, share: f64) {
-        let c = C * share;
-        let k = (self.window_max * (1.0 - BETA) / c).cbrt();
+    fn grow(&mut self, now: Instant, rtt: Duration, share: f64) {
         let t = now.saturating_duration_since(self.since).as_secs_f64() + rtt.as_secs_f64();
-        let target = c * (t - k).powi(3) + self.window_max;
+        let target = C * share * (t - self.recovery_s(share)).powi(3) + self.window_max;
         // RFC 9438, section 4.4: at most half as much again in a round trip; section 4.3: never slower than Reno would.
         let reno = self.window + share * 3.0 * (1.0 - BETA) / (1.0 + BETA);
         self.window = target.clamp(reno, (self.window * 1.5).max(reno));
     }
 
-    /// A round was congested. Once in a round trip counts.
-    pub(super) fn cut(&mut self, now: Instant, rtt: Duration, least_bytes: f64) {
-        if now.saturating_duration_since(self.cut_at) < rtt {
-            return;
+    /// A round was congested. Once in a round trip counts. Says whether the window was still far from where it was cut the
+    /// last time: `share` is as in [`Rival::grow`].
+    fn cut(&mut self, now: Instant, rtt: Duration, share: f64, least_bytes: f64) -> bool {
+        let since_cut = now.saturating_duration_since(self.cut_at);
+        if since_cut < rtt {
+            return false;
         }
+        let is_hasty = since_cut.as_secs_f64() < HASTY * self.recovery_s(share);
         // RFC 9438, section 4.7: who has less than at the last loss leaves room.
         self.window_max = if self.window < self.window_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
         self.window = (self.window * BETA).max(least_bytes / PACKET);
         self.since = now;
         self.cut_at = now;
+        is_hasty
+    }
+
+    /// RFC 9438, section 4.2, figure 2: seconds from a cut until the window is what it was.
+    fn recovery_s(&self, share: f64) -> f64 {
+        (self.window_max * (1.0 - BETA) / (C * share)).cbrt()
     }
 }
 
-/// Rounds in a row with a queue that is not this source's, after which there is a rival.
-const CONTENDED_ROUNDS: u32 = 2;
+/// What is known of others on the path.
+#[derive(Debug, Default)]
+pub(super) struct Rivals {
+    /// Rounds in a row in which the queue was not empty though this source had emptied its part.
+    contended_rounds: u32,
+    /// Rounds in a row without a queue, beside a rival.
+    quiet_rounds: u32,
+    /// Of these, rounds with the least round trip there is.
+    empty_rounds: u32,
+    window: Option<Rival>,
+    /// When there was none any more, and whether the queue was seen empty then.
+    left: Option<(Instant, bool)>,
+    /// Cuts in a row that came too soon after one another.
+    hasty_cuts: u32,
+    /// The rival heeds no losses; believed until then.
+    heedless_until: Option<Instant>,
+}
+
+/// Rounds in a row with a queue that is not this source's, after which there is a rival. Others of this kind drain what
+/// they add in about as many.
+const CONTENDED_ROUNDS: u32 = 6;
 /// Rounds in a row without a queue, after which there is no rival any more.
 const QUIET_ROUNDS: u32 = 40;
+/// Rounds after which the rate of before is forgotten beside a rival, whose share changes faster than a path does.
+const RATE_ROUNDS: u64 = 8;
 /// Rate that is not given up to rivals, in parts of the highest of the last minutes.
 const RIVAL_FLOOR: f64 = 1.0 / 3.0;
 /// Cycles after which a flow counts as settled.
 const CYCLES_SETTLED: u64 = 4;
+/// A rival that is met again within this time is the same one, and was given half already.
+const SAME_RIVAL_FOR: Duration = Duration::from_secs(10);
+/// Part of the time of recovery before which a cut is too soon to be explained by flows that heed losses.
+const HASTY: f64 = 0.5;
+/// So many such cuts in a row tell a rival that heeds none.
+const HASTY_CUTS: u32 = 4;
+/// How long that is believed.
+const HEEDLESS_FOR: Duration = Duration::from_secs(20);
+
+impl Rivals {
+    /// The window beside the rival that is there, if one is.
+    pub(super) fn window(&self) -> Option<&Rival> {
+        self.window.as_ref()
+    }
+
+    /// There is a queue that should not be there; whose it is, is not known yet.
+    pub(super) fn is_contended(&self) -> bool {
+        self.contended_rounds > 0
+    }
+
+    /// Whether losses come from a rival that heeds none itself.
+    pub(super) fn are_heedless(&self, now: Instant) -> bool {
+        self.heedless_until.is_some_and(|until| now < until)
+    }
+
+    /// There is no rival any more. `was_empty`: the queue has just been seen empty.
+    pub(super) fn leave(&mut self, now: Instant, was_empty: bool) {
+        if self.window.take().is_some() {
+            self.left = Some((now, was_empty));
+        }
+    }
+}
 
 impl Bbr {
-    /// Somebody else keeps the queue full if it is not empty a round after this source has emptied its part.
-    pub(super) fn look_for_rivals(&mut self, answer: &Answer, has_risen: bool) {
+    /// Somebody else keeps the queue full if it is not empty some rounds after this source has emptied its part.
+    pub(super) fn look_for_rivals(&mut self, answer: &Answer, rtt: Option<Duration>, has_risen: bool) {
+        let rivals = &mut self.rivals;
         if self.phase == Phase::Rival {
-            self.quiet_rounds = if has_risen { 0 } else { self.quiet_rounds + 1 };
-            if self.quiet_rounds >= QUIET_ROUNDS {
-                self.rival = None;
-                self.enter(answer.now, Phase::Cruise);
-                return;
+            let is_empty = rtt.is_some_and(|rtt| self.min_rtt.is_least(rtt));
+            let counts = (rivals.quiet_rounds + 1, rivals.empty_rounds + u32::from(is_empty));
+            (rivals.quiet_rounds, rivals.empty_rounds) = if has_risen { (0, 0) } else { counts };
+            if rivals.quiet_rounds >= QUIET_ROUNDS {
+                let was_empty = 2 * rivals.empty_rounds >= QUIET_ROUNDS;
+                rivals.leave(answer.now, was_empty);
+                return self.enter(answer.now, Phase::Cruise);
             }
-            // There are no cycles of probing: what is delivered is remembered for as long as they would last.
-            if self.cycle_is_over(answer.now) {
+            if self.rounds.count - self.cycle_round >= RATE_ROUNDS {
                 self.rate.advance();
                 self.cycle_at = Some(answer.now);
                 self.cycle_round = self.rounds.count;
             }
             return;
         }
-        if self.phase != Phase::Cruise || self.rounds_in_phase() < 2 {
+        // In both, less than what the path delivers is asked for as long as there is a queue.
+        let may_tell = matches!(self.phase, Phase::Down | Phase::Cruise) && self.rounds_in_phase() >= 2;
+        if !may_tell || self.rivals.are_heedless(answer.now) {
             return;
         }
-        self.contended_rounds = if has_risen { self.contended_rounds + 1 } else { 0 };
-        if self.contended_rounds >= CONTENDED_ROUNDS {
-            self.contended_rounds = 0;
-            self.quiet_rounds = 0;
-            let window = (answer.in_flight_bytes as f64).max(self.path_bytes());
-            // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
-            let part = if self.cycles >= CYCLES_SETTLED { 0.5 } else { 1.0 };
-            self.rival = Some(Rival::new(answer.now, (part * window).max(self.least_beside_rivals())));
-            self.lowered = None;
-            self.window_hi = None;
-            self.enter(answer.now, Phase::Rival);
+        let rivals = &mut self.rivals;
+        rivals.contended_rounds = if has_risen { rivals.contended_rounds + 1 } else { 0 };
+        if rivals.contended_rounds >= CONTENDED_ROUNDS {
+            self.meet_rival(answer);
         }
     }
 
-    /// The window that is kept whatever the rival does, or one that heeds no loss would take everything.
-    pub(super) fn least_beside_rivals(&self) -> f64 {
-        let rtt = self.min_rtt.get().unwrap_or(RTT_ASSUMED).as_secs_f64();
-        2.0 * RIVAL_FLOOR * self.best.get() * rtt
+    fn meet_rival(&mut self, answer: &Answer) {
+        let now = answer.now;
+        let before = self.rivals.left.filter(|(at, _)| now.saturating_duration_since(*at) < SAME_RIVAL_FOR);
+        let part = match before {
+            // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
+            None if self.cycles >= CYCLES_SETTLED => 0.5,
+            None => 1.0,
+            // Others of this kind let the queue run empty, and are met again and again without a loss: this takes its place.
+            Some((_, true)) => BETA,
+            Some((_, false)) => 1.0,
+        };
+        let window = part * (answer.in_flight_bytes as f64).max(self.path_bytes());
+        let rival = Rival::new(now, window.max(self.least_beside_rivals()));
+        self.rivals = Rivals { window: Some(rival), ..Rivals::default() };
+        self.lowered = None;
+        self.window_hi = None;
+        self.enter(now, Phase::Rival);
+    }
+
+    /// A round beside a rival went well.
+    pub(super) fn grow_beside_rival(&mut self, now: Instant) {
+        if let Some(window) = &mut self.rivals.window {
+            window.grow(now, self.srtt, self.share);
+        }
+    }
+
+    /// A round beside a rival was congested.
+    pub(super) fn give_way(&mut self, now: Instant) {
+        let least = self.least_beside_rivals();
+        let Some(window) = &mut self.rivals.window else { return };
+        let is_hasty = window.cut(now, self.srtt, self.share, least);
+        self.rivals.hasty_cuts = if is_hasty { self.rivals.hasty_cuts + 1 } else { 0 };
+        if self.rivals.hasty_cuts >= HASTY_CUTS {
+            self.rivals = Rivals { heedless_until: Some(now + HEEDLESS_FOR), ..Rivals::default() };
+            self.enter(now, Phase::Cruise);
+        }
+    }
+
+    /// The window that is kept whatever the rival does. It is that of a rate: a window of bytes would be a third of a path
+    /// whose queue is full, and most of one whose queue is empty.
+    fn least_beside_rivals(&self) -> f64 {
+        RIVAL_FLOOR * self.best.get() * self.srtt.as_secs_f64()
     }
 }
