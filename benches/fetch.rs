@@ -1,4 +1,4 @@
-//! Bytes per second end to end: `braidcast get` from 1 and 3 server processes on loopback, process start included,
+//! Bytes per second end to end: `braidcast get` from 1, 3 and 5 server processes on loopback, process start included,
 //! every packet and every extent verified, to `/dev/null`.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
@@ -47,7 +47,7 @@ fn fetch(c: &mut Criterion) {
         .sampling_mode(SamplingMode::Flat)
         .sample_size(10)
         .measurement_time(Duration::from_secs(10));
-    for servers in [1, 3] {
+    for servers in [1, 3, 5] {
         let dev = Dev::start(servers, NAME, write_film);
         group.bench_with_input(BenchmarkId::new("servers", servers), &dev, |b, dev| b.iter(|| fetch_once(dev)));
     }

@@ -13,6 +13,8 @@ use tokio::runtime::Runtime;
 
 /// A frame may come so late: what timers and a busy machine add.
 const TOLERANCE: Duration = Duration::from_millis(10);
+/// So much of the film is there before it starts, and is kept ready from then on.
+const START: Duration = Duration::from_secs(1);
 /// A film stands still so long before it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -58,27 +60,40 @@ pub(crate) fn watch(args: &WatchArgs) -> Result<()> {
     Ok(())
 }
 
-/// Takes a frame every `period`. Whatever is late is shown when it comes, and all the others so much later.
+/// Shows a frame every `period`, from [`START`] on. What is late is shown when it comes, and all the others so much later.
 fn take_all(mut frames: FrameStream, period: Duration) -> Result<Watched> {
     let mut watched = Watched::default();
-    let mut due: Option<Instant> = None;
-    loop {
-        match frames.next(PATIENCE)? {
-            Next::Frame(_) => {}
-            Next::End => return Ok(watched),
-            Next::Seeked(_) => bail!("nobody asked for another place"),
-            Next::Waiting => bail!("no frame came for {PATIENCE:?}"),
+    let ahead = (START.as_secs_f64() / period.as_secs_f64()) as u32;
+    // Frames that were taken and not shown, and when the next is due.
+    let (mut queued, mut due) = (0, None);
+    let mut is_over = false;
+    while !is_over || queued > 0 {
+        let wait =
+            due.filter(|_| queued > 0).map_or(PATIENCE, |due: Instant| due.saturating_duration_since(Instant::now()));
+        if is_over || queued == ahead && due.is_some() {
+            sleep(wait);
+        } else {
+            match frames.next(wait)? {
+                Next::Frame(_) => queued += 1,
+                Next::End => is_over = true,
+                Next::Seeked(_) => bail!("nobody asked for another place"),
+                Next::Waiting if queued == 0 => bail!("no frame came for {PATIENCE:?}"),
+                Next::Waiting => {}
+            }
         }
         let now = Instant::now();
-        let at = due.filter(|due| now <= *due + TOLERANCE).unwrap_or_else(|| {
-            if let Some(due) = due {
-                watched.stalls += 1;
-                watched.stalled_seconds += (now - due).as_secs_f64();
-            }
-            now
-        });
+        if due.is_none() && (queued == ahead || is_over) {
+            due = Some(now);
+        }
+        let Some(at) = due.filter(|at| *at <= now && queued > 0) else { continue };
+        queued -= 1;
         watched.frames += 1;
-        due = Some(at + period);
-        sleep((at + period).saturating_duration_since(Instant::now()));
+        let late = now - at;
+        if late > TOLERANCE {
+            watched.stalls += 1;
+            watched.stalled_seconds += late.as_secs_f64();
+        }
+        due = Some(if late > TOLERANCE { now } else { at } + period);
     }
+    Ok(watched)
 }

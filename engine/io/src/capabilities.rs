@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::str::FromStr;
-use std::thread;
 
+use io_uring::IoUring;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::limits::URING_PROBE_MAX;
+use crate::sys;
 
 /// Which way of I/O an operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -121,13 +121,11 @@ impl Capabilities {
     /// Tries everything once.
     ///
     /// # Errors
-    /// Not even a UDP socket or a thread can be made.
+    /// Not even a UDP socket can be made.
     pub fn probe() -> io::Result<Self> {
         let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        // A thread of its own, because the caller's may run a runtime already.
-        let uring = thread::Builder::new().name("uring-probe".to_owned()).spawn(probe_uring)?;
         Ok(Self {
-            uring: uring.join().unwrap_or(Err(UringUnavailable::NoCompletion)),
+            uring: probe_uring(),
             segmentation: setsockopt(&udp, sockopt::UdpGsoSegment, &PROBE_SEGMENT_BYTES).is_ok(),
             coalescing: setsockopt(&udp, sockopt::UdpGroSegment, &true).is_ok(),
         })
@@ -150,22 +148,14 @@ pub fn choose(mode: IoMode, capabilities: &Capabilities) -> Result<Backend, Urin
 const PROBE_SEGMENT_BYTES: i32 = 1_200;
 
 fn probe_uring() -> Result<(), UringUnavailable> {
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(PROBE_ENTRIES)).map_err(|error| {
+    let mut ring = IoUring::new(PROBE_ENTRIES).map_err(|error| {
         let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
         explain(errno, disabled_setting())
     })?;
-    let completed = runtime.block_on(async { tokio::time::timeout(URING_PROBE_MAX, tokio_uring::no_op()).await });
-    match completed {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => {
-            // Dropping a ring waits for its operations, which will never end.
-            std::mem::forget(runtime);
-            Err(UringUnavailable::NoCompletion)
-        }
-    }
+    sys::ring::complete_nothing(&mut ring).map_err(|_| UringUnavailable::NoCompletion)
 }
 
-const PROBE_ENTRIES: u32 = 4;
+const PROBE_ENTRIES: u32 = 1;
 
 /// `kernel.io_uring_disabled`; nothing before Linux 6.6.
 fn disabled_setting() -> Option<u8> {

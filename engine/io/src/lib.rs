@@ -25,7 +25,7 @@
 //! use std::num::{NonZeroU16, NonZeroUsize};
 //! use std::time::Instant;
 //!
-//! use braidcast_io::{Backend, ClientSocket, Outbox, ReceiveBuffer, Selector, ServerSocket, Service, Train, waker};
+//! use braidcast_io::{Backend, ClientSocket, Outbox, ReceiveBuffer, Selector, Sending, ServerSocket, Service, Train, waker};
 //!
 //! struct Echo;
 //!
@@ -48,7 +48,8 @@
 //! let socket = sockets.pop().unwrap();
 //! let server = socket.local_addr();
 //! let (waker, wakes) = waker();
-//! let shard = std::thread::spawn(move || braidcast_io::run(Backend::Portable, socket, &mut Echo, wakes));
+//! let sending = Sending { backend: Backend::Portable, zero_copy: false };
+//! let shard = std::thread::spawn(move || braidcast_io::run(sending, socket, &mut Echo, wakes));
 //!
 //! let client = std::sync::Arc::new(ClientSocket::connect(server)?);
 //! client.send(b"hello")?;
@@ -79,7 +80,6 @@ mod shard;
 mod sys;
 mod tcp;
 mod train;
-mod uring;
 mod wake;
 
 pub use capabilities::{Backend, Capabilities, IoMode, UnknownIoMode, UringUnavailable, choose};
@@ -90,7 +90,8 @@ pub use receive::ReceiveBuffer;
 pub use selector::{Selector, SelectorWaker, Watched};
 pub use server::ServerSocket;
 pub use service::Service;
-pub use shard::run;
+pub use shard::{Sending, run};
+pub use sys::ring::Notification;
 pub use tcp::{ClientStream, Framing, PacketBytes, StreamBounds, StreamListener, bind_pair, run_streams};
 pub use train::{Train, TrainError};
 pub use wake::{WakeReceiver, Waker, waker};

@@ -26,10 +26,8 @@ pub const PLAIN_FOR: Duration = Duration::from_secs(10);
 pub const RETRY_AFTER: Duration = Duration::from_millis(1);
 /// How long a stopped shard goes on sending what stands in its outbox.
 pub const DRAIN_MAX: Duration = Duration::from_millis(500);
-/// How long the probe waits for an operation through a new ring.
-pub const URING_PROBE_MAX: Duration = Duration::from_secs(2);
-/// Entries of a shard's submission queue.
-pub const URING_ENTRIES: u32 = 64;
+/// Trains sent without a copy whose memory the network card may still read: 4 MB of full ones. Beyond, sending waits.
+pub const NOTIFICATIONS_MAX: usize = 64;
 
 /// Receive buffer that a client asks for. The kernel may grant less: [`crate::ClientSocket::granted_receive_bytes`].
 pub const CLIENT_RECEIVE_BUFFER_BYTES: usize = 8 << 20;
@@ -75,7 +73,5 @@ pub const CLIENT_STREAM_UNSENT_BYTES_MAX: usize = 64 << 10;
 const _: () = assert!(STREAM_INBOX_BYTES < CLIENT_STREAM_INBOX_BYTES);
 const _: () = assert!(STREAM_QUEUED_BYTES_MAX > 2 * TRAIN_BYTES_MAX);
 const _: () = assert!(TAIL_BYTES_MAX < TRAIN_BYTES_MAX && TRAIN_BYTES_MAX < MESSAGE_BYTES_MAX);
-// A whole outbox goes to the kernel in one submission.
-const _: () = assert!(TRAINS_MAX <= URING_ENTRIES as usize);
 // A whole outbox fits into an empty send buffer.
 const _: () = assert!(SERVER_SEND_BUFFER_BYTES >= TRAINS_MAX * TRAIN_BYTES_MAX);

@@ -52,14 +52,14 @@ impl Sender {
     pub(crate) fn send(&self, now: Instant, train: &mut Train) -> io::Result<()> {
         if !self.is_plain(now, train) {
             let all = 0..train.bytes();
-            return sys::send(&*self.socket, train.to(), train.parts(), all, Segmentation::OfSocket);
+            return sys::send(&*self.socket, train, all, Segmentation::OfSocket);
         }
         // A train that went halfway packet by packet stays so, even if its destination's time is over meanwhile.
         train.plain = true;
         let segmentation = if self.has_segmentation { Segmentation::Off } else { Segmentation::OfSocket };
         while train.sent_bytes < train.bytes() {
             let end = train.bytes().min(train.sent_bytes + self.segment_bytes);
-            sys::send(&*self.socket, train.to(), train.parts(), train.sent_bytes..end, segmentation)?;
+            sys::send(&*self.socket, train, train.sent_bytes..end, segmentation)?;
             train.sent_bytes = end;
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::outbox::Outbox;
+use crate::sys::ring::Notification;
 
 /// The part of a server that one shard's thread runs, without I/O of its own. The crate's documentation says in which
 /// order it is called.
@@ -29,4 +30,7 @@ pub trait Service {
     /// A train to `to` could not be sent and is gone: `EFAULT` if its file was cut short, else what the system says of
     /// the destination (unreachable, forbidden by a firewall). A full socket or device is waited for, not reported.
     fn on_send_error(&mut self, to: SocketAddr, error: &io::Error);
+
+    /// A train that was sent with [`crate::Sending::zero_copy`] is no longer read from memory, and how it went.
+    fn on_notification(&mut self, _notification: Notification) {}
 }

@@ -1,7 +1,9 @@
 //! The loop that drives a service, with io_uring or without.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -11,15 +13,15 @@ use quinn_udp::UdpSocketState;
 use tokio::io::Interest;
 
 use crate::capabilities::Backend;
-use crate::limits::{DRAIN_MAX, RETRY_AFTER, TRAINS_MAX, URING_ENTRIES};
+use crate::limits::{DRAIN_MAX, RETRY_AFTER, TRAINS_MAX};
 use crate::outbox::Outbox;
 use crate::receive::ReceiveBuffer;
 use crate::sender::{Remedy, Sender};
 use crate::server::ServerSocket;
 use crate::service::Service;
 use crate::sys::Registered;
+use crate::sys::ring::{SendRing, Sent};
 use crate::train::Train;
-use crate::uring::{Ring, Sent};
 use crate::wake::WakeReceiver;
 
 /// Drives `service` on this thread until [`crate::Waker::stop`], as the crate's documentation describes.
@@ -30,19 +32,28 @@ use crate::wake::WakeReceiver;
 ///
 /// # Panics
 /// Within another tokio runtime.
-pub fn run<S: Service>(backend: Backend, socket: ServerSocket, service: &mut S, wake: WakeReceiver) -> io::Result<()> {
-    match backend {
-        Backend::Uring => {
-            let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(URING_ENTRIES))?;
-            runtime.block_on(async {
-                let ring = Ring::new(socket.udp.try_clone()?);
-                Shard::new(socket, service, wake, Some(ring))?.drive().await
-            })
-        }
-        Backend::Portable => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { Shard::new(socket, service, wake, None)?.drive().await })
-        }
+pub fn run<S: Service>(sending: Sending, socket: ServerSocket, service: &mut S, wake: WakeReceiver) -> io::Result<()> {
+    let ring = match sending.backend {
+        Backend::Uring => Some(SendRing::new(Rc::new(socket.udp.try_clone()?), sending.zero_copy)?),
+        Backend::Portable => None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { Shard::new(socket, service, wake, ring)?.drive().await })
+}
+
+/// How a shard sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sending {
+    /// Through a ring or not.
+    pub backend: Backend,
+    /// Has the network card read trains where they lie, if the ring is used. It pays where a real card does so; packets
+    /// that stay within the host are copied all the same, and cost more.
+    pub zero_copy: bool,
+}
+
+impl fmt::Display for Sending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.backend, if self.zero_copy { ", zero copy" } else { "" })
     }
 }
 
@@ -62,7 +73,9 @@ struct Shard<'a, S> {
 
     sender: Sender,
     hold: Option<Hold>,
-    ring: Option<Ring>,
+    ring: Option<SendRing>,
+    /// Wakes when the ring has completions; used only for notifications, whose sends have ended long ago.
+    notifications: Option<Registered<OwnedFd>>,
     sent: Vec<Sent>,
 }
 
@@ -85,9 +98,13 @@ enum Hold {
 }
 
 impl<'a, S: Service> Shard<'a, S> {
-    fn new(socket: ServerSocket, service: &'a mut S, wake: WakeReceiver, ring: Option<Ring>) -> io::Result<Self> {
+    fn new(socket: ServerSocket, service: &'a mut S, wake: WakeReceiver, ring: Option<SendRing>) -> io::Result<Self> {
         // A descriptor of its own, because epoll tells registrations apart by it.
         let outbound = Rc::new(socket.udp.try_clone()?);
+        let notifications = match ring.as_ref().filter(|ring| ring.is_zero_copy()) {
+            Some(ring) => Some(Registered::new(ring.fd().try_clone_to_owned()?, Interest::READABLE)?),
+            None => None,
+        };
         Ok(Self {
             service,
             wake,
@@ -101,6 +118,7 @@ impl<'a, S: Service> Shard<'a, S> {
             input: Input::Ready,
             hold: None,
             ring,
+            notifications,
             sent: Vec::with_capacity(TRAINS_MAX),
         })
     }
@@ -116,7 +134,7 @@ impl<'a, S: Service> Shard<'a, S> {
                 Some(_) => {}
                 None => self.take_in(now),
             }
-            self.hand_over(now).await;
+            self.hand_over(now)?;
             if self.is_idle() {
                 self.wait().await?;
             }
@@ -159,13 +177,15 @@ impl<'a, S: Service> Shard<'a, S> {
         };
     }
 
-    async fn hand_over(&mut self, now: Instant) {
+    fn hand_over(&mut self, now: Instant) -> io::Result<()> {
+        self.take_notifications();
         if let Some(Hold::Until(end)) = self.hold
             && end <= now
         {
             self.hold = None;
         }
         while self.hold.is_none()
+            && self.ring.as_ref().is_none_or(SendRing::has_room)
             && let Some(mut train) = self.outbox.pop()
         {
             match &mut self.ring {
@@ -178,11 +198,19 @@ impl<'a, S: Service> Shard<'a, S> {
             }
         }
         if let Some(ring) = &mut self.ring {
-            ring.finish(&mut self.sent).await;
+            ring.finish(&mut self.sent, |notification| self.service.on_notification(notification))?;
             // Those to be sent again go back in front, so the last comes first.
             while let Some((train, result)) = self.sent.pop() {
                 self.settle(now, train, result);
             }
+        }
+        Ok(())
+    }
+
+    /// Gives memory free that network cards have read.
+    fn take_notifications(&mut self) {
+        if let Some(ring) = self.ring.as_mut().filter(|ring| ring.awaits_notifications()) {
+            ring.reap(&mut self.sent, |notification| self.service.on_notification(notification));
         }
     }
 
@@ -190,6 +218,12 @@ impl<'a, S: Service> Shard<'a, S> {
         let Err(error) = result else {
             return;
         };
+        let is_scattered = error.raw_os_error() == Some(nix::libc::EMSGSIZE);
+        if is_scattered && !train.copied && self.notifications.is_some() {
+            // It lies in more pages than one packet of the kernel can refer to.
+            train.copied = true;
+            return self.outbox.put_back(train);
+        }
         match self.sender.judge(now, &mut train, &error) {
             Remedy::GiveUp => {
                 self.service.on_send_error(train.to(), &error);
@@ -209,7 +243,8 @@ impl<'a, S: Service> Shard<'a, S> {
 
     /// Whether only an event from outside can bring work.
     fn is_idle(&self) -> bool {
-        let can_send = self.hold.is_none() && !self.outbox.is_empty();
+        let has_place = self.ring.as_ref().is_none_or(SendRing::has_room);
+        let can_send = self.hold.is_none() && has_place && !self.outbox.is_empty();
         let input =
             self.inbox.has_next() || matches!(self.input, Input::Ready) || self.wake_again || self.wake.is_woken();
         let can_take = self.stop_by.is_none() && self.has_room() && input;
@@ -223,6 +258,8 @@ impl<'a, S: Service> Shard<'a, S> {
         let mut notified = pin!(self.wake.notified());
         let mut timer = pin!(deadline.map(|at| tokio::time::sleep_until(at.into())));
         let (inbound, input, hold) = (&self.inbound, &mut self.input, &mut self.hold);
+        let awaits = self.ring.as_ref().is_some_and(SendRing::awaits_notifications);
+        let notifications = self.notifications.as_ref().filter(|_| awaits);
         poll_fn(|cx| {
             let mut ready = notified.as_mut().poll(cx).is_ready();
             if let Some(timer) = timer.as_mut().as_pin_mut() {
@@ -237,6 +274,9 @@ impl<'a, S: Service> Shard<'a, S> {
             {
                 *hold = None;
                 ready = true;
+            }
+            if let Some(notifications) = notifications {
+                ready |= notifications.poll_completions(cx)?;
             }
             if ready { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
@@ -312,7 +352,7 @@ mod tests {
                 if shard.is_idle() {
                     shard.wait().await.unwrap();
                 }
-                shard.hand_over(Instant::now()).await;
+                shard.hand_over(Instant::now()).unwrap();
             }
             assert!(shard.is_idle());
         });

@@ -2,10 +2,12 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod ring;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,30 +21,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::limits::REGIONS_PER_TRAIN_MAX;
 use crate::selector::Watched;
-use crate::train::Part;
+use crate::train::{Part, Train};
 
 /// Regions and the tail.
 const PARTS_MAX: usize = REGIONS_PER_TRAIN_MAX + 1;
-
-// SAFETY: the ring reads `bytes_init` bytes at `stable_ptr` while it owns the value.
-// - The address is fixed and the memory allocated as long as the value lives, wherever it is moved: a region holds its
-//   map by an `Arc`, and the map is unmapped only by the last drop; the bytes are boxed.
-// - All bytes are initialised: a map is file contents or zeros, a boxed slice is initialised by its type.
-// - Nothing in this process writes to either. Where a file was cut short the pages are gone, not the mapping: the
-//   kernel then ends the operation with `EFAULT`, and nobody else reads through the pointer.
-unsafe impl tokio_uring::buf::IoBuf for Part {
-    fn stable_ptr(&self) -> *const u8 {
-        self.raw().0
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.raw().1
-    }
-
-    fn bytes_total(&self) -> usize {
-        self.raw().1
-    }
-}
 
 /// How a send is cut into datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +45,46 @@ struct SegmentationOff {
 // Where CMSG_DATA and CMSG_LEN of the kernel put it.
 const _: () = assert!(mem::offset_of!(SegmentationOff, segment_bytes) == mem::size_of::<libc::cmsghdr>());
 
-/// Sends the bytes `range` of `parts`, laid end to end, in one call that does not block.
+/// A `msghdr` with all that it points to, except for the train's own memory.
+pub(crate) struct Message {
+    name: SockAddr,
+    iovecs: [libc::iovec; PARTS_MAX],
+    header: libc::msghdr,
+}
+
+impl Message {
+    /// One that names nothing yet.
+    pub(crate) fn new() -> Self {
+        // SAFETY: `msghdr` holds integers and pointers alone, for which zeros are a value.
+        let header = unsafe { mem::zeroed() };
+        let iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
+        Self { name: SockAddr::from(SocketAddr::from(([0; 4], 0))), iovecs, header }
+    }
+
+    /// Names the bytes `range` of `train`, laid end to end, and where they go. Good as long as neither this value nor the
+    /// train is moved or changed.
+    pub(crate) fn fill(&mut self, train: &Train, range: Range<usize>) {
+        let used = gather(train.parts(), range, &mut self.iovecs);
+        self.name = SockAddr::from(train.to());
+        self.header.msg_name = self.name.as_ptr().cast_mut().cast();
+        self.header.msg_namelen = self.name.len();
+        self.header.msg_iov = self.iovecs.as_mut_ptr();
+        self.header.msg_iovlen = used;
+    }
+
+    /// The header, for the kernel alone.
+    pub(crate) fn header(&self) -> *const libc::msghdr {
+        &raw const self.header
+    }
+}
+
+/// Sends the bytes `range` of `train`, laid end to end, in one call that does not block.
 pub(crate) fn send(
     socket: &impl AsFd,
-    to: SocketAddr,
-    parts: &[Part],
+    train: &Train,
     range: Range<usize>,
     segmentation: Segmentation,
 ) -> io::Result<()> {
-    let mut iovecs = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
-    let used = gather(parts, range, &mut iovecs);
-    let name = SockAddr::from(to);
     let mut off = SegmentationOff {
         header: libc::cmsghdr {
             cmsg_len: mem::size_of::<libc::cmsghdr>() + mem::size_of::<u16>(),
@@ -82,27 +93,27 @@ pub(crate) fn send(
         },
         segment_bytes: 0,
     };
-    // SAFETY: `msghdr` holds integers and pointers alone, for which zeros are a value.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_name = name.as_ptr().cast_mut().cast();
-    message.msg_namelen = name.len();
-    message.msg_iov = iovecs.as_mut_ptr();
-    message.msg_iovlen = used;
+    let mut message = Message::new();
+    message.fill(train, range);
     if segmentation == Segmentation::Off {
-        message.msg_control = (&raw mut off).cast();
-        message.msg_controllen = mem::size_of::<SegmentationOff>();
+        message.header.msg_control = (&raw mut off).cast();
+        message.header.msg_controllen = mem::size_of::<SegmentationOff>();
     }
     // SAFETY: `sendmsg` reads the header, and the memory that its pointers and lengths name; all of it outlives the call.
-    // - The name, the control message and the first `used` entries of the vector are locals of this function.
-    // - Each entry names a piece of a part's own memory (`gather`), and `parts` is borrowed for the call. The kernel
-    //   checks these addresses itself: a page that is gone makes it return `EFAULT`.
+    // - The name, the control message and the vector are locals of this function, not moved since they were named.
+    // - Each entry of the vector names a piece of a part's own memory (`gather`), and `train` is borrowed for the call.
+    //   The kernel checks these addresses itself: a page that is gone makes it return `EFAULT`.
     // - It writes through none of them, though their types would allow it.
-    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), message.header(), libc::MSG_DONTWAIT) };
     if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Writes the pieces that make up `range` into `iovecs`; returns how many they are.
-fn gather(parts: &[Part], range: Range<usize>, iovecs: &mut [libc::iovec; PARTS_MAX]) -> usize {
+fn gather<'a>(
+    parts: impl Iterator<Item = Part<'a>>,
+    range: Range<usize>,
+    iovecs: &mut [libc::iovec; PARTS_MAX],
+) -> usize {
     let mut used = 0;
     let mut part_start = 0;
     for part in parts {
@@ -207,21 +218,33 @@ impl<S: Fixed> Drop for Watch<S> {
     }
 }
 
-/// A socket that the runtime of this thread watches, as long as this value lives.
-pub(crate) struct Registered(AsyncFd<Rc<UdpSocket>>);
+impl Fixed for Rc<UdpSocket> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
 
-impl Registered {
+impl Fixed for OwnedFd {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+}
+
+/// A socket or ring that the runtime of this thread watches, as long as this value lives.
+pub(crate) struct Registered<S: Fixed + AsRawFd = Rc<UdpSocket>>(AsyncFd<S>);
+
+impl<S: Fixed + AsRawFd> Registered<S> {
     /// Registers `socket`, which must not be registered already: epoll tells registrations apart by descriptor.
-    pub(crate) fn new(socket: Rc<UdpSocket>, interest: Interest) -> io::Result<Self> {
-        // SAFETY: the descriptor must be open and stay the same until the `AsyncFd` is dropped. It is that of a
-        // `UdpSocket`, which never changes it and closes it only when dropped; the `AsyncFd` owns a reference to the
-        // socket, and this type lends out no `&mut` by which it could be exchanged.
+    pub(crate) fn new(socket: S, interest: Interest) -> io::Result<Self> {
+        // SAFETY: the descriptor must be open and stay the same until the `AsyncFd` is dropped. `Fixed` says that it is
+        // open and the same as long as the socket lives; the `AsyncFd` owns the socket, and this type lends out no `&mut`
+        // by which it could be exchanged.
         let registered = unsafe { AsyncFd::register_with_interest(socket, interest)? };
         Ok(Self(registered))
     }
 
     /// Runs a non-blocking `read` if there may be input; `WouldBlock` if it says so, or if there is none.
-    pub(crate) fn try_read<R>(&self, read: impl FnOnce(&UdpSocket) -> io::Result<R>) -> io::Result<R> {
+    pub(crate) fn try_read<R>(&self, read: impl FnOnce(&S) -> io::Result<R>) -> io::Result<R> {
         self.0.try_io(Interest::READABLE, |socket| read(socket))
     }
 
@@ -229,6 +252,17 @@ impl Registered {
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> io::Result<bool> {
         match self.0.poll_read_ready(cx) {
             Poll::Ready(guard) => guard.map(|_| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    /// Whether there are completions; if not, the task is woken when there are. They are to be taken before the next call.
+    pub(crate) fn poll_completions(&self, cx: &mut Context<'_>) -> io::Result<bool> {
+        match self.0.poll_read_ready(cx) {
+            Poll::Ready(guard) => {
+                guard?.clear_ready();
+                Ok(true)
+            }
             Poll::Pending => Ok(false),
         }
     }

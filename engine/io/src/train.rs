@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use arrayvec::ArrayVec;
+
 use crate::limits::{REGIONS_PER_TRAIN_MAX, TAIL_BYTES_MAX, TRAIN_BYTES_MAX};
 use crate::mapped::Region;
 
@@ -12,28 +14,30 @@ use crate::mapped::Region;
 /// | segment | segment | segment | segment | short |
 /// ```
 /// The tail is a datagram of its own only if the regions together are a multiple of the segment size.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Train {
     to: SocketAddr,
-    parts: Vec<Part>,
+    regions: ArrayVec<Region, REGIONS_PER_TRAIN_MAX>,
+    tail: ArrayVec<u8, TAIL_BYTES_MAX>,
     bytes: usize,
-    has_tail: bool,
     /// To be sent packet by packet, whatever the destination's record says.
     pub(crate) plain: bool,
+    /// To be copied by the kernel, even where others are read by the network card.
+    pub(crate) copied: bool,
     /// Bytes sent already; only packet by packet does this stop halfway.
     pub(crate) sent_bytes: usize,
 }
 
-/// A piece of memory that the kernel reads. Its address stays the same when the value is moved.
-#[derive(Debug)]
-pub(crate) enum Part {
-    Region(Region),
-    Bytes(Box<[u8]>),
+/// A piece of a train.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part<'a> {
+    Region(&'a Region),
+    Bytes(&'a [u8]),
 }
 
-impl Part {
+impl Part<'_> {
     /// Address and length, for the kernel alone.
-    pub(crate) fn raw(&self) -> (*const u8, usize) {
+    pub(crate) fn raw(self) -> (*const u8, usize) {
         match self {
             Self::Region(region) => (region.address(), region.len()),
             Self::Bytes(bytes) => (bytes.as_ptr(), bytes.len()),
@@ -67,7 +71,15 @@ pub enum TrainError {
 impl Train {
     /// An empty train. Pushing it into an outbox is allowed and sends nothing.
     pub fn new(to: SocketAddr) -> Self {
-        Self { to, parts: Vec::new(), bytes: 0, has_tail: false, plain: false, sent_bytes: 0 }
+        Self {
+            to,
+            regions: ArrayVec::new(),
+            tail: ArrayVec::new(),
+            bytes: 0,
+            plain: false,
+            copied: false,
+            sent_bytes: 0,
+        }
     }
 
     /// One datagram.
@@ -85,11 +97,11 @@ impl Train {
     /// # Errors
     /// [`TrainError::TooManyRegions`], [`TrainError::TooLong`], [`TrainError::AfterTail`]; the train is as before.
     pub fn push_region(&mut self, region: Region) -> Result<(), TrainError> {
-        if self.parts.len() == REGIONS_PER_TRAIN_MAX {
-            return Err(if self.has_tail { TrainError::AfterTail } else { TrainError::TooManyRegions });
+        if self.regions.is_full() && self.tail.is_empty() {
+            return Err(TrainError::TooManyRegions);
         }
         self.grow(region.len())?;
-        self.parts.push(Part::Region(region));
+        self.regions.push(region);
         Ok(())
     }
 
@@ -98,12 +110,11 @@ impl Train {
     /// # Errors
     /// [`TrainError::TailLength`], [`TrainError::TooLong`], [`TrainError::AfterTail`]; the train is as before.
     pub fn push_tail(&mut self, bytes: &[u8]) -> Result<(), TrainError> {
-        if bytes.is_empty() || bytes.len() > TAIL_BYTES_MAX {
+        let Some(tail) = ArrayVec::try_from(bytes).ok().filter(|tail| !tail.is_empty()) else {
             return Err(TrainError::TailLength { bytes: bytes.len() });
-        }
+        };
         self.grow(bytes.len())?;
-        self.parts.push(Part::Bytes(bytes.into()));
-        self.has_tail = true;
+        self.tail = tail;
         Ok(())
     }
 
@@ -119,35 +130,22 @@ impl Train {
 
     /// The tail, or an empty slice.
     pub fn tail(&self) -> &[u8] {
-        match self.parts.last() {
-            Some(Part::Bytes(bytes)) => bytes,
-            _ => &[],
-        }
+        &self.tail
     }
 
     /// The regions in order.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Region(region) => Some(region),
-            Part::Bytes(_) => None,
-        })
+        self.regions.iter()
     }
 
-    pub(crate) fn parts(&self) -> &[Part] {
-        &self.parts
-    }
-
-    /// Lends the pieces to a ring, which gives them back with [`Train::put_parts`].
-    pub(crate) fn take_parts(&mut self) -> Vec<Part> {
-        std::mem::take(&mut self.parts)
-    }
-
-    pub(crate) fn put_parts(&mut self, parts: Vec<Part>) {
-        self.parts = parts;
+    /// The regions and the tail.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        let tail = (!self.tail.is_empty()).then_some(Part::Bytes(&self.tail));
+        self.regions.iter().map(Part::Region).chain(tail)
     }
 
     fn grow(&mut self, by: usize) -> Result<(), TrainError> {
-        if self.has_tail {
+        if !self.tail.is_empty() {
             return Err(TrainError::AfterTail);
         }
         let bytes = self.bytes.saturating_add(by);

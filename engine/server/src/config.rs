@@ -30,6 +30,9 @@ pub struct ServerConfig {
     pub shards: u8,
     /// How sockets are driven. Default: [`IoMode::Auto`].
     pub io: IoMode,
+    /// Whether network cards read packs where they lie in memory (`MSG_ZEROCOPY`). Default: no. It takes io_uring, and pays
+    /// where a card does so; what stays within a host is copied all the same, and costs more.
+    pub zero_copy: bool,
     /// Whether the TCP port of the same number serves clients whose network blocks UDP. Default: yes. One thread more,
     /// which sleeps while nobody needs it.
     pub tcp: bool,
@@ -60,6 +63,7 @@ impl ServerConfig {
             join_token,
             shards: 0,
             io: IoMode::Auto,
+            zero_copy: false,
             tcp: true,
             capacity_bytes: 0,
             clock_skew: limits::CLOCK_SKEW,

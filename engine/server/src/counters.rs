@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use braidcast_io::Notification;
 use braidcast_transport::responder::Counters;
 
 /// What a server has done since it started.
@@ -20,6 +21,10 @@ pub struct ServerCounters {
     pub busy: u64,
     /// Trains that the network refused.
     pub send_errors: u64,
+    /// Trains that a network card read from memory itself, where that was asked for.
+    pub zero_copied: u64,
+    /// Trains that the kernel copied although zero copy was asked for.
+    pub copied: u64,
     /// What arrived and was dropped or refused, by reason.
     pub packets: Counters,
 }
@@ -33,6 +38,8 @@ pub(crate) struct ShardCounters {
     parked: AtomicU64,
     busy: AtomicU64,
     send_errors: AtomicU64,
+    zero_copied: AtomicU64,
+    copied: AtomicU64,
     /// Copied here now and then; never locked for longer than the copy takes.
     packets: Mutex<Counters>,
 }
@@ -58,6 +65,14 @@ impl ShardCounters {
         self.send_errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn on_notification(&self, notification: Notification) {
+        let counter = match notification {
+            Notification::ZeroCopy => &self.zero_copied,
+            Notification::Copied => &self.copied,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes over what the responder counts.
     pub(crate) fn publish(&self, sessions: usize, packets: Counters) {
         self.sessions.store(sessions, Ordering::Relaxed);
@@ -75,6 +90,8 @@ pub(crate) fn total<'a>(shards: impl IntoIterator<Item = &'a ShardCounters>) -> 
         total.parked += shard.parked.load(Ordering::Relaxed);
         total.busy += shard.busy.load(Ordering::Relaxed);
         total.send_errors += shard.send_errors.load(Ordering::Relaxed);
+        total.zero_copied += shard.zero_copied.load(Ordering::Relaxed);
+        total.copied += shard.copied.load(Ordering::Relaxed);
         let packets = *shard.packets.lock().unwrap_or_else(PoisonError::into_inner);
         total.packets.malformed += packets.malformed;
         total.packets.bad_ticket += packets.bad_ticket;

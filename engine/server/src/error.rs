@@ -36,6 +36,9 @@ pub enum ServerError {
     /// io_uring was asked for by name and is not to be had.
     #[error("{0}; or run without it: `--io auto` or `--io portable`")]
     NoUring(#[from] UringUnavailable),
+    /// Zero copy was asked for, and system calls for sending.
+    #[error("zero copy needs io_uring: leave out `--io portable`, or `--zerocopy on`")]
+    ZeroCopyWithoutUring,
     /// A thread that serves has ended.
     #[error("shard {shard} of the server stopped: {source}")]
     Shard {

@@ -74,6 +74,11 @@ pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Between two HELLOs of a probe: one lost datagram does not make an address unproven.
 pub(crate) const PROBE_REPEAT: Duration = Duration::from_millis(300);
 
+/// Most chunks of a train that is sent without a copy. A packet of the kernel refers to 17 pages or runs of them at most
+/// (MAX_SKB_FRAGS), of which the tail takes one: 49 x 1,232 bytes
+/// lie in 16 pages at most.
+pub(crate) const ZERO_COPY_CHUNKS_MAX: u16 = 49;
+
 /// How far the clocks of master, server and client may differ (PROTOCOL.md, section 7).
 pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 

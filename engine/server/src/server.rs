@@ -9,10 +9,11 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 
 use braidcast_io::{
-    Backend, Capabilities, Framing, IoMode, ServerSocket, StreamBounds, StreamListener, WakeReceiver, bind_pair,
-    run_streams, waker,
+    Backend, Capabilities, Framing, IoMode, Sending, ServerSocket, StreamBounds, StreamListener, WakeReceiver,
+    bind_pair, run_streams, waker,
 };
 use braidcast_media::layout::PACKET_BYTES;
+use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
 use braidcast_transport::packet::{Kind, packet_bytes};
 use braidcast_transport::responder::{Responder, ResponderConfig};
 use tokio::sync::mpsc;
@@ -59,12 +60,12 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let master = Master::new(&config)?;
         let capabilities = Capabilities::probe().map_err(ServerError::Thread)?;
-        let backend = braidcast_io::choose(config.io, &capabilities)?;
+        let sending = choose_sending(&config, &capabilities)?;
         if let (IoMode::Auto, Err(reason)) = (config.io, capabilities.uring) {
             warn!(%reason, "running without io_uring");
         }
         let (sockets, listener) = bind(&config)?;
-        let description = describe(backend, &capabilities, &sockets);
+        let description = describe(sending, &capabilities, &sockets);
 
         let shelf = Arc::new(Shelf::default());
         let (users, folder_users) = mpsc::channel(1);
@@ -73,7 +74,7 @@ impl Server {
                 (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
             blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, master, users)).await?
         };
-        let mut server = Self::launch(&config, backend, (sockets, listener), &shelf, keeper, folder_users)?;
+        let mut server = Self::launch(&config, sending, (sockets, listener), &shelf, keeper, folder_users)?;
         server.description = description;
         let control = Control {
             master,
@@ -144,7 +145,7 @@ impl Server {
     /// Starts the threads. What has been started ends again with the value, or with the error.
     fn launch(
         config: &ServerConfig,
-        backend: Backend,
+        sending: Sending,
         (sockets, listener): (Vec<ServerSocket>, Option<StreamListener>),
         shelf: &Arc<Shelf>,
         keeper: Arc<Keeper>,
@@ -188,7 +189,7 @@ impl Server {
             let failed = failed.clone();
             let thread = thread::Builder::new()
                 .name(format!("shard-{number}"))
-                .spawn(move || run_shard(number, shard, (backend, port), wake, &failed))
+                .spawn(move || run_shard(number, shard, (sending, port), wake, &failed))
                 .map_err(ServerError::Thread)?;
             server.threads.push(thread);
         }
@@ -249,13 +250,13 @@ const FRAMING: Framing = Framing { packet_bytes, admits: |train| Kind::of(train.
 fn run_shard(
     number: u8,
     mut shard: Shard,
-    (backend, port): (Backend, Port),
+    (sending, port): (Sending, Port),
     wake: WakeReceiver,
     failed: &mpsc::Sender<ServerError>,
 ) {
     // A shard that is gone must not go unnoticed: its share of the clients would be served by nobody.
     let ended = catch_unwind(AssertUnwindSafe(|| match port {
-        Port::Udp(socket) => braidcast_io::run(backend, socket, &mut shard, wake),
+        Port::Udp(socket) => braidcast_io::run(sending, socket, &mut shard, wake),
         Port::Tcp(listener) => run_streams(listener, FRAMING, StreamBounds::default(), &mut shard, wake),
     }));
     let source = match ended {
@@ -303,10 +304,25 @@ fn shard_count(config: &ServerConfig) -> Result<NonZeroUsize, ServerError> {
     Ok(NonZeroUsize::new(config.shards.into()).unwrap_or_else(cores))
 }
 
-fn describe(backend: Backend, capabilities: &Capabilities, sockets: &[ServerSocket]) -> String {
+/// Zero copy is of io_uring: who asks for it asks for both.
+fn choose_sending(config: &ServerConfig, capabilities: &Capabilities) -> Result<Sending, ServerError> {
+    let mode = match config.io {
+        IoMode::Auto if config.zero_copy => IoMode::Uring,
+        mode => mode,
+    };
+    let backend = braidcast_io::choose(mode, capabilities)?;
+    if config.zero_copy && backend == Backend::Portable {
+        return Err(ServerError::ZeroCopyWithoutUring);
+    }
+    Ok(Sending { backend, zero_copy: config.zero_copy })
+}
+
+fn describe(sending: Sending, capabilities: &Capabilities, sockets: &[ServerSocket]) -> String {
     let on_off = |on| if on { "on" } else { "off" };
     let gso = on_off(sockets.iter().all(ServerSocket::has_segmentation));
-    format!("io={backend} shards={} gso={gso} gro={}", sockets.len(), on_off(capabilities.coalescing))
+    let zero_copy = if sending.zero_copy { " zerocopy=on" } else { "" };
+    let gro = on_off(capabilities.coalescing);
+    format!("io={} shards={} gso={gso} gro={gro}{zero_copy}", sending.backend, sockets.len())
 }
 
 fn responder_config(config: &ServerConfig, shard: u8) -> ResponderConfig {
@@ -314,6 +330,7 @@ fn responder_config(config: &ServerConfig, shard: u8) -> ResponderConfig {
         shard,
         clock_skew: config.clock_skew,
         rate_kib_s: config.rate_kib_s,
+        chunks_per_pull: if config.zero_copy { limits::ZERO_COPY_CHUNKS_MAX } else { CHUNKS_PER_PULL_MAX },
         ..ResponderConfig::default()
     }
 }

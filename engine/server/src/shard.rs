@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use braidcast_io::{Outbox, Service, Train};
+use braidcast_io::{Notification, Outbox, Service, Train};
 use braidcast_media::layout::CHUNK_BYTES;
 use braidcast_transport::packet::Status;
 use braidcast_transport::responder::paced::{self, Paced};
@@ -232,6 +232,10 @@ impl Service for Shard {
             self.warmer.ask_inspection();
         }
         tracing::debug!(%to, %error, "an answer could not be sent");
+    }
+
+    fn on_notification(&mut self, notification: Notification) {
+        self.counters.on_notification(notification);
     }
 }
 

@@ -42,6 +42,8 @@ pub struct ResponderConfig {
     pub clock_skew: Duration,
     /// Most that one session may take, in KiB/s, whatever its ticket says; 0 = not limited. Default 0.
     pub rate_kib_s: u32,
+    /// Most chunks of one PULL. Default [`limits::CHUNKS_PER_PULL_MAX`], which is also the most.
+    pub chunks_per_pull: u16,
     /// Sessions of this shard. Default [`limits::SESSIONS_MAX`].
     pub sessions_max: usize,
     /// Sessions that have not pulled yet. Default [`limits::HALF_OPEN_MAX`].
@@ -54,6 +56,7 @@ impl Default for ResponderConfig {
             shard: 0,
             clock_skew: limits::CLOCK_SKEW,
             rate_kib_s: 0,
+            chunks_per_pull: limits::CHUNKS_PER_PULL_MAX,
             sessions_max: limits::SESSIONS_MAX,
             half_open_max: limits::HALF_OPEN_MAX,
         }
@@ -322,7 +325,7 @@ impl Responder {
 
     fn limits(&self, ticket_rate_kib_s: u32, lifetime_s: u32) -> Limits {
         Limits {
-            chunks_per_pull: limits::CHUNKS_PER_PULL_MAX,
+            chunks_per_pull: self.config.chunks_per_pull.min(limits::CHUNKS_PER_PULL_MAX),
             runs_per_pull: limits::RUNS_PER_PULL_MAX as u8,
             rate_kib_s: session::effective_rate(ticket_rate_kib_s, self.config.rate_kib_s),
             lifetime_s,

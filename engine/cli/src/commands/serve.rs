@@ -63,6 +63,10 @@ struct Settings {
     /// How sockets are driven: auto (io_uring where the kernel permits it), uring or portable [default: auto]
     #[arg(long, env = "BRAIDCAST_SERVE_IO", value_name = "MODE")]
     io: Option<String>,
+    /// Whether network cards read packs where they lie in memory: on or off. It takes io_uring; try it with a real card,
+    /// within a host it costs more [default: off]
+    #[arg(long, env = "BRAIDCAST_SERVE_ZEROCOPY", value_name = "on|off")]
+    zerocopy: Option<String>,
     /// Whether to serve clients whose network blocks UDP, over TCP on the same port: on or off [default: on]
     #[arg(long, env = "BRAIDCAST_SERVE_TCP", value_name = "on|off")]
     tcp: Option<String>,
@@ -92,7 +96,8 @@ impl Settings {
         config.advertise = self.advertise;
         config.shards = self.shards.unwrap_or(config.shards);
         config.io = self.io.as_deref().map_or(Ok(config.io), io_mode)?;
-        config.tcp = self.tcp.as_deref().map_or(Ok(config.tcp), on_or_off)?;
+        config.zero_copy = self.zerocopy.as_deref().map_or(Ok(config.zero_copy), |text| on_or_off("zerocopy", text))?;
+        config.tcp = self.tcp.as_deref().map_or(Ok(config.tcp), |text| on_or_off("tcp", text))?;
         config.capacity_bytes = self.capacity.map_or(config.capacity_bytes, |size| size.0);
         config.clock_skew = self.clock_skew.as_deref().map_or(Ok(config.clock_skew), duration)?;
         config.rate_kib_s = self.rate.unwrap_or(config.rate_kib_s);
@@ -128,11 +133,11 @@ fn io_mode(text: &str) -> Result<IoMode, SettingsError> {
     text.parse().map_err(|error| SettingsError::Flag(format!("`io`: {error}")))
 }
 
-fn on_or_off(text: &str) -> Result<bool, SettingsError> {
+fn on_or_off(setting: &str, text: &str) -> Result<bool, SettingsError> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        _ => Err(SettingsError::Flag(format!("`tcp`: {text:?} is neither `on` nor `off`"))),
+        _ => Err(SettingsError::Flag(format!("`{setting}`: {text:?} is neither `on` nor `off`"))),
     }
 }
 

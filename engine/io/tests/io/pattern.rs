@@ -10,22 +10,22 @@ use std::time::{Duration, Instant};
 
 use braidcast_io::limits::TRAINS_MAX;
 use braidcast_io::{
-    Backend, Capabilities, ClientSocket, MappedFile, Outbox, ReceiveBuffer, Selector, ServerSocket, Service, Train,
-    WakeReceiver, Waker, run, waker,
+    Backend, Capabilities, ClientSocket, MappedFile, Notification, Outbox, ReceiveBuffer, Selector, Sending,
+    ServerSocket, Service, Train, WakeReceiver, Waker, run, waker,
 };
 
 pub(crate) const SEGMENT_BYTES: usize = 1_232;
 /// Long enough for a machine that is busy with something else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The back ends that this machine has; the portable one always.
-pub(crate) fn backends() -> Vec<Backend> {
+/// The ways to send that this machine has; the portable one always.
+pub(crate) fn sendings() -> Vec<Sending> {
     let capabilities = Capabilities::probe().expect("probing");
-    let mut backends = vec![Backend::Portable];
+    let mut sendings = vec![Sending { backend: Backend::Portable, zero_copy: false }];
     if capabilities.uring.is_ok() {
-        backends.push(Backend::Uring);
+        sendings.extend([false, true].map(|zero_copy| Sending { backend: Backend::Uring, zero_copy }));
     }
-    backends
+    sendings
 }
 
 /// What chunk `n` of the file holds: its number, then bytes that follow from it.
@@ -87,6 +87,9 @@ pub(crate) struct Seen {
     pub(crate) most_trains: usize,
     pub(crate) send_errors: Vec<(SocketAddr, Option<i32>)>,
     pub(crate) timeouts: usize,
+    /// Trains with regions, and notifications of them, copied or not.
+    pub(crate) region_trains: usize,
+    pub(crate) notifications: usize,
 }
 
 /// Answers each [`Ask`], sends what comes through its queue after a wake, and a datagram when a timer is set.
@@ -104,6 +107,7 @@ impl Service for Pattern {
     fn handle_datagram(&mut self, _now: Instant, from: SocketAddr, datagram: &[u8], out: &mut Outbox) {
         let ask = Ask::decode(datagram);
         let mut train = Train::new(from);
+        let has_regions = !ask.regions.is_empty();
         for (first, count) in ask.regions {
             let offset = u64::from(first) * SEGMENT_BYTES as u64;
             let region = self.file.region(offset, usize::from(count) * SEGMENT_BYTES).expect("within the file");
@@ -115,6 +119,7 @@ impl Service for Pattern {
         out.push(train).expect("room for one train at each call");
         let mut seen = self.seen.lock().unwrap();
         seen.datagrams += 1;
+        seen.region_trains += usize::from(has_regions);
         seen.most_trains = seen.most_trains.max(TRAINS_MAX - out.room());
         if let Some((count, waker)) = &self.stop_after
             && *count == seen.datagrams
@@ -146,6 +151,10 @@ impl Service for Pattern {
 
     fn on_send_error(&mut self, to: SocketAddr, error: &io::Error) {
         self.seen.lock().unwrap().send_errors.push((to, error.raw_os_error()));
+    }
+
+    fn on_notification(&mut self, _notification: Notification) {
+        self.seen.lock().unwrap().notifications += 1;
     }
 }
 
@@ -184,18 +193,18 @@ impl Idle {
         Ok(Self { socket, service, wakes, waker, queue })
     }
 
-    pub(crate) fn start(self, backend: Backend) -> Shard {
+    pub(crate) fn start(self, sending: Sending) -> Shard {
         let Self { socket, mut service, wakes, waker, queue } = self;
         let (addr, seen) = (socket.local_addr(), Arc::clone(&service.seen));
-        let thread = std::thread::spawn(move || run(backend, socket, &mut service, wakes));
+        let thread = std::thread::spawn(move || run(sending, socket, &mut service, wakes));
         Shard { addr, seen, queue, waker, thread: Some(thread) }
     }
 }
 
 impl Shard {
-    pub(crate) fn start(backend: Backend, file: &MappedFile) -> Self {
+    pub(crate) fn start(sending: Sending, file: &MappedFile) -> Self {
         let segment_bytes = SEGMENT_BYTES as u16;
-        Idle::bind(file, "127.0.0.1:0", segment_bytes).expect("a port").start(backend)
+        Idle::bind(file, "127.0.0.1:0", segment_bytes).expect("a port").start(sending)
     }
 
     /// Waits for the end of a shard that was told to stop; fails if it does not come.
