@@ -11,7 +11,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-/// A frame may come so late: what timers and a busy machine add.
+/// A frame may come so late.
 const TOLERANCE: Duration = Duration::from_millis(10);
 /// So much of the film is there before it starts, and is kept ready from then on.
 const START: Duration = Duration::from_secs(1);
@@ -68,8 +68,8 @@ fn take_all(mut frames: FrameStream, period: Duration) -> Result<Watched> {
     let (mut queued, mut due) = (0, None);
     let mut is_over = false;
     while !is_over || queued > 0 {
-        let wait =
-            due.filter(|_| queued > 0).map_or(PATIENCE, |due: Instant| due.saturating_duration_since(Instant::now()));
+        let is_starved = queued == 0;
+        let wait = due.filter(|_| !is_starved).map_or(PATIENCE, |due: Instant| due - Instant::now().min(due));
         if is_over || queued == ahead && due.is_some() {
             sleep(wait);
         } else {
@@ -77,7 +77,7 @@ fn take_all(mut frames: FrameStream, period: Duration) -> Result<Watched> {
                 Next::Frame(_) => queued += 1,
                 Next::End => is_over = true,
                 Next::Seeked(_) => bail!("nobody asked for another place"),
-                Next::Waiting if queued == 0 => bail!("no frame came for {PATIENCE:?}"),
+                Next::Waiting if is_starved => bail!("no frame came for {PATIENCE:?}"),
                 Next::Waiting => {}
             }
         }
@@ -88,12 +88,13 @@ fn take_all(mut frames: FrameStream, period: Duration) -> Result<Watched> {
         let Some(at) = due.filter(|at| *at <= now && queued > 0) else { continue };
         queued -= 1;
         watched.frames += 1;
-        let late = now - at;
-        if late > TOLERANCE {
+        // A frame that was there and is shown late is this program's fault.
+        let is_stall = is_starved && now - at > TOLERANCE;
+        if is_stall {
             watched.stalls += 1;
-            watched.stalled_seconds += late.as_secs_f64();
+            watched.stalled_seconds += (now - at).as_secs_f64();
         }
-        due = Some(if late > TOLERANCE { now } else { at } + period);
+        due = Some(if is_stall { now } else { at } + period);
     }
     Ok(watched)
 }

@@ -187,3 +187,29 @@ pub(crate) fn complete_nothing(ring: &mut IoUring) -> io::Result<()> {
         None => Err(io::ErrorKind::TimedOut.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_train_costs_the_ring_no_allocation() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let to = socket.local_addr().unwrap();
+        let Ok(mut ring) = SendRing::new(Rc::new(socket), false) else {
+            return println!("skipped: no io_uring here");
+        };
+        let mut sent = Vec::with_capacity(TRAINS_MAX);
+        let mut round = || {
+            while ring.has_room() {
+                ring.begin(Train::datagram(to, b"to nobody").unwrap());
+            }
+            ring.finish(&mut sent, |_| ()).unwrap();
+            assert_eq!(sent.len(), TRAINS_MAX);
+            assert!(sent.drain(..).all(|(_, result)| result.is_ok()));
+        };
+        round();
+        assert_eq!(allocation_counter::measure(round).count_total, 0);
+    }
+}

@@ -215,3 +215,31 @@ fn a_pull_that_waited_too_long_is_answered_busy() {
     assert_eq!(world.receive(), [0]);
     assert!(world.shards[0].poll_timeout().is_none_or(|due| due > overdue));
 }
+
+#[test]
+fn a_pull_costs_a_shard_no_allocation() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.make_hot();
+    let mut allocations = 0;
+    for round in 0..1_000 {
+        world.now += Duration::from_micros(50);
+        world.pull(&[Run::new(round % 500, 20), Run::new(round % 500 + 100, 32)]);
+        let mut packet = Vec::new();
+        assert!(world.client.poll_transmit(world.now, &mut packet));
+        let (shard, outbox, now) = (&mut world.shards[0], &mut world.outbox, world.now);
+        let mut sent = None;
+        let measured = allocation_counter::measure(|| {
+            if shard.poll_timeout().is_some_and(|due| due <= now) {
+                shard.handle_timeout(now, outbox);
+            }
+            shard.handle_datagram(now, CLIENT.into(), &packet, outbox);
+            sent = outbox.pop();
+        });
+        let train = sent.expect("each PULL is answered at once");
+        assert_eq!(train.bytes() - train.tail().len(), 52 * PACKET_BYTES);
+        world.client.handle_datagram(now, train.tail());
+        // What grows with the first PULLs stays as large.
+        allocations += if round < 100 { 0 } else { measured.count_total };
+    }
+    assert_eq!(allocations, 0, "in 900 PULLs");
+}

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use braidcast_client::fetcher::Traffic;
 
-use super::{Figure, MBIT, SEED, Scenario, downlink, endless, payload_until, uplink};
+use super::{Figure, MBIT, SEED, Scenario, bdp_bytes, downlink, endless, payload_until, uplink};
 use crate::client::{ClientConfig, Violation};
+use crate::link::LinkConfig;
 use crate::tcp::Algorithm;
 use crate::world::World;
 
@@ -13,6 +14,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "two clients share a link evenly", run: || two_clients(1) },
     Scenario { name: "two clients with three sources each share a link evenly", run: || two_clients(3) },
     Scenario { name: "a client with three sources leaves room for TCP CUBIC", run: beside_cubic },
+    Scenario {
+        name: "a client with three sources leaves room for TCP CUBIC in a short queue",
+        run: beside_cubic_in_a_short_queue,
+    },
     Scenario { name: "a client with three sources leaves room for TCP BBR", run: beside_bbr },
     Scenario { name: "background traffic gives way to TCP CUBIC", run: background },
 ];
@@ -73,13 +78,13 @@ fn two_shares(seed: u64, servers: usize) -> Result<[f64; 2], Violation> {
 
 /// Shares of a client with three sources and of a TCP flow on one downlink, in a minute after both have started. Who comes
 /// first has more to give up; the seed says who does.
-fn shares(seed: u64, traffic: Traffic, algorithm: Algorithm) -> Result<[f64; 2], Violation> {
+fn shares(seed: u64, traffic: Traffic, algorithm: Algorithm, down: LinkConfig) -> Result<[f64; 2], Violation> {
     const START: Duration = Duration::from_secs(20);
     const END: Duration = Duration::from_secs(80);
     const LATER: Duration = Duration::from_secs(5);
     let (client_at, tcp_at) = if seed.is_multiple_of(2) { (Duration::ZERO, LATER) } else { (LATER, Duration::ZERO) };
     let mut world = World::new(seed, endless(RATE, END));
-    let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
+    let shared = world.add_path(down, uplink(RTT));
     let (far, near) = (world.add_peer(), world.add_peer());
     world.connect(far, near, &[shared]);
     let flow = world.add_tcp(far, near, tcp_at, algorithm);
@@ -98,8 +103,8 @@ fn shares(seed: u64, traffic: Traffic, algorithm: Algorithm) -> Result<[f64; 2],
     Ok([ours / all, theirs / all])
 }
 
-fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
-    let [ours, theirs] = least(|seed| shares(seed, Traffic::Normal, algorithm))?;
+fn beside(name: &str, algorithm: Algorithm, down: LinkConfig) -> Result<Vec<Figure>, Violation> {
+    let [ours, theirs] = least(|seed| shares(seed, Traffic::Normal, algorithm, down))?;
     Ok(vec![
         Figure::at_least(0.25, format!("share of TCP {name} beside a client with three sources"), theirs),
         Figure::at_least(0.25, "  share of the client", ours),
@@ -107,15 +112,21 @@ fn beside(name: &str, algorithm: Algorithm) -> Result<Vec<Figure>, Violation> {
 }
 
 fn beside_cubic() -> Result<Vec<Figure>, Violation> {
-    beside("CUBIC", Algorithm::Cubic)
+    beside("CUBIC", Algorithm::Cubic, downlink(RATE, RTT))
+}
+
+/// The round trip tells nothing there: the queue is full before it has risen.
+fn beside_cubic_in_a_short_queue() -> Result<Vec<Figure>, Violation> {
+    let down = downlink(RATE, RTT);
+    beside("CUBIC", Algorithm::Cubic, LinkConfig { queue_bytes: Some(bdp_bytes(RATE, RTT) / 10), ..down })
 }
 
 fn beside_bbr() -> Result<Vec<Figure>, Violation> {
-    beside("BBR", Algorithm::Bbr)
+    beside("BBR", Algorithm::Bbr, downlink(RATE, RTT))
 }
 
 fn background() -> Result<Vec<Figure>, Violation> {
-    let [ours, theirs] = least(|seed| shares(seed, Traffic::Background, Algorithm::Cubic))?;
+    let [ours, theirs] = least(|seed| shares(seed, Traffic::Background, Algorithm::Cubic, downlink(RATE, RTT)))?;
     Ok(vec![
         Figure::at_least(0.8, "share of TCP CUBIC beside background traffic", theirs),
         Figure::beside("  share of the client", ours),
