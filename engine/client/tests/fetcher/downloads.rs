@@ -74,3 +74,16 @@ fn the_same_seed_and_the_same_input_give_the_same_datagrams_at_the_same_times() 
     };
     assert_eq!(trace(), trace());
 }
+
+#[test]
+fn a_pull_costs_a_client_no_allocation() {
+    let mut world = World::without_trace(Asset::new(100_000_000), 2);
+    world.begin();
+    let written = |bytes| move |world: &World| world.fetcher.snapshot().written_bytes >= bytes;
+    // What grows at the start stays as large; rates are remembered for two seconds, which is 55 MB here.
+    world.run_until(written(65_000_000));
+    world.allocations = 0;
+    world.run_until(written(95_000_000));
+    assert_eq!(world.allocations, 0, "in 30 MB");
+    world.download();
+}

@@ -9,6 +9,7 @@ use braidcast_client::fetcher::{
     EarlyPiece, FailureKind, FetchError, Fetcher, FetcherConfig, Filled, Notice, Order, Range, Record, SourceList,
     SourceNo, Traffic, Verdict,
 };
+use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::{ExtentNo, StreamId};
 use braidcast_transport::packet::Status;
 use braidcast_transport::responder::{Action, Now, Outcome, Request, Responder, ResponderConfig};
@@ -68,15 +69,26 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     /// BLAKE3 of all that was sent, and when.
     pub(crate) trace: blake3::Hasher,
+    /// Heap allocations in calls of the fetcher that are made again and again.
+    pub(crate) allocations: u64,
     /// The server of each source.
     connected: Vec<usize>,
 }
 
 impl World {
-    /// `servers` that hold `asset`, and a fetcher that has not heard of them.
+    /// `servers` that hold `asset`, and a fetcher that has not heard of them and makes records.
     pub(crate) fn new(asset: Asset, servers: usize) -> Self {
-        let asset = Arc::new(asset);
         let start = Instant::now();
+        Self::begun(asset, servers, start, Some(start))
+    }
+
+    /// The same with a fetcher that makes no records.
+    pub(crate) fn without_trace(asset: Asset, servers: usize) -> Self {
+        Self::begun(asset, servers, Instant::now(), None)
+    }
+
+    fn begun(asset: Asset, servers: usize, start: Instant, trace_from: Option<Instant>) -> Self {
+        let asset = Arc::new(asset);
         let config = FetcherConfig {
             asset: ASSET,
             content_key: content_key(),
@@ -87,7 +99,7 @@ impl World {
             traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
             rate_max: None,
             stall: STALL,
-            trace_from: Some(start),
+            trace_from,
         };
         let mut world = Self {
             fetcher: Fetcher::new(start, config, [0xc1; 32]),
@@ -103,6 +115,7 @@ impl World {
             start,
             now: start,
             trace: blake3::Hasher::new(),
+            allocations: 0,
             connected: Vec::new(),
             asset: Arc::clone(&asset),
         };
@@ -219,12 +232,14 @@ impl World {
         for source in 0..self.connected.len() {
             let down = &mut self.servers[self.connected[source]].down;
             while let Some((_, packet)) = down.pop_front_if(|(at, _)| *at <= self.now) {
-                self.fetcher.handle_datagram(self.now, SourceNo(source as u8), &packet);
+                let (fetcher, now) = (&mut self.fetcher, self.now);
+                count(&mut self.allocations, || fetcher.handle_datagram(now, SourceNo(source as u8), &packet));
             }
         }
-        if self.fetcher.poll_timeout().is_some_and(|at| at <= self.now) {
-            self.fetcher.handle_timeout(self.now)?;
-        }
+        let (fetcher, now) = (&mut self.fetcher, self.now);
+        count(&mut self.allocations, || {
+            if fetcher.poll_timeout().is_some_and(|at| at <= now) { fetcher.handle_timeout(now) } else { Ok(()) }
+        })?;
         self.drain();
         assert!(self.fetcher.buffers() <= EXTENTS_MAX, "more extents are in memory than there are buffers");
         for source in 0..self.connected.len() {
@@ -252,8 +267,11 @@ impl World {
             self.unchecked.push_back(filled);
         }
         self.check_all();
-        let mut datagram = Vec::new();
-        while let Some(source) = self.fetcher.poll_transmit(self.now, &mut datagram) {
+        let mut datagram = Vec::with_capacity(PACKET_BYTES);
+        loop {
+            let (fetcher, now) = (&mut self.fetcher, self.now);
+            let sent = count(&mut self.allocations, || fetcher.poll_transmit(now, &mut datagram));
+            let Some(source) = sent else { break };
             self.trace.update(&self.elapsed().as_nanos().to_be_bytes());
             self.trace.update(&datagram);
             let server = &mut self.servers[self.connected[usize::from(source.0)]];
@@ -272,7 +290,7 @@ impl World {
             return;
         }
         while let Some(filled) = self.unchecked.pop_front() {
-            let mut checked = filled.check();
+            let mut checked = count(&mut self.allocations, || filled.check());
             if let Verdict::Good { buffer, liars } = &mut checked.verdict
                 && checked.job.key.stream == StreamId::ORIGINAL
             {
@@ -284,9 +302,17 @@ impl World {
                     checked.verdict = Verdict::Lent { liars: std::mem::take(liars) };
                 }
             }
-            self.fetcher.handle_checked(self.now, checked);
+            let (fetcher, now) = (&mut self.fetcher, self.now);
+            count(&mut self.allocations, || fetcher.handle_checked(now, checked));
         }
     }
+}
+
+/// Adds the heap allocations of `work` to `allocations`.
+fn count<R>(allocations: &mut u64, work: impl FnOnce() -> R) -> R {
+    let mut result = None;
+    *allocations += allocation_counter::measure(|| result = Some(work())).count_total;
+    result.expect("it was called")
 }
 
 impl Server {
