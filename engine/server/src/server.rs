@@ -340,3 +340,21 @@ fn random_seed() -> Result<[u8; 32], ServerError> {
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| ServerError::NoRandomness)?;
     Ok(seed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_copy_asks_for_io_uring_and_refuses_to_go_without() {
+        let mut config = ServerConfig::new("/srv", "localhost:1", "", crate::JoinToken::new(""));
+        config.zero_copy = true;
+        let ring = Capabilities { uring: Ok(()), segmentation: true, coalescing: true };
+        let chosen = choose_sending(&config, &ring).expect("there is a ring");
+        assert_eq!(chosen, Sending { backend: Backend::Uring, zero_copy: true });
+        let none = Capabilities { uring: Err(braidcast_io::UringUnavailable::NotInKernel), ..ring };
+        assert!(matches!(choose_sending(&config, &none), Err(ServerError::NoUring(_))));
+        config.io = IoMode::Portable;
+        assert!(matches!(choose_sending(&config, &ring), Err(ServerError::ZeroCopyWithoutUring)));
+    }
+}

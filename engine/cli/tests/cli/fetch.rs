@@ -101,6 +101,24 @@ fn the_portable_way_of_io_and_io_uring_serve_the_same_bytes() {
 }
 
 #[test]
+fn a_server_that_sends_without_a_copy_serves_the_same_bytes() {
+    if let Err(reason) = probe().uring {
+        return skip(&reason.to_string());
+    }
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&["--zerocopy", "on"]);
+    let said = cluster.server(1).stdout();
+    assert!(said.contains(" io=uring ") && said.contains(" zerocopy=on"), "{said}");
+    let path = cluster.path(FILM);
+    let sha256 = write_film(&path, 50_000_000, 1);
+    cluster.publish(&path, FILM, 1);
+    let copy = cluster.path("copy");
+    let report = cluster.client().get(FILM).to(&copy).finish().report();
+    assert!(report.verified);
+    assert_eq!(sha256_of_file(&copy), sha256);
+}
+
+#[test]
 fn auto_takes_io_uring_where_the_kernel_permits_it_and_says_so() {
     let mut cluster = Cluster::start(&[]);
     cluster.add_server(&["--io", "auto"]);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use braidcast_media::{ExtentNo, Run, StreamId};
-use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
+use braidcast_transport::limits::RUNS_PER_PULL_MAX;
 use braidcast_transport::puller::{Event, Failure, Loss};
 
 use super::source::{Source, State};
@@ -33,7 +33,7 @@ impl Fetcher {
             let number = source.number;
             match event {
                 Event::Opened => match source.puller.pull_limits() {
-                    (CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX) => {
+                    (1.., RUNS_PER_PULL_MAX) => {
                         source.on_opened();
                         if let Some(tracer) = &mut self.tracer {
                             tracer.on_opened(now, number);
@@ -41,7 +41,7 @@ impl Fetcher {
                         self.planner.set_usable(number, true);
                     }
                     (chunks, runs) => {
-                        let reason = format!("takes only {chunks} chunks in {runs} runs at a time");
+                        let reason = format!("takes only {chunks} chunks in {runs} pieces at a time");
                         self.fail_source(now, number, FailureKind::Silent, reason);
                     }
                 },
