@@ -23,6 +23,8 @@ How it is measured, from outside and alike for all:
   server CPU  of all processes of the server, from /proc/PID/stat before and after; its steps are 10 ms, so short
               runs are coarse. The master counts as a part of the server.
   client CPU  as the kernel accounts it to a process that ended (getrusage)
+On one host the kernel charges its work to whoever runs when it is done: where acknowledgements of the client let TCP
+send on, that is the client. So over loopback the server's part alone says less than the sum of both ends.
 
 How it is judged: goals hold Braidcast against the best variant of a peer, for wall times the one with the shortest
 median, for CPU times the one with the least. The figure is the median of the ratios of each round. `braidcast get`

@@ -1,8 +1,8 @@
 //! Braidcast beside its peers: the same file, the same sinks, the same cores, in turns, timed from outside.
 //!
-//! A [`place`] is the network of both ends; a [`bench`] has the file and measures a run; [`peer`] starts the servers
-//! and clients, each set as it is best; [`rounds`] lets all of them run in turns; [`goals`] judges the ratios, which
-//! [`table`] and [`picture`] show.
+//! A `place` is the network of both ends; a `bench` has the file and measures a run; `peer` starts the servers and
+//! clients, each set as it is best; `rounds` lets all of them run in turns; `goals` judges the ratios, which `table` and
+//! `picture` show.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -86,7 +86,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
     about.push(format!("{} MB, rounds: {rounds}", plan.bytes / 1_000_000));
     // What was measured before an error is worth something too.
     println!("{}\n", about.join("\n"));
-    println!("{}\n{}\n{}", table::print(&lines, plan.bytes), table::print_goals(&verdicts), table::EXPLANATION);
+    println!("{}", table::print(&lines, plan.bytes));
+    if !verdicts.is_empty() {
+        println!("{}\n{}", table::print_goals(&verdicts), table::EXPLANATION);
+    }
     outcome?;
     if let Some(path) = &arguments.svg {
         std::fs::write(path, picture::draw(&verdicts, &about)).with_context(|| path.display().to_string())?;
