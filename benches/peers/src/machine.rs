@@ -41,7 +41,8 @@ pub(crate) fn describe(braidcast: &Path) -> Vec<String> {
     versions.push(version(&["aria2c", "--version"], "aria2c"));
     versions.push(format!("quinn {}", locked("quinn").unwrap_or("of unknown version")));
     versions.push(version(&["srt-file-transmit", "-version"], "srt-file-transmit"));
-    vec![format!("{model}, {cores} cores, Linux {}", kernel.trim()), versions.join("; ")]
+    let first = format!("{model}, {cores} cores, Linux {}", kernel.trim());
+    std::iter::once(first).chain(versions.chunks(3).map(|versions| versions.join("; "))).collect()
 }
 
 /// What a program says of itself, on one line.

@@ -9,7 +9,7 @@ const TOP: f64 = 70.0;
 const LINE: f64 = 28.0;
 const BAR: f64 = 16.0;
 /// Where bars begin; texts stand before it.
-const LEFT: f64 = 440.0;
+const LEFT: f64 = 470.0;
 /// Of one goal, in the picture.
 const UNIT: f64 = 150.0;
 /// Bars end here, in goals; the figure beside them has no end.

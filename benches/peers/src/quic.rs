@@ -1,7 +1,7 @@
 //! A file over one QUIC stream, by quinn: what this library can do where nothing is in its way.
 //!
 //! The server has the file in memory and gives it away in large pieces without a copy; both ends run on one thread,
-//! with windows that never fill, socket buffers as large as the kernel permits, and few acknowledgements.
+//! with wide windows, socket buffers as large as the kernel permits, and few acknowledgements.
 
 use std::fs::{self, File};
 use std::io::{IoSlice, Write};
@@ -27,8 +27,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::tls::NAME;
 
-/// Much more than is ever under way.
-const WINDOW_BYTES: u32 = 64 << 20;
+/// Much more than loopback holds, and so much less than the socket's buffer that nothing is lost there: congestion
+/// control would fill whatever it may, and quinn recovers slowly from the loss of megabytes.
+const WINDOW_BYTES: u32 = 8 << 20;
 const WRITE_BYTES: usize = 4 << 20;
 const SOCKET_BUFFER_BYTES: usize = 16 << 20;
 /// Congestion control starts with this much, so that a transfer of a second or two does not wait for it to grow.
@@ -39,7 +40,7 @@ const DATAGRAM_BYTES_MAX: u16 = 65_507;
 /// Taken out of the stream, and written, at once.
 const CHUNKS: usize = 256;
 /// The other end has gone.
-const IDLE: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(20);
 /// The last packets, which say that all is well, go out within this.
 const CLOSE_WAIT: Duration = Duration::from_millis(5);
 
