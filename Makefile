@@ -1,14 +1,15 @@
 # The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench lab lab-short build install
+.PHONY: help demo test lint bench bench-peers lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
 LAB_PACKAGES := iproute2 procps nginx-light curl aria2 ffmpeg
+PEERS_PACKAGES := nginx-light curl aria2 srt-tools ethtool iproute2 procps
 DEMO_PACKAGES := ffmpeg python3-venv
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## publish a film (VIDEO=path, or a made clip), fetch and play it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
@@ -27,6 +28,11 @@ lint: install ## formatting, clippy and documentation, with warnings as errors
 bench: install ## criterion benches: bytes and pictures per second end to end, sealing, opening, answering, look-ups
 	@cargo build --release --quiet --workspace
 	@cargo bench --package braidcast-benches
+
+bench-peers: ## braidcast beside nginx, aria2, QUIC and SRT: times, CPU and goals, about ten minutes; PEERS="--short" for less
+	@.ci/install $(BUILD_PACKAGES) $(PEERS_PACKAGES)
+	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-peers
+	@target/release/braidcast-peers $(PEERS)
 
 lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about an hour; LAB="--only NAME" for a part
 	@.ci/install $(BUILD_PACKAGES) $(LAB_PACKAGES)

@@ -1,0 +1,7 @@
+//! The `braidcast-peers` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    braidcast_peers::main()
+}

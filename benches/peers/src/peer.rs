@@ -1,0 +1,44 @@
+//! The programs that are measured, each at its best.
+
+mod aria2;
+mod braidcast;
+mod nginx;
+mod quic;
+mod srt;
+
+use std::rc::Rc;
+
+use anyhow::Result;
+use braidcast_lab::stop::Interrupted;
+
+use crate::bench::Bench;
+use crate::contender::{Contender, Peer, Row};
+
+/// Starts every server that these rows want; one that does not start is a line that says why.
+pub(crate) fn all(bench: &Rc<Bench>, rows: &[Row]) -> Result<Vec<Contender>> {
+    let mut contenders = Vec::new();
+    for row in rows {
+        eprintln!("peers: {}: {} starts", bench.place.kind().name(), row.name());
+        match of_row(bench, *row) {
+            Ok(made) => contenders.extend(made),
+            Err(error) if error.is::<Interrupted>() || row.is_ours() => return Err(error),
+            Err(error) => {
+                contenders.push(Contender { row: *row, variant: String::new(), peer: Err(error) });
+            }
+        }
+    }
+    Ok(contenders)
+}
+
+fn of_row(bench: &Rc<Bench>, row: Row) -> Result<Vec<Contender>> {
+    let one = |peer: Box<dyn Peer>| vec![Contender { row, variant: String::new(), peer: Ok(peer) }];
+    Ok(match row {
+        Row::Braidcast => one(Box::new(braidcast::Braidcast::start(bench, "one", 1)?)),
+        Row::BraidcastThree => one(Box::new(braidcast::Braidcast::start(bench, "three", 3)?)),
+        Row::Nginx => nginx::plain(bench)?,
+        Row::NginxTls => nginx::tls(bench)?,
+        Row::Aria2 => aria2::all(bench)?,
+        Row::Quic => quic::all(bench)?,
+        Row::Srt => srt::all()?,
+    })
+}
