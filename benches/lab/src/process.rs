@@ -42,6 +42,11 @@ impl Process {
         Ok(Self { name: name.to_owned(), child, stdout, stderr })
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed so far.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
