@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-peers lab lab-short build install
+.PHONY: help demo test lint bench bench-peers bench-load lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
@@ -33,6 +33,13 @@ bench-peers: ## braidcast beside nginx, aria2, QUIC and SRT: times, CPU and goal
 	@.ci/install $(BUILD_PACKAGES) $(PEERS_PACKAGES)
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-peers
 	@target/release/braidcast-peers $(PEERS)
+
+bench-load: ## 1,000 viewers on one server thread, then 200 beside 200 greedy ones: two minutes; LOAD="--seconds 60"
+	@.ci/install $(BUILD_PACKAGES)
+	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-load
+	@code=0; for crowd in "" "--viewers 200 --greedy 200"; do \
+		target/release/braidcast-load $$crowd $(LOAD) || code=$$?; test $$code -ne 130 || break; \
+	done; exit $$code
 
 lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about an hour; LAB="--only NAME" for a part
 	@.ci/install $(BUILD_PACKAGES) $(LAB_PACKAGES)
