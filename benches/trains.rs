@@ -2,7 +2,6 @@
 //! io_uring and by system calls, nothing opened. Both ends are threads of this process.
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroUsize};
@@ -61,7 +60,7 @@ struct Ends {
 
 impl Ends {
     fn start(backend: Backend) -> Self {
-        let mut file = File::from(tempfile::tempfile().expect("a temporary file"));
+        let mut file = tempfile::tempfile().expect("a temporary file");
         file.write_all(&vec![0x5a; FILE_CHUNKS * PACKET_BYTES]).expect("room on the disk");
         let mut answers = Answers(MappedFile::new(file).expect("a map"));
         answers.0.populate(0, answers.0.len()).expect("read in");
