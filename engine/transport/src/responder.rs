@@ -157,7 +157,8 @@ pub struct Responder {
     keys: Vec<Arc<TicketKey>>,
     random: Seeded,
     mac_key: [u8; 32],
-    sessions: HashMap<u64, Session>,
+    /// Each apart: a table that doubles would hold room for twice as many, and the old one for a while.
+    sessions: HashMap<u64, Box<Session>>,
     /// The session that each HELLO opened, for as long as it lives.
     by_hello: HashMap<HelloTag, u64>,
     half_open: HalfOpen,

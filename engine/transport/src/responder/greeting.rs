@@ -48,7 +48,7 @@ impl Responder {
         let lifetime_s = ticket.expires_at.saturating_sub(now.unix_s).try_into().unwrap_or(u32::MAX);
         let welcome = packet::welcome(&clear, &keys, self.limits(ticket.rate_kib_s, lifetime_s));
         let session = Session::new(now.instant, from, keys, welcome.clone(), &ticket, ticket_tag, tag);
-        self.sessions.insert(handle, session);
+        self.sessions.insert(handle, Box::new(session));
         self.by_hello.insert(tag, handle);
         *self.sessions_of_ticket.entry(ticket_tag).or_default() += 1;
         self.swept_at.get_or_insert(now.instant);
