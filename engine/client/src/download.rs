@@ -140,6 +140,31 @@ fn checker_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from).min(2)
 }
 
+/// The hash list as it comes.
+struct HashList {
+    plain: Vec<u8>,
+    /// Bytes that are still to come.
+    missing: usize,
+}
+
+impl HashList {
+    /// Takes an extent of it; says whether it is whole.
+    fn take(&mut self, notice: &Notice) -> bool {
+        if let Notice::Extent { extent, bytes } = notice {
+            let at = extent.0 as usize * braidcast_media::layout::EXTENT_BYTES;
+            if let Some(room) = self.plain.get_mut(at..at + bytes.len()) {
+                room.copy_from_slice(bytes);
+                self.missing = self.missing.saturating_sub(bytes.len());
+            }
+        }
+        self.missing == 0
+    }
+}
+
+fn is_fetched(notice: &Notice) -> bool {
+    matches!(notice, Notice::Fetched)
+}
+
 /// One download under way.
 struct Run {
     reports: Reports,
@@ -156,7 +181,8 @@ struct Run {
 }
 
 impl Run {
-    /// First the hash list, then what the file lacks.
+    /// The hash list and what the file lacks. Where it lacks everything, both at once: on a long path the list alone would
+    /// cost round trips in which nothing else comes.
     async fn fetch_all(
         &mut self,
         output: &mut Output,
@@ -168,53 +194,72 @@ impl Run {
         if list.bytes > HASH_LIST_BYTES_MAX {
             return Err(DownloadError::TooLong { bytes: original.bytes });
         }
-        let mut plain = vec![0; list.bytes as usize];
-        if !plain.is_empty() {
-            self.fetch(JobList::new(list, roots.into(), Arc::new([])), Some(&mut plain), on_progress).await?;
+        let mut plain = HashList { plain: vec![0; list.bytes as usize], missing: list.bytes as usize };
+        let starts_afresh = list.bytes > 0 && output.is_empty().map_err(|error| output.error(error))?;
+        if list.bytes > 0 {
+            self.engine.send(Command::Fetch(JobList::new(list, roots.into(), Arc::new([]))));
         }
-        let all = hashes::parse_list(&plain).ok_or(DownloadError::NoHashes)?;
+        if starts_afresh {
+            self.engine.send(Command::Fetch(JobList::awaiting_hashes(original)));
+        }
+        if list.bytes > 0 {
+            self.run_until(on_progress, |notice| plain.take(notice)).await?;
+        }
+        let all = hashes::parse_list(&plain.plain).ok_or(DownloadError::NoHashes)?;
         let first = hashes::index_in_list(&self.layout, StreamId::ORIGINAL, ExtentNo(0)).unwrap_or(0) as usize;
         let hashes: Arc<[Hash]> =
             all.get(first..first + original.extents() as usize).ok_or(DownloadError::NoHashes)?.into();
-        let have = output.verified_extents(original, Arc::clone(&hashes)).await?;
-        let resumed = have.iter().enumerate().filter(|(_, have)| **have);
-        self.resumed_bytes = resumed.map(|(extent, _)| original.extent_bytes(ExtentNo(extent as u32)) as u64).sum();
-        self.fetch(JobList::new(original, hashes, have.into()), None, on_progress).await
+        if starts_afresh {
+            self.engine.send(Command::Hashes(StreamId::ORIGINAL, hashes));
+        } else {
+            if list.bytes > 0 {
+                self.run_until(on_progress, is_fetched).await?;
+            }
+            let have = output.verified_extents(original, Arc::clone(&hashes)).await?;
+            let resumed = have.iter().enumerate().filter(|(_, have)| **have);
+            self.resumed_bytes = resumed.map(|(extent, _)| original.extent_bytes(ExtentNo(extent as u32)) as u64).sum();
+            self.engine.send(Command::Fetch(JobList::new(original, hashes, have.into())));
+        }
+        self.run_until(on_progress, is_fetched).await
     }
 
-    /// Fetches `jobs`; extents of a hash list are put into `plain`.
-    async fn fetch(
+    /// Answers what the engine asks for, until `is_done` says so of something that it tells.
+    async fn run_until(
         &mut self,
-        jobs: JobList,
-        mut plain: Option<&mut Vec<u8>>,
         on_progress: &mut impl FnMut(&Progress),
+        mut is_done: impl FnMut(&Notice) -> bool,
     ) -> Result<(), DownloadError> {
-        self.engine.send(Command::Fetch(jobs));
         let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                notice = self.notices.recv() => match notice {
-                    Some(Ok(Notice::Fetched)) => return Ok(()),
-                    Some(Ok(Notice::Extent { extent, bytes })) => {
-                        let at = extent.0 as usize * braidcast_media::layout::EXTENT_BYTES;
-                        if let Some(room) = plain.as_mut().and_then(|plain| plain.get_mut(at..at + bytes.len())) {
-                            room.copy_from_slice(&bytes);
-                        }
+                notice = self.notices.recv() => {
+                    let notice = match notice {
+                        Some(Ok(notice)) => notice,
+                        Some(Err(EngineError::NoList)) => return Err(self.no_list()),
+                        Some(Err(error)) => return Err(error.into()),
+                        None => return Err(DownloadError::Interrupted),
+                    };
+                    if is_done(&notice) {
+                        return Ok(());
                     }
-                    Some(Ok(Notice::WantList { first })) => {
-                        self.wanted_from = first.0;
-                        self.reports.want_list(self.window());
-                    }
-                    Some(Ok(Notice::WantTickets)) => self.reports.want_tickets(self.window()),
-                    Some(Ok(Notice::SourceFailed(failure))) => self.reports.failed(failure, self.window()),
-                    Some(Err(EngineError::NoList)) => return Err(self.no_list()),
-                    Some(Err(error)) => return Err(error.into()),
-                    None => return Err(DownloadError::Interrupted),
-                },
+                    self.take_notice(notice);
+                }
                 answered = self.reports.answered() => self.take_answer(answered)?,
                 _ = tick.tick() => on_progress(&self.progress()),
             }
+        }
+    }
+
+    fn take_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Fetched | Notice::Extent { .. } => {}
+            Notice::WantList { first } => {
+                self.wanted_from = first.0;
+                self.reports.want_list(self.window());
+            }
+            Notice::WantTickets => self.reports.want_tickets(self.window()),
+            Notice::SourceFailed(failure) => self.reports.failed(failure, self.window()),
         }
     }
 

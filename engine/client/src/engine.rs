@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use braidcast_io::{Selector, SelectorWaker};
+use braidcast_media::hashes::Hash;
 use braidcast_media::{ChunkNo, StreamId};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use tokio::sync::mpsc;
@@ -43,6 +44,8 @@ pub(crate) enum Command {
     List(SourceList),
     /// Fetch this, after what is to be fetched already.
     Fetch(JobList),
+    /// What the extents of a stream must hash to, that are fetched already.
+    Hashes(StreamId, Arc<[Hash]>),
     /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
     Abandon,
     /// Give a player these bytes as soon as they are there, before their extents' hashes are checked; in place of what

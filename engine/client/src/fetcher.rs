@@ -31,9 +31,11 @@ mod trace;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_media::chunk::DATA_KIND;
+use braidcast_media::hashes::Hash;
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::{AssetId, ContentKey, ExtentNo, PackLayout, StreamId};
 use braidcast_transport::puller::Arrival;
@@ -131,6 +133,8 @@ pub struct Fetcher {
     window: Window,
     /// Extents whose chunks are all there, and that were not taken yet.
     filled: VecDeque<Filled>,
+    /// The same whose hashes are still to come.
+    unhashed: Vec<Filled>,
     /// Extents that were filled and not checked yet.
     checking: usize,
     /// Extents whose buffers a player has. One that comes back before it was told of as lent counts as -1 and as 1 in
@@ -179,6 +183,7 @@ impl Fetcher {
             planner: Planner::default(),
             aggregate: Aggregate::default(),
             filled: VecDeque::new(),
+            unhashed: Vec::new(),
             checking: 0,
             lent: 0,
             fetching: false,
@@ -208,6 +213,22 @@ impl Fetcher {
         self.tell_if_fetched(now);
     }
 
+    /// The hashes of all extents of a stream have become known ([`JobList::awaiting_hashes`]).
+    pub fn set_hashes(&mut self, stream: StreamId, hashes: &Arc<[Hash]>) {
+        self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(stream, hashes));
+        self.window.set_hashes(stream, hashes);
+        let (known, others) = std::mem::take(&mut self.unhashed)
+            .into_iter()
+            .map(|mut filled| {
+                let key = filled.job.key;
+                filled.job.hash = hashes.get(key.extent.0 as usize).copied().filter(|_| key.stream == stream);
+                filled
+            })
+            .partition::<Vec<_>, _>(|filled| filled.job.hash.is_some());
+        self.filled.extend(known);
+        self.unhashed = others;
+    }
+
     /// Forgets what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
     pub fn abandon(&mut self, now: Instant) {
         self.generation += 1;
@@ -219,6 +240,8 @@ impl Fetcher {
         self.again.clear();
         self.early.forget(&self.window);
         self.window.clear();
+        self.checking -= self.unhashed.len();
+        self.unhashed.drain(..).for_each(|filled| self.window.recycle(filled.buffer));
         self.planner.clear();
         self.impossible = Impossible::default();
         self.forget_lists();
@@ -254,7 +277,11 @@ impl Fetcher {
                         tracer.on_filled(now, &filled);
                     }
                     self.checking += 1;
-                    self.filled.push_back(filled);
+                    if filled.job.hash.is_some() {
+                        self.filled.push_back(filled);
+                    } else {
+                        self.unhashed.push(filled);
+                    }
                 }
             }
             Arrival::Rejected { stream, chunk } => self.window.note_rejected(stream, chunk, source),

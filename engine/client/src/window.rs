@@ -30,8 +30,8 @@ pub struct Job {
     pub chunks: u32,
     /// Plain bytes of it.
     pub bytes: usize,
-    /// BLAKE3 of those bytes, vouched for by the master.
-    pub hash: Hash,
+    /// BLAKE3 of those bytes, vouched for by the master; nothing while the list of hashes is still to come.
+    pub hash: Option<Hash>,
     /// How often everything had been abandoned when it was started.
     pub generation: u32,
 }
@@ -212,6 +212,13 @@ impl Window {
         Some((slot.buffer[bytes].to_vec(), givers))
     }
 
+    /// The hashes of a stream's extents have become known.
+    pub fn set_hashes(&mut self, stream: StreamId, hashes: &[Hash]) {
+        for slot in self.slots.iter_mut().flatten().filter(|slot| slot.job.key.stream == stream) {
+            slot.job.hash = hashes.get(slot.job.key.extent.0 as usize).copied();
+        }
+    }
+
     /// Drops all that is under way.
     pub fn clear(&mut self) {
         self.by_key.clear();
@@ -331,7 +338,7 @@ mod tests {
 
     fn job(extent: u32, chunks: u32) -> Job {
         let key = ExtentKey { stream: StreamId::ORIGINAL, extent: ExtentNo(extent) };
-        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: [0; 32], generation: 0 }
+        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: Some([0; 32]), generation: 0 }
     }
 
     fn window(extent: u32, chunks: u32) -> Window {

@@ -77,6 +77,14 @@ impl Output {
         })
     }
 
+    /// Whether the partial file holds nothing yet.
+    pub(super) fn is_empty(&self) -> io::Result<bool> {
+        match &self.kind {
+            Kind::Partial { file, .. } => Ok(next_written(file, 0)?.is_none()),
+            _ => Ok(true),
+        }
+    }
+
     /// Which extents the partial file already holds, by their hashes: nothing else about it is trusted.
     pub(super) async fn verified_extents(
         &self,

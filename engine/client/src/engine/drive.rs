@@ -134,6 +134,7 @@ impl Drive {
                     self.connect(now)?;
                 }
                 Ok(Command::Fetch(jobs)) => self.fetcher.fetch(Instant::now(), jobs),
+                Ok(Command::Hashes(stream, hashes)) => self.fetcher.set_hashes(stream, &hashes),
                 Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
                 Ok(Command::WantEarly(parts)) => self.fetcher.want_early(parts),
                 Ok(Command::Return(buffer)) => self.fetcher.give_back(buffer),

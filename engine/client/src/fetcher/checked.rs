@@ -50,7 +50,7 @@ impl Filled {
     pub fn check(self) -> Checked {
         let Self { job, buffer, origins, suspect } = self;
         //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.
-        if hashes::hash(&buffer[..job.bytes]) != job.hash {
+        if Some(hashes::hash(&buffer[..job.bytes])) != job.hash {
             let shown = suspect.map(|suspect| suspect.shown).unwrap_or_default();
             let copy = Box::new(Suspect { buffer, origins, shown });
             return Checked { job, verdict: Verdict::Forged { copy }, misled_by: Vec::new() };

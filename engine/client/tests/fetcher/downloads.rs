@@ -1,10 +1,12 @@
 //! What comes, from whom, and that it comes the same way again.
 
-use braidcast_client::fetcher::Notice;
-use braidcast_media::ExtentNo;
+use std::time::Duration;
+
+use braidcast_client::fetcher::{JobList, Notice};
+use braidcast_media::{ExtentNo, StreamId};
 
 use crate::asset::Asset;
-use crate::world::World;
+use crate::world::{EXTENTS_MAX, World};
 
 #[test]
 fn a_file_comes_whole_from_two_servers_and_each_gives_a_good_part() {
@@ -85,5 +87,35 @@ fn a_pull_costs_a_client_no_allocation() {
     world.allocations = 0;
     world.run_until(written(95_000_000));
     assert_eq!(world.allocations, 0, "in 30 MB");
+    world.download();
+}
+
+#[test]
+fn what_comes_before_its_hashes_is_held_back_until_they_are_known() {
+    let mut world = World::new(Asset::new(3_000_000), 2);
+    let list = world.list();
+    world.fetcher.handle_list(world.now, list);
+    let stream = *world.asset.layout.stream(StreamId::ORIGINAL).expect("a file");
+    world.fetcher.fetch(world.now, JobList::awaiting_hashes(stream));
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((world.given.len(), world.fetcher.buffers()), (0, EXTENTS_MAX), "as much as there is memory for");
+    assert!(!world.is_fetched());
+    let hashes = world.asset.hashes.clone().into();
+    world.fetcher.set_hashes(StreamId::ORIGINAL, &hashes);
+    world.download();
+    assert_eq!(world.fetcher.snapshot().accepted_bytes, 3_000_000, "nothing was asked for twice");
+}
+
+#[test]
+fn what_waits_for_hashes_goes_when_all_is_abandoned() {
+    let mut world = World::new(Asset::new(3_000_000), 1);
+    let list = world.list();
+    world.fetcher.handle_list(world.now, list);
+    let stream = *world.asset.layout.stream(StreamId::ORIGINAL).expect("a file");
+    world.fetcher.fetch(world.now, JobList::awaiting_hashes(stream));
+    world.run_for(Duration::from_secs(2));
+    world.fetcher.abandon(world.now);
+    assert_eq!(world.fetcher.buffers(), 0);
+    world.begin();
     world.download();
 }
