@@ -122,6 +122,9 @@ pub async fn download(
     run.engine.stop();
     on_progress(&run.progress());
     fetched.map_err(|error| error.at(&output))?;
+    if !run.is_complete() {
+        return Err(DownloadError::Interrupted);
+    }
     let path = tokio::task::spawn_blocking(move || output.finish()).await.map_err(|_| DownloadError::Interrupted)??;
     Ok(run.report(started, path))
 }
@@ -197,12 +200,10 @@ impl Run {
         let mut plain = HashList { plain: vec![0; list.bytes as usize], missing: list.bytes as usize };
         let starts_afresh = list.bytes > 0 && output.is_empty().map_err(|error| output.error(error))?;
         if list.bytes > 0 {
-            self.engine.send(Command::Fetch(JobList::new(list, roots.into(), Arc::new([]))));
-        }
-        if starts_afresh {
-            self.engine.send(Command::Fetch(JobList::awaiting_hashes(original)));
-        }
-        if list.bytes > 0 {
+            let mut jobs = vec![JobList::new(list, roots.into(), Arc::new([]))];
+            // In one command: a list that is there before the file is asked for would be the end of all.
+            jobs.extend(starts_afresh.then(|| JobList::awaiting_hashes(original)));
+            self.engine.send(Command::Fetch(jobs));
             self.run_until(on_progress, |notice| plain.take(notice)).await?;
         }
         let all = hashes::parse_list(&plain.plain).ok_or(DownloadError::NoHashes)?;
@@ -218,7 +219,7 @@ impl Run {
             let have = output.verified_extents(original, Arc::clone(&hashes)).await?;
             let resumed = have.iter().enumerate().filter(|(_, have)| **have);
             self.resumed_bytes = resumed.map(|(extent, _)| original.extent_bytes(ExtentNo(extent as u32)) as u64).sum();
-            self.engine.send(Command::Fetch(JobList::new(original, hashes, have.into())));
+            self.engine.send(Command::Fetch(vec![JobList::new(original, hashes, have.into())]));
         }
         self.run_until(on_progress, is_fetched).await
     }
@@ -298,6 +299,11 @@ impl Run {
         Progress::new(&self.engine.snapshot(), self.bytes, self.resumed_bytes)
     }
 
+    /// Whether every byte is there. All of them passed the checker, or the resume's, before they were counted.
+    fn is_complete(&self) -> bool {
+        self.engine.snapshot().written_bytes + self.resumed_bytes == self.bytes
+    }
+
     fn report(&self, started: Instant, path: Option<PathBuf>) -> Report {
         let snapshot = self.engine.snapshot();
         let list_bytes = self.layout.stream(StreamId::PLAIN_HASHES).map_or(0, |stream| stream.bytes);
@@ -309,8 +315,7 @@ impl Run {
             bytes: self.bytes,
             resumed_bytes: self.resumed_bytes,
             elapsed: started.elapsed(),
-            // Every byte passed the checker, or the resume's, before it was counted as written.
-            verified: snapshot.written_bytes + self.resumed_bytes == self.bytes,
+            verified: self.is_complete(),
             redundant_bytes: (snapshot.accepted_bytes + snapshot.unwanted_bytes).saturating_sub(useful),
             redistributions: self.reports.redistributions(),
             sources: snapshot.sources.iter().map(SourceReport::from).collect(),

@@ -42,8 +42,8 @@ pub(crate) struct EngineConfig {
 pub(crate) enum Command {
     /// Who holds what from here on; also brings new tickets.
     List(SourceList),
-    /// Fetch this, after what is to be fetched already.
-    Fetch(JobList),
+    /// Fetch these, after what is to be fetched already; the end of all is told once.
+    Fetch(Vec<JobList>),
     /// What the extents of a stream must hash to, that are fetched already.
     Hashes(StreamId, Arc<[Hash]>),
     /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.

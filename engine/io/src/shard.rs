@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+use nix::errno::Errno;
 use quinn_udp::UdpSocketState;
 use tokio::io::Interest;
 
@@ -218,9 +219,11 @@ impl<'a, S: Service> Shard<'a, S> {
         let Err(error) = result else {
             return;
         };
-        let is_scattered = error.raw_os_error() == Some(nix::libc::EMSGSIZE);
-        if is_scattered && !train.copied && self.notifications.is_some() {
-            // It lies in more pages than one packet of the kernel can refer to.
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        // It lies in more pages than one packet of the kernel can refer to, more memory is locked than may be, or the
+        // kernel is older than Linux 6.2.
+        let wants_copy = matches!(errno, Some(Errno::EMSGSIZE | Errno::ENOMEM | Errno::EINVAL | Errno::EOPNOTSUPP));
+        if wants_copy && !train.copied && self.notifications.is_some() {
             train.copied = true;
             return self.outbox.put_back(train);
         }
@@ -307,8 +310,6 @@ mod tests {
     use std::net::SocketAddr;
     use std::num::{NonZeroU16, NonZeroUsize};
     use std::time::Duration;
-
-    use nix::errno::Errno;
 
     use super::*;
 

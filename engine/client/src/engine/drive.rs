@@ -133,7 +133,10 @@ impl Drive {
                     self.fetcher.handle_list(now, list);
                     self.connect(now)?;
                 }
-                Ok(Command::Fetch(jobs)) => self.fetcher.fetch(Instant::now(), jobs),
+                Ok(Command::Fetch(lists)) => {
+                    let now = Instant::now();
+                    lists.into_iter().for_each(|jobs| self.fetcher.fetch(now, jobs));
+                }
                 Ok(Command::Hashes(stream, hashes)) => self.fetcher.set_hashes(stream, &hashes),
                 Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
                 Ok(Command::WantEarly(parts)) => self.fetcher.want_early(parts),

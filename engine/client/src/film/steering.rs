@@ -331,7 +331,7 @@ impl Steering {
         if is_start {
             self.engine.send(Command::WantEarly(parts));
         }
-        self.engine.send(Command::Fetch(jobs));
+        self.engine.send(Command::Fetch(vec![jobs]));
         Ok(())
     }
 

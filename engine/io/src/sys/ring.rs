@@ -38,7 +38,7 @@ const USAGE_COPIED: u32 = 1 << 31;
 /// `EAGAIN` if the buffer is full: waiting for the sends of one pass costs nothing, and keeps them bounded. Only the
 /// notifications of zero-copy sends come later; their trains, and the regions that these pin, stay in their places.
 pub(crate) struct SendRing {
-    // Dropped first, which ends all operations: the places outlive what reads them.
+    // Dropped before the places.
     ring: IoUring,
     socket: Rc<UdpSocket>,
     zero_copy: bool,
@@ -53,6 +53,8 @@ pub(crate) struct SendRing {
 struct Place {
     train: Option<Train>,
     message: Message,
+    /// The send has failed, and only its notification is awaited.
+    has_failed: bool,
 }
 
 impl SendRing {
@@ -62,7 +64,7 @@ impl SendRing {
     /// # Errors
     /// What `io_uring_setup` says.
     pub(crate) fn new(socket: Rc<UdpSocket>, zero_copy: bool) -> io::Result<Self> {
-        let places = (0..PLACES).map(|_| Place { train: None, message: Message::new() });
+        let places = (0..PLACES).map(|_| Place { train: None, message: Message::new(), has_failed: false });
         // Each send has an entry on submission, and two on completion if it is a zero-copy one.
         let ring = IoUring::builder().setup_cqsize(2 * PLACES.next_power_of_two() as u32).build(TRAINS_MAX as u32)?;
         let free = (0..PLACES as u16).rev().collect();
@@ -102,7 +104,9 @@ impl SendRing {
         place.message.fill(train, 0..train.bytes());
         let socket = types::Fd(self.socket.as_raw_fd());
         let message = place.message.header();
-        let entry = if self.zero_copy && !train.copied && train.regions().next().is_some() {
+        // Places are kept for trains that need no notification: what others read slowly delays nobody else.
+        let has_spare = self.free.len() >= TRAINS_MAX;
+        let entry = if self.zero_copy && has_spare && !train.copied && train.regions().next().is_some() {
             opcode::SendMsgZc::new(socket, message).ioprio(REPORT_USAGE).flags(libc::MSG_DONTWAIT as u32).build()
         } else {
             opcode::SendMsg::new(socket, message).flags(libc::MSG_DONTWAIT as u32).build()
@@ -112,7 +116,8 @@ impl SendRing {
         // - The header, the name and the vector stand in a place of a boxed slice, which is neither moved nor written to
         //   while its train is in it; the tail stands in that train, and the regions pin their maps.
         // - `finish` empties a place only when the send has ended, or with its notification if one was announced.
-        // - The ring is dropped before the places (the order of the fields), and ends its operations then.
+        // - Once the ring is dropped, before the places (the order of the fields), nothing begins any more. What a network
+        //   card still reads then are pages that the kernel holds itself, not these addresses.
         // The kernel writes through none of these pointers.
         let pushed = unsafe { self.ring.submission().push(&entry.user_data(number.into())) };
         pushed.expect("the queue has an entry for each train of an outbox");
@@ -151,7 +156,9 @@ impl SendRing {
             let place = &mut self.places[usize::from(number)];
             if cqueue::notif(entry.flags()) {
                 let is_copied = entry.result() as u32 & USAGE_COPIED != 0;
-                on_notification(if is_copied { Notification::Copied } else { Notification::ZeroCopy });
+                if !std::mem::take(&mut place.has_failed) {
+                    on_notification(if is_copied { Notification::Copied } else { Notification::ZeroCopy });
+                }
                 place.train = None;
                 self.free.push(number);
                 continue;
@@ -163,6 +170,7 @@ impl SendRing {
             };
             let train = if cqueue::more(entry.flags()) {
                 // Its memory stays where it is until the notification.
+                place.has_failed = result.is_err();
                 place.train.clone()
             } else {
                 self.free.push(number);

@@ -18,6 +18,8 @@ const PACKET: f64 = PACKET_BYTES as f64;
 const C: f64 = 0.4;
 /// RFC 9438, section 4.6: what is left after a loss.
 const BETA: f64 = 0.7;
+/// RFC 9438, section 4.3: packets by which Reno's window, with that factor, would grow in a round trip.
+const RENO: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
 /// The window beside a rival.
 #[derive(Clone, Copy, Debug)]
@@ -49,24 +51,26 @@ impl Rival {
         let t = now.saturating_duration_since(self.since).as_secs_f64() + rtt.as_secs_f64();
         let target = C * share * (t - self.recovery_s(share)).powi(3) + self.window_max;
         // RFC 9438, section 4.4: at most half as much again in a round trip; section 4.3: never slower than Reno would.
-        let reno = self.window + share * 3.0 * (1.0 - BETA) / (1.0 + BETA);
+        let reno = self.window + share * RENO;
         self.window = target.clamp(reno, (self.window * 1.5).max(reno));
     }
 
-    /// A round was congested. Once in a round trip counts. Says whether the window was still far from where it was cut the
-    /// last time: `share` is as in [`Rival::grow`].
-    fn cut(&mut self, now: Instant, rtt: Duration, share: f64, least_bytes: f64) -> bool {
+    /// A round was congested. What becomes known within two round trips of a cut was asked for before it, and does not
+    /// count. Says whether the window was still far from where it was cut the last time: `share` is as in [`Rival::grow`].
+    fn cut(&mut self, now: Instant, rtt: Duration, share: f64, least_bytes: f64) -> Option<bool> {
         let since_cut = now.saturating_duration_since(self.cut_at);
-        if since_cut < rtt {
-            return false;
+        if since_cut < 2 * rtt {
+            return None;
         }
-        let is_hasty = since_cut.as_secs_f64() < HASTY * self.recovery_s(share);
+        let reno_s = self.window_max * (1.0 - BETA) / (share * RENO) * rtt.as_secs_f64();
+        let is_hasty = since_cut.as_secs_f64() < HASTY * self.recovery_s(share).min(reno_s);
         // RFC 9438, section 4.7: who has less than at the last loss leaves room.
         self.window_max = if self.window < self.window_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
-        self.window = (self.window * BETA).max(least_bytes / PACKET);
+        // The floor counts what others have queued, too, and must not make a cut of it that adds.
+        self.window = (self.window * BETA).max((least_bytes / PACKET).min(self.window));
         self.since = now;
         self.cut_at = now;
-        is_hasty
+        Some(is_hasty)
     }
 
     /// RFC 9438, section 4.2, figure 2: seconds from a cut until the window is what it was.
@@ -199,7 +203,7 @@ impl Bbr {
     pub(super) fn give_way(&mut self, now: Instant) {
         let least = self.least_beside_rivals();
         let Some(window) = &mut self.rivals.window else { return };
-        let is_hasty = window.cut(now, self.srtt, self.share, least);
+        let Some(is_hasty) = window.cut(now, self.srtt, self.share, least) else { return };
         self.rivals.hasty_cuts = if is_hasty { self.rivals.hasty_cuts + 1 } else { 0 };
         if self.rivals.hasty_cuts >= HASTY_CUTS {
             self.rivals = Rivals { heedless_until: Some(now + HEEDLESS_FOR), ..Rivals::default() };
