@@ -12,13 +12,13 @@ pub mod ports;
 pub mod process;
 pub mod router;
 pub mod stop;
+pub mod table;
 pub mod world;
 
 mod args;
 mod blast;
 mod measure;
 mod scenarios;
-mod table;
 mod watch;
 
 use std::path::PathBuf;
@@ -49,12 +49,17 @@ pub fn main() -> ExitCode {
         Some(Part::Watch(args)) => watch::watch(args).map(|()| true),
         None => run(&arguments),
     };
+    exit_code("braidcast-lab", outcome)
+}
+
+/// How a program that judges ends: 0 if all goals were met, 130 if it was interrupted, else 1, with the error told.
+pub fn exit_code(program: &str, outcome: Result<bool>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) if error.is::<Interrupted>() => ExitCode::from(INTERRUPTED),
         Err(error) => {
-            eprintln!("braidcast-lab: {error:#}");
+            eprintln!("{program}: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -55,17 +55,22 @@ impl Table {
     pub(crate) fn print(&self) -> String {
         let head = HEAD.map(str::to_owned);
         let lines: Vec<[String; COLUMNS]> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
-        let mut text = String::new();
-        for line in &lines {
-            for (column, cell) in line.iter().enumerate() {
-                let width = lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-                let _ = write!(text, "{cell:<width$}  ");
-            }
-            text.truncate(text.trim_end().len());
-            text.push('\n');
-        }
-        text
+        align(&lines)
     }
+}
+
+/// Lines of cells as text, with their columns in line.
+pub fn align<L: AsRef<[String]>>(lines: &[L]) -> String {
+    let mut text = String::new();
+    for line in lines {
+        for (column, cell) in line.as_ref().iter().enumerate() {
+            let width = lines.iter().map(|line| line.as_ref()[column].chars().count()).max().unwrap_or_default();
+            let _ = write!(text, "{cell:<width$}  ");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }
 
 impl Row {

@@ -26,8 +26,8 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail};
-use braidcast_lab::namespace;
-use braidcast_lab::stop::{Interrupted, Stop};
+use braidcast_lab::stop::Stop;
+use braidcast_lab::{exit_code, namespace};
 use clap::{Parser, ValueEnum};
 
 use self::args::{Arguments, Part};
@@ -36,8 +36,6 @@ use self::contender::Row;
 use self::place::Place;
 use self::rounds::Series;
 
-/// Ended by a signal, as shells count it.
-const INTERRUPTED: u8 = 130;
 const BYTES: u64 = 2_000_000_000;
 const BYTES_SHORT: u64 = 400_000_000;
 const ROUNDS: u32 = 5;
@@ -53,15 +51,7 @@ pub fn main() -> ExitCode {
         Some(Part::QuicGet(args)) => quic::get(args).map(|()| true),
         None => run(&arguments),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) if error.is::<Interrupted>() => ExitCode::from(INTERRUPTED),
-        Err(error) => {
-            eprintln!("braidcast-peers: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_code("braidcast-peers", outcome)
 }
 
 /// Measures; tells whether all goals were met.

@@ -1,6 +1,6 @@
 //! What was measured and how it was judged, as text.
 
-use std::fmt::Write;
+use braidcast_lab::table::align;
 
 use crate::contender::Run;
 use crate::goals::{Verdict, median};
@@ -72,20 +72,6 @@ fn figures(line: Option<&Series>, bytes: u64) -> [String; 4] {
     let shown = |value: Option<f64>, digits: usize| value.map(|value| format!("{value:.digits$}")).unwrap_or_default();
     let per_gb = |time: Option<f64>| shown(time.map(|time| time / size), 3);
     [shown(wall, 3), shown(wall.map(|wall| size / wall), 2), per_gb(server), per_gb(client)]
-}
-
-/// Columns in line, numbers or not.
-fn align(lines: &[Vec<String>]) -> String {
-    let mut text = String::new();
-    for line in lines {
-        for (column, cell) in line.iter().enumerate() {
-            let width = lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-            let _ = write!(text, "{cell:<width$}  ");
-        }
-        text.truncate(text.trim_end().len());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
