@@ -444,12 +444,7 @@ impl Fetcher {
             }
         }
         self.aggregate.tick(now, &self.sources);
-        // One source that goes on would keep the queue full that the others wait to see empty.
-        if self.sources.iter().any(|source| source.puller.wants_to_probe_rtt(now)) {
-            self.sources.iter_mut().for_each(|source| source.puller.probe_rtt(now));
-        }
-        let up = self.sources.iter().filter(|source| source.state == State::Up).count().max(1);
-        self.sources.iter_mut().for_each(|source| source.puller.set_share(1.0 / up as f64));
+        aggregate::act_together(now, &mut self.sources);
         self.share_rate();
         self.trace_tick(now);
         let paused = self.tickets_wanted_at.is_some_and(|at| now.duration_since(at) < TICKET_WISH_PAUSE);

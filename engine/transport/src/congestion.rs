@@ -63,6 +63,13 @@ pub trait Congestion: Send {
     /// Empties the path for a moment, to measure its round trip.
     fn probe_rtt(&mut self, now: Instant);
 
+    /// Whether losses tell of somebody else on the path, of whom the round trip does not tell.
+    fn hears_rival(&self, now: Instant) -> bool;
+
+    /// Gives way to that one, if there is one. Whoever drives several sources has them do so at the same time, once all of
+    /// them hear it: what one gives up the others would take.
+    fn meet_rival(&mut self, now: Instant);
+
     /// What it does at the moment, for people and traces.
     fn phase(&self) -> &'static str;
 }

@@ -18,6 +18,21 @@ const NEXT_DOOR: Duration = Duration::from_millis(1);
 /// Least time over which the rate is measured.
 const SPAN_MIN: Duration = Duration::from_millis(200);
 
+/// What all sources do at the same time.
+pub(super) fn act_together(now: Instant, sources: &mut [Source]) {
+    // One source that goes on would keep the queue full that the others wait to see empty.
+    if sources.iter().any(|source| source.puller.wants_to_probe_rtt(now)) {
+        sources.iter_mut().for_each(|source| source.puller.probe_rtt(now));
+    }
+    let up = sources.iter().filter(|source| source.state == State::Up).count().max(1);
+    sources.iter_mut().for_each(|source| source.puller.set_share(1.0 / up as f64));
+    // Loss that only some of them have comes with their paths, or from where they share nothing with the others.
+    let is_busy = |source: &Source| source.state == State::Up && source.puller.in_flight_bytes() > 0;
+    if sources.iter().filter(|source| is_busy(source)).all(|source| source.puller.hears_rival(now)) {
+        sources.iter_mut().filter(|source| is_busy(source)).for_each(|source| source.puller.meet_rival(now));
+    }
+}
+
 /// See the module's description.
 #[derive(Debug, Default)]
 pub(super) struct Aggregate {

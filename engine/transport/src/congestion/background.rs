@@ -215,6 +215,12 @@ impl Congestion for Background {
 
     fn probe_rtt(&mut self, _now: Instant) {}
 
+    fn hears_rival(&self, _now: Instant) -> bool {
+        false
+    }
+
+    fn meet_rival(&mut self, _now: Instant) {}
+
     fn phase(&self) -> &'static str {
         match self.slowdown {
             Slowdown::Since(..) => "slowdown",

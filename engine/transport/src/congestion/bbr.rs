@@ -5,8 +5,9 @@
 //! which was written for senders. What differs, and why:
 //! - **Random loss is not congestion.** The draft takes 2% for a full queue (section 4.5.6). Here a round counts as
 //!   congested only if it lost more than the path's own share ([`super::loss`]) *and* its least round trip has risen: a
-//!   queue that drops packets is a queue that was waited in. What the path loses by itself is asked for on top, up to
-//!   a fifth, or else a path that loses a tenth would be filled to nine tenths, then to nine tenths of that.
+//!   queue that drops packets is a queue that was waited in. (Queues too short for that: [`shallow`].) What the path loses
+//!   by itself is asked for on top, up to a fifth, or else a path that loses a tenth would be filled to nine tenths, then
+//!   to nine tenths of that.
 //! - **Cycles of about a second** in place of two to three (section 4.3.3.5): a client spreads work over sources by these
 //!   rates, and a source whose link recovers is to be found out before the film's window has run empty.
 //! - **The round trip is probed only if the path was not seen empty for five seconds** (section 4.3.4 does so every five
@@ -18,6 +19,7 @@
 mod phase;
 mod probe_rtt;
 mod rival;
+mod shallow;
 mod startup;
 
 use std::time::{Duration, Instant};
@@ -227,13 +229,15 @@ impl Bbr {
             (Some(rtt), Some(least)) => rtt > least.mul_f64(RISEN),
             _ => false,
         };
+        self.compare_with_random_loss(answer.now);
+        let is_unexplained = self.random_loss.does_not_explain(round.tally);
         let is_exceeded = match self.phase {
             Phase::Startup => self.random_loss.is_exceeded_by_more_than(STARTUP_LOSS, round.tally),
             // The rival gives way to a single loss, so who bears more takes its share.
-            Phase::Rival => self.random_loss.does_not_explain(round.tally),
+            Phase::Rival => is_unexplained,
             _ => self.random_loss.is_exceeded_by(round.tally),
         };
-        let tells = has_risen && !self.rivals.are_heedless(answer.now);
+        let tells = has_risen && !self.rivals.are_heedless(answer.now) || self.rivals.shallow.is_met();
         let is_congested = is_exceeded && (tells || round.tally.share() > LOSS_ENDURED);
         self.random_loss.on_round(round.tally);
         if is_congested {
@@ -242,6 +246,7 @@ impl Bbr {
             self.grow_beside_rival(answer.now);
         }
         self.look_for_rivals(answer, round.min_rtt, has_risen);
+        self.listen_for_rivals(answer, round, is_unexplained && !has_risen);
         if !self.startup.is_over && !round.is_limited {
             self.startup.look_for_growth(self.rate.get());
         }
@@ -469,6 +474,14 @@ impl Congestion for Bbr {
             self.empty_rtt = None;
             self.enter(now, Phase::ProbeRtt);
         }
+    }
+
+    fn hears_rival(&self, now: Instant) -> bool {
+        self.rivals.shallow.hears(now)
+    }
+
+    fn meet_rival(&mut self, now: Instant) {
+        self.meet_unseen_rival(now);
     }
 
     fn phase(&self) -> &'static str {

@@ -52,6 +52,12 @@ impl Congestion for FixedWindow {
 
     fn probe_rtt(&mut self, _now: Instant) {}
 
+    fn hears_rival(&self, _now: Instant) -> bool {
+        false
+    }
+
+    fn meet_rival(&mut self, _now: Instant) {}
+
     fn phase(&self) -> &'static str {
         "fixed"
     }

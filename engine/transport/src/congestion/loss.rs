@@ -12,8 +12,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    fn packets(self) -> f64 {
+    pub(super) fn packets(self) -> f64 {
         (self.delivered_bytes + self.lost_bytes) as f64 / PACKET_BYTES as f64
+    }
+
+    pub(super) fn lost_packets(self) -> f64 {
+        self.lost_bytes as f64 / PACKET_BYTES as f64
     }
 
     /// The part that was lost.

@@ -129,6 +129,16 @@ impl Puller {
     pub fn probe_rtt(&mut self, now: Instant) {
         self.congestion.probe_rtt(now);
     }
+
+    /// Whether losses tell of somebody else on the path.
+    pub fn hears_rival(&self, now: Instant) -> bool {
+        self.congestion.hears_rival(now)
+    }
+
+    /// Gives way to that one.
+    pub fn meet_rival(&mut self, now: Instant) {
+        self.congestion.meet_rival(now);
+    }
 }
 
 /// Bytes that may be in flight to a server that grants this rate: half of what it sends beyond the newest proof,

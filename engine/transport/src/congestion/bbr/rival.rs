@@ -11,6 +11,7 @@ use braidcast_media::layout::PACKET_BYTES;
 
 use super::Bbr;
 use super::phase::Phase;
+use super::shallow::Shallow;
 use crate::congestion::Answer;
 
 const PACKET: f64 = PACKET_BYTES as f64;
@@ -56,26 +57,37 @@ impl Rival {
     }
 
     /// A round was congested. What becomes known within two round trips of a cut was asked for before it, and does not
-    /// count. Says whether the window was still far from where it was cut the last time: `share` is as in [`Rival::grow`].
-    fn cut(&mut self, now: Instant, rtt: Duration, share: f64, least_bytes: f64) -> Option<bool> {
+    /// count. Says how long after the last time, and whether the window was still far from where it was then: `share` is as in
+    /// [`Rival::grow`].
+    fn cut(&mut self, now: Instant, rtt: Duration, share: f64, least_bytes: f64) -> Option<(Duration, bool)> {
         let since_cut = now.saturating_duration_since(self.cut_at);
         if since_cut < 2 * rtt {
             return None;
         }
-        let reno_s = self.window_max * (1.0 - BETA) / (share * RENO) * rtt.as_secs_f64();
-        let is_hasty = since_cut.as_secs_f64() < HASTY * self.recovery_s(share).min(reno_s);
+        let is_hasty = since_cut.as_secs_f64() < HASTY * self.regained_s(rtt, share);
         // RFC 9438, section 4.7: who has less than at the last loss leaves room.
         self.window_max = if self.window < self.window_max { self.window * (1.0 + BETA) / 2.0 } else { self.window };
         // The floor counts what others have queued, too, and must not make a cut of it that adds.
         self.window = (self.window * BETA).max((least_bytes / PACKET).min(self.window));
         self.since = now;
         self.cut_at = now;
-        Some(is_hasty)
+        Some((since_cut, is_hasty))
     }
 
     /// RFC 9438, section 4.2, figure 2: seconds from a cut until the window is what it was.
     fn recovery_s(&self, share: f64) -> f64 {
         (self.window_max * (1.0 - BETA) / (C * share)).cbrt()
+    }
+
+    /// The same by the faster of that curve and Reno's.
+    pub(super) fn regained_s(&self, rtt: Duration, share: f64) -> f64 {
+        let reno_s = self.window_max * (1.0 - BETA) / (share * RENO) * rtt.as_secs_f64();
+        self.recovery_s(share).min(reno_s)
+    }
+
+    /// Whether it has not been cut for so many times of recovery.
+    pub(super) fn is_uncut_for(&self, now: Instant, recoveries: f64, share: f64) -> bool {
+        now.saturating_duration_since(self.cut_at).as_secs_f64() > recoveries * self.recovery_s(share)
     }
 }
 
@@ -95,6 +107,8 @@ pub(super) struct Rivals {
     hasty_cuts: u32,
     /// The rival heeds no losses; believed until then.
     heedless_until: Option<Instant>,
+    /// Rivals of which the round trip does not tell.
+    pub(super) shallow: Shallow,
 }
 
 /// Rounds in a row with a queue that is not this source's, after which there is a rival. Others of this kind drain what
@@ -138,6 +152,12 @@ impl Rivals {
         if self.window.take().is_some() {
             self.left = Some((now, was_empty));
         }
+        self.shallow.forget();
+    }
+
+    /// Nothing is known of any, but for what losses tell.
+    pub(super) fn forget(&mut self) {
+        *self = Self { shallow: std::mem::take(&mut self.shallow), ..Self::default() };
     }
 }
 
@@ -149,9 +169,17 @@ impl Bbr {
             let is_empty = rtt.is_some_and(|rtt| self.min_rtt.is_least(rtt));
             let counts = (rivals.quiet_rounds + 1, rivals.empty_rounds + u32::from(is_empty));
             (rivals.quiet_rounds, rivals.empty_rounds) = if has_risen { (0, 0) } else { counts };
-            if rivals.quiet_rounds >= QUIET_ROUNDS {
-                let was_empty = 2 * rivals.empty_rounds >= QUIET_ROUNDS;
-                rivals.leave(answer.now, was_empty);
+            if has_risen {
+                rivals.shallow.forget();
+            }
+            let is_over = if rivals.shallow.is_met() {
+                self.is_unheard_of(answer.now)
+            } else {
+                rivals.quiet_rounds >= QUIET_ROUNDS
+            };
+            if is_over {
+                let was_empty = 2 * self.rivals.empty_rounds >= QUIET_ROUNDS;
+                self.rivals.leave(answer.now, was_empty);
                 return self.enter(answer.now, Phase::Cruise);
             }
             if self.rounds.count - self.cycle_round >= RATE_ROUNDS {
@@ -169,12 +197,11 @@ impl Bbr {
         let rivals = &mut self.rivals;
         rivals.contended_rounds = if has_risen { rivals.contended_rounds + 1 } else { 0 };
         if rivals.contended_rounds >= CONTENDED_ROUNDS {
-            self.meet_rival(answer);
+            self.meet_rival(answer.now, answer.in_flight_bytes);
         }
     }
 
-    fn meet_rival(&mut self, answer: &Answer) {
-        let now = answer.now;
+    pub(super) fn meet_rival(&mut self, now: Instant, in_flight_bytes: u64) {
         let before = self.rivals.left.filter(|(at, _)| now.saturating_duration_since(*at) < SAME_RIVAL_FOR);
         let part = match before {
             // Who had the path for himself until now halves what he has; who has just come has not got his share yet.
@@ -184,9 +211,10 @@ impl Bbr {
             Some((_, true)) => BETA,
             Some((_, false)) => 1.0,
         };
-        let window = part * (answer.in_flight_bytes as f64).max(self.path_bytes());
+        let window = part * (in_flight_bytes as f64).max(self.path_bytes());
         let rival = Rival::new(now, window.max(self.least_beside_rivals()));
-        self.rivals = Rivals { window: Some(rival), ..Rivals::default() };
+        self.rivals.forget();
+        self.rivals.window = Some(rival);
         self.lowered = None;
         self.window_hi = None;
         self.enter(now, Phase::Rival);
@@ -203,10 +231,14 @@ impl Bbr {
     pub(super) fn give_way(&mut self, now: Instant) {
         let least = self.least_beside_rivals();
         let Some(window) = &mut self.rivals.window else { return };
-        let Some(is_hasty) = window.cut(now, self.srtt, self.share, least) else { return };
+        let Some((since_cut, is_hasty)) = window.cut(now, self.srtt, self.share, least) else { return };
+        if self.rivals.shallow.is_met() {
+            return self.doubt_unseen_rival(now, since_cut);
+        }
         self.rivals.hasty_cuts = if is_hasty { self.rivals.hasty_cuts + 1 } else { 0 };
         if self.rivals.hasty_cuts >= HASTY_CUTS {
-            self.rivals = Rivals { heedless_until: Some(now + HEEDLESS_FOR), ..Rivals::default() };
+            self.rivals.forget();
+            self.rivals.heedless_until = Some(now + HEEDLESS_FOR);
             self.enter(now, Phase::Cruise);
         }
     }
