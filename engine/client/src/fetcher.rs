@@ -38,6 +38,7 @@ use braidcast_media::chunk::DATA_KIND;
 use braidcast_media::hashes::Hash;
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::{AssetId, ContentKey, ExtentNo, PackLayout, StreamId};
+use braidcast_transport::congestion::Retained;
 use braidcast_transport::puller::Arrival;
 
 pub use crate::control::{Host, Range};
@@ -422,6 +423,11 @@ impl Fetcher {
     pub fn in_flight_bytes(&self, source: SourceNo) -> u64 {
         let source = self.sources.get(usize::from(source.0));
         source.map_or(0, |source| u64::from(source.puller.in_flight_chunks()) * PACKET_BYTES as u64)
+    }
+
+    /// What is worth remembering of the path to a source for the next session.
+    pub fn retained(&self, source: SourceNo) -> Option<Retained> {
+        self.sources.get(usize::from(source.0))?.puller.congestion().retained()
     }
 
     /// Extents in memory: under way, being checked, or lent; at most [`FetcherConfig::extents_max`]. Copies that turned

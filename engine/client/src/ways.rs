@@ -1,4 +1,5 @@
-//! Where UDP was found blocked: remembered per network, so that the next start tries TCP at once.
+//! What is remembered of ways to servers, per network: where UDP was found blocked, so that the next start tries TCP at
+//! once, and what paths have delivered, so that the next start need not find it out again.
 //!
 //! The file is a convenience: one that is missing, broken or cannot be written is as good as none.
 
@@ -9,11 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use braidcast_transport::congestion::Retained;
 use serde::{Deserialize, Serialize};
 
 use crate::private_file;
 
-/// How long a network counts as one that blocks UDP.
+/// How long anything is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// Entries of the file; the one that expires first makes room.
 const ENTRIES_MAX: usize = 256;
@@ -27,10 +29,17 @@ type Place = (IpAddr, SocketAddr);
 #[derive(Debug, Default)]
 pub(crate) struct Ways {
     path: Option<PathBuf>,
-    /// Until when UDP counts as blocked, in Unix seconds.
-    blocked: BTreeMap<Place, u64>,
-    /// Whether TCP was needed.
-    learnt: BTreeMap<Place, (bool, u64)>,
+    known: BTreeMap<Place, Known>,
+    learnt: BTreeMap<Place, Known>,
+}
+
+/// What is known of the way to a server.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// UDP does not get through.
+    needs_tcp: bool,
+    retained: Option<Retained>,
+    until_unix_s: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,12 +52,16 @@ struct Entry {
     here: IpAddr,
     server: SocketAddr,
     way: Name,
+    /// The highest rate of late, and the round trip of the empty path.
+    bytes_per_s: Option<u64>,
+    round_trip_us: Option<u64>,
     until_unix_s: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Name {
+    Udp,
     Tcp,
 }
 
@@ -61,46 +74,54 @@ impl Ways {
     }
 
     fn load_from(path: PathBuf, now: SystemTime) -> Self {
-        let blocked = read(&path, unix_s(now));
-        Self { path: Some(path), blocked, learnt: BTreeMap::new() }
+        let known = read(&path, unix_s(now));
+        Self { path: Some(path), known, learnt: BTreeMap::new() }
     }
 
     /// Whether UDP from `here` to `server` was found blocked not long ago.
     pub(crate) fn needs_tcp(&self, here: IpAddr, server: SocketAddr) -> bool {
-        self.blocked.contains_key(&(here, server))
+        self.known.get(&(here, server)).is_some_and(|known| known.needs_tcp)
+    }
+
+    /// What the path from `here` to `server` delivered not long ago.
+    pub(crate) fn retained(&self, here: IpAddr, server: SocketAddr) -> Option<Retained> {
+        self.known.get(&(here, server))?.retained
     }
 
     /// `server` has answered, over TCP or not.
     pub(crate) fn on_answered(&mut self, now: SystemTime, here: IpAddr, server: SocketAddr, over_tcp: bool) {
-        let place = (here, server);
-        if over_tcp || self.blocked.contains_key(&place) {
-            self.learnt.insert(place, (over_tcp, unix_s(now + REMEMBERED_FOR)));
+        let known = self.known.get(&(here, server)).copied();
+        if over_tcp || known.is_some_and(|known| known.needs_tcp) {
+            self.learn(now, (here, server), |known| known.needs_tcp = over_tcp);
         }
+    }
+
+    /// The path to `server` was measured.
+    pub(crate) fn on_measured(&mut self, now: SystemTime, here: IpAddr, server: SocketAddr, retained: Retained) {
+        self.learn(now, (here, server), |known| known.retained = Some(retained));
+    }
+
+    fn learn(&mut self, now: SystemTime, place: Place, change: impl FnOnce(&mut Known)) {
+        let until_unix_s = unix_s(now + REMEMBERED_FOR);
+        let before = self.learnt.get(&place).or_else(|| self.known.get(&place)).copied();
+        let mut known = before.unwrap_or(Known { needs_tcp: false, retained: None, until_unix_s });
+        change(&mut known);
+        self.learnt.insert(place, Known { until_unix_s, ..known });
     }
 
     /// Writes what was learnt, if anything, over what the file holds by now.
     pub(crate) fn save(self, now: SystemTime) -> io::Result<()> {
         let Some(path) = self.path.filter(|_| !self.learnt.is_empty()) else { return Ok(()) };
-        let mut blocked = read(&path, unix_s(now));
-        for (place, (over_tcp, until)) in self.learnt {
-            if over_tcp {
-                blocked.insert(place, until);
-            } else {
-                blocked.remove(&place);
-            }
-        }
-        while blocked.len() > ENTRIES_MAX
-            && let Some(first) = blocked.iter().min_by_key(|(_, until)| **until).map(|(place, _)| *place)
+        let mut known = read(&path, unix_s(now));
+        known.extend(self.learnt);
+        known.retain(|_, known| known.needs_tcp || known.retained.is_some());
+        while known.len() > ENTRIES_MAX
+            && let Some(first) = known.iter().min_by_key(|(_, known)| known.until_unix_s).map(|(place, _)| *place)
         {
-            blocked.remove(&first);
+            known.remove(&first);
         }
-        let entries = blocked.into_iter().map(|((here, server), until_unix_s)| Entry {
-            here,
-            server,
-            way: Name::Tcp,
-            until_unix_s,
-        });
-        let text = toml::to_string(&WaysFile { way: entries.collect() }).map_err(io::Error::other)?;
+        let file = WaysFile { way: known.into_iter().map(|(place, known)| Entry::new(place, known)).collect() };
+        let text = toml::to_string(&file).map_err(io::Error::other)?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
@@ -108,15 +129,34 @@ impl Ways {
     }
 }
 
+impl Entry {
+    fn new((here, server): Place, known: Known) -> Self {
+        Self {
+            here,
+            server,
+            way: if known.needs_tcp { Name::Tcp } else { Name::Udp },
+            bytes_per_s: known.retained.map(|retained| retained.rate as u64),
+            round_trip_us: known.retained.map(|retained| retained.rtt.as_micros() as u64),
+            until_unix_s: known.until_unix_s,
+        }
+    }
+
+    fn known(&self) -> Known {
+        let retained = self.bytes_per_s.zip(self.round_trip_us);
+        let retained = retained.map(|(rate, rtt)| Retained { rate: rate as f64, rtt: Duration::from_micros(rtt) });
+        Known { needs_tcp: self.way == Name::Tcp, retained, until_unix_s: self.until_unix_s }
+    }
+}
+
 /// The entries of a file that count at `now`.
-fn read(path: &Path, now: u64) -> BTreeMap<Place, u64> {
+fn read(path: &Path, now: u64) -> BTreeMap<Place, Known> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
     let file = read.ok().and_then(|_| toml::from_str::<WaysFile>(&text).ok());
     let entries = file.into_iter().flat_map(|file| file.way);
     // What expires later than it could was written by a clock that was wrong.
     let counts = |entry: &Entry| (now..=now + REMEMBERED_FOR.as_secs()).contains(&entry.until_unix_s);
-    entries.filter(counts).take(ENTRIES_MAX).map(|entry| ((entry.here, entry.server), entry.until_unix_s)).collect()
+    entries.filter(counts).take(ENTRIES_MAX).map(|entry| ((entry.here, entry.server), entry.known())).collect()
 }
 
 fn unix_s(at: SystemTime) -> u64 {
@@ -180,6 +220,25 @@ mod tests {
     }
 
     #[test]
+    fn what_a_path_has_delivered_is_remembered_beside_the_way() {
+        let (_dir, path) = path();
+        let retained = Retained { rate: 4_000_000.0, rtt: Duration::from_millis(50) };
+        learn(&path, now(), 1, true);
+        let mut ways = Ways::load_from(path.clone(), now());
+        assert_eq!(ways.retained(HERE, server(1)), None);
+        ways.on_measured(now(), HERE, server(1), retained);
+        ways.on_measured(now(), HERE, server(2), retained);
+        ways.save(now()).expect("writable");
+        let mut ways = Ways::load_from(path.clone(), now());
+        assert_eq!([1, 2, 3].map(|port| ways.retained(HERE, server(port))), [Some(retained), Some(retained), None]);
+        assert!(ways.needs_tcp(HERE, server(1)) && !ways.needs_tcp(HERE, server(2)));
+        ways.on_answered(now(), HERE, server(1), false);
+        ways.save(now()).expect("writable");
+        let ways = Ways::load_from(path, now());
+        assert!(!ways.needs_tcp(HERE, server(1)) && ways.retained(HERE, server(1)) == Some(retained));
+    }
+
+    #[test]
     fn what_another_process_has_learnt_meanwhile_stays() {
         let (_dir, path) = path();
         let mut slow = Ways::load_from(path.clone(), now());
@@ -197,6 +256,8 @@ mod tests {
         let mut ways = Ways::load_from(path.clone(), later);
         for port in 2..=ENTRIES_MAX as u16 + 1 {
             ways.on_answered(later, HERE, server(port), true);
+            let retained = Retained { rate: 1e12, rtt: Duration::from_secs(1_000) };
+            ways.on_measured(later, HERE, server(port), retained);
         }
         ways.save(later).expect("writable");
         assert!(fs::metadata(&path).expect("written").len() < FILE_BYTES_MAX);

@@ -10,6 +10,7 @@ use braidcast_client::fetcher::{
 };
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::{ExtentNo, StreamId};
+use braidcast_transport::congestion::Retained;
 use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
 
 use crate::asset::{ASSET, Asset, content_key};
@@ -37,6 +38,8 @@ pub struct ClientConfig {
     pub traffic: Traffic,
     /// What the kernel grants for each socket.
     pub receive_buffer_bytes: usize,
+    /// What it remembers of each path.
+    pub retained: Option<Retained>,
     /// From a wish of the client to the master's answer.
     pub master_delay: Duration,
     /// How long nothing may come before it gives up.
@@ -53,6 +56,7 @@ impl Default for ClientConfig {
             extents_max: 160,
             traffic: Traffic::Normal,
             receive_buffer_bytes: 16 * 1024 * 1024,
+            retained: None,
             master_delay: Duration::from_millis(50),
             stall: Duration::from_secs(10),
             planted: None,
@@ -307,7 +311,8 @@ impl Client {
                 Some(endpoint) if usize::from(source.0) == self.sources.len() => {
                     debug_assert_eq!(net.endpoint(endpoint.host), endpoint, "servers keep their addresses");
                     self.sources.push(endpoint.host);
-                    self.fetcher.on_connected(clock.at(now), source, self.config.receive_buffer_bytes);
+                    let (room, retained) = (self.config.receive_buffer_bytes, self.config.retained);
+                    self.fetcher.on_connected(clock.at(now), source, room, retained);
                 }
                 _ => self.fetcher.on_unreachable(clock.at(now), source, "not of this network".to_owned()),
             }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use braidcast_client::fetcher::Traffic;
 use braidcast_media::ExtentNo;
 use braidcast_media::layout::EXTENT_BYTES;
+use braidcast_transport::congestion::Retained;
 
 use crate::asset::Asset;
 use crate::client::{ClientConfig, Planted, Purpose};
@@ -91,8 +92,8 @@ const FAULTS_WITHIN: Duration = Duration::from_secs(8);
 const STALL: Duration = Duration::from_secs(30);
 /// What is to pass does so in this time: well before a client gives up.
 const FAULT_TIME_MAX: Duration = Duration::from_secs(3);
-/// No world of these takes so long.
-const TIME_MAX: Duration = Duration::from_secs(600);
+/// In this time a world is done. Background traffic beside TCP that never ends gets two packets in a round trip, no more.
+const TIME_MAX: Duration = Duration::from_secs(3_600);
 const MBIT: f64 = 1e6;
 
 impl Plan {
@@ -235,7 +236,16 @@ fn random_client(rng: &mut Rng) -> ClientConfig {
         receive_buffer_bytes: rng.log_between(200e3, 8e6) as usize,
         master_delay: Duration::from_secs_f64(rng.log_between(0.001, 0.5)),
         stall: STALL,
+        retained: rng.happens(0.3).then(|| random_retained(rng)),
         ..ClientConfig::default()
+    }
+}
+
+/// What a client believes to know of its paths, true or not.
+fn random_retained(rng: &mut Rng) -> Retained {
+    Retained {
+        rate: rng.log_between(0.1, 1_000.0) * MBIT as f64 / 8.0,
+        rtt: Duration::from_secs_f64(rng.log_between(0.001, 0.5)),
     }
 }
 

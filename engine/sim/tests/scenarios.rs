@@ -47,6 +47,12 @@ fn a_queue_shorter_than_the_first_train_is_no_end() {
 }
 
 #[test]
+fn a_path_that_is_known_is_filled_at_once_and_one_that_has_become_worse_is_found_out() {
+    holds("a path that is known is filled at once");
+    holds("a path that has become worse is found out");
+}
+
+#[test]
 fn unequal_sources_add_up() {
     holds("unequal sources add up");
 }
@@ -76,6 +82,7 @@ fn equal_sources_scale() {
 #[test]
 fn a_client_with_three_sources_leaves_room_for_tcp() {
     holds("a client with three sources leaves room for TCP CUBIC");
+    holds("a client with three sources leaves room for TCP CUBIC in a short queue");
     holds("a client with three sources leaves room for TCP BBR");
 }
 

@@ -70,8 +70,24 @@ pub trait Congestion: Send {
     /// them hear it: what one gives up the others would take.
     fn meet_rival(&mut self, now: Instant);
 
+    /// What is worth remembering of the path for the next session.
+    fn retained(&self) -> Option<Retained>;
+
+    /// Nothing was asked for yet: begins with what an earlier session to the same place has found out, if the round trip
+    /// says that the path may be the same (RFC 9959, Careful Resume).
+    fn resume(&mut self, retained: Retained);
+
     /// What it does at the moment, for people and traces.
     fn phase(&self) -> &'static str;
+}
+
+/// What outlives a session: see [`Congestion::resume`].
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Retained {
+    /// The highest rate that the path has delivered of late, in bytes per second.
+    pub rate: f64,
+    /// The round trip of the empty path.
+    pub rtt: Duration,
 }
 
 /// What the answer to one PULL tells of the path.

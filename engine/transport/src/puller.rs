@@ -17,7 +17,7 @@ use braidcast_media::layout::{CHUNK_BYTES, PACKET_BYTES, PackLayout};
 use braidcast_media::ticket::SessionSecret;
 use braidcast_media::{ChunkNo, Opener, Run, StreamId};
 
-use crate::congestion::Congestion;
+use crate::congestion::{Congestion, Retained};
 use crate::limits::CHUNKS_PER_PULL_MAX;
 use crate::packet::{Kind, SmallPacket};
 use connection::Connection;
@@ -369,6 +369,11 @@ impl Puller {
     /// Bytes of packets that have come, wanted or not.
     pub fn delivered_bytes(&self) -> u64 {
         self.delivery.bytes()
+    }
+
+    /// Begins with what an earlier session has found out of the path.
+    pub fn resume(&mut self, retained: Retained) {
+        self.congestion.resume(retained);
     }
 
     /// What is known of the path.

@@ -94,8 +94,9 @@ impl Drive {
             let _ = self.listener.send(Err(error));
         }
         self.pass_records_on();
+        self.remember_paths();
         if let Err(error) = self.ways.save(SystemTime::now()) {
-            tracing::debug!(%error, "which networks block UDP cannot be remembered");
+            tracing::debug!(%error, "what was learnt of networks and paths cannot be remembered");
         }
         if let Some(trace) = self.trace {
             trace.finish();
@@ -153,9 +154,10 @@ impl Drive {
                 Ok(socket) => {
                     let granted = socket.granted_receive_bytes();
                     let here = socket.local_addr().map(|addr| addr.ip());
-                    let needs_tcp = here.is_ok_and(|here| self.ways.needs_tcp(here, address));
+                    let needs_tcp = here.as_ref().is_ok_and(|here| self.ways.needs_tcp(*here, address));
+                    let retained = here.ok().and_then(|here| self.ways.retained(here, address));
                     let link = Link::new(source, socket, needs_tcp, &mut self.selector).map_err(EngineError::System)?;
-                    self.fetcher.on_connected(now, source, granted);
+                    self.fetcher.on_connected(now, source, granted, retained);
                     // Sources are numbered in the order in which they are connected to.
                     self.links.push(link);
                 }
@@ -288,6 +290,14 @@ impl Drive {
         link.on_opened(way, &mut self.selector);
         if let Some(here) = link.here() {
             self.ways.on_answered(SystemTime::now(), here, link.server(), way == Way::Tcp);
+        }
+    }
+
+    fn remember_paths(&mut self) {
+        for (number, link) in self.links.iter().enumerate() {
+            if let (Some(here), Some(retained)) = (link.here(), self.fetcher.retained(SourceNo(number as u8))) {
+                self.ways.on_measured(SystemTime::now(), here, link.server(), retained);
+            }
         }
     }
 

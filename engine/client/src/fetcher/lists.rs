@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use braidcast_media::ExtentNo;
+use braidcast_transport::congestion::Retained;
 
 use super::source::{Source, State};
 use super::{FailureKind, Fetcher, Notice, Order};
@@ -74,16 +75,25 @@ impl Fetcher {
     }
 
     /// A socket to a new source is there, and it is greeted from here on. `granted_receive_bytes`: what the kernel
-    /// holds for that socket, its own bookkeeping included.
+    /// holds for that socket, its own bookkeeping included. `retained`: what an earlier session has found out of the path.
     ///
     /// # Panics
     /// If [`Fetcher::poll_connect`] has not given this source.
-    pub fn on_connected(&mut self, now: Instant, source: SourceNo, granted_receive_bytes: usize) {
+    pub fn on_connected(
+        &mut self,
+        now: Instant,
+        source: SourceNo,
+        granted_receive_bytes: usize,
+        retained: Option<Retained>,
+    ) {
         let host = self.take_connecting(source);
         assert_eq!(self.planner.add_source(), Some(source), "sources are numbered as the planner does");
         let seed = *blake3::keyed_hash(&self.seed, &[source.0]).as_bytes();
         self.by_server.insert(host.server_id.clone(), source);
-        let greeted = Source::greeted(now, source, host, granted_receive_bytes, &self.config, seed);
+        let mut greeted = Source::greeted(now, source, host, granted_receive_bytes, &self.config, seed);
+        if let Some(retained) = retained {
+            greeted.puller.resume(retained);
+        }
         if let Some(tracer) = &mut self.tracer {
             tracer.on_met(now, &greeted);
         }

@@ -258,7 +258,7 @@ impl World {
             let server = self.servers.iter().position(|server| server.address == address).expect("a known address");
             assert_eq!(usize::from(source.0), self.connected.len());
             self.connected.push(server);
-            self.fetcher.on_connected(self.now, source, 4 * 1024 * 1024);
+            self.fetcher.on_connected(self.now, source, 4 * 1024 * 1024, None);
         }
         while let Some(piece) = self.fetcher.poll_early() {
             self.early.push(piece);

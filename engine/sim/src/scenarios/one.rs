@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use braidcast_transport::congestion::Retained;
+
 use super::{
     Figure, MBIT, SEED, Scenario, bdp_bytes, downlink, endless, ms, payload_bytes, payload_from_first_data, s, star,
     uplink,
@@ -18,6 +20,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "random loss does not slow a download", run: random_loss },
     Scenario { name: "bursty loss does not slow a download", run: bursty_loss },
     Scenario { name: "a download is fast from the start", run: download_from_the_start },
+    Scenario { name: "a path that is known is filled at once", run: known_path },
+    Scenario { name: "a path that has become worse is found out", run: worse_path },
     Scenario { name: "a slow link with a short queue is filled", run: slow_and_short },
     Scenario { name: "a satellite link is filled", run: satellite },
     Scenario { name: "a short queue is enough", run: short_queue },
@@ -90,6 +94,47 @@ fn download_from_the_start() -> Result<Vec<Figure>, Violation> {
     world.run_until_done(s(120))?;
     let share = BYTES as f64 / payload_bytes(RATE, world.now());
     Ok(vec![Figure::at_least(0.85, "goodput of 60 MB from process start", share)])
+}
+
+/// What an earlier session has found out of the link of most scenarios.
+const RETAINED: Retained = Retained { rate: RATE as f64 / 8.0, rtt: RTT };
+
+/// Less than half of what fills the path comes with the first answer, in half a round trip, and nothing is lost by that.
+fn known_path() -> Result<Vec<Figure>, Violation> {
+    const BYTES: u64 = 220_000;
+    let took = |retained| {
+        let mut world = World::new(SEED, Asset::new(BYTES));
+        let config = ClientConfig { retained, ..ClientConfig::default() };
+        star(&mut world, config, &[(downlink(RATE, RTT), uplink(RTT))]);
+        world.run_until_done(s(10))?;
+        let round_trips = |time: Duration| time.as_secs_f64() / RTT.as_secs_f64();
+        Ok((round_trips(world.now()), world.client(0).fetcher().snapshot().sources[0].lost))
+    };
+    let ((known, lost), (unknown, _)) = (took(Some(RETAINED))?, took(None)?);
+    Ok(vec![
+        Figure::at_most(3.6, "round trips for 220 KB on a known path, the master's and the greeting included", known),
+        Figure::beside("  on an unknown one", unknown),
+        Figure::at_most(0.0, "  chunks lost", lost as f64),
+    ])
+}
+
+/// What was known leads to a burst of five times what fits.
+fn worse_path() -> Result<Vec<Figure>, Violation> {
+    let rate = RATE / 10;
+    let mut figures = Vec::new();
+    for (what, queue_bytes) in [("1 BDP", bdp_bytes(rate, RTT)), ("four packets", 4 * DATA_WIRE_BYTES as u64)] {
+        let goodput = |retained| {
+            let mut world = World::new(SEED, endless(rate, TIME));
+            let config = ClientConfig { retained, ..ClientConfig::default() };
+            let down = LinkConfig { queue_bytes: Some(queue_bytes), ..downlink(rate, RTT) };
+            star(&mut world, config, &[(down, uplink(RTT))]);
+            Ok(payload_from_first_data(&mut world, TIME)? / payload_bytes(rate, TIME))
+        };
+        let (known, unknown) = (goodput(Some(RETAINED))?, goodput(None)?);
+        let what = format!("goodput of a path of a tenth, a queue of {what}, of that of an unknown one");
+        figures.push(Figure::at_least(0.97, what, known / unknown));
+    }
+    Ok(figures)
 }
 
 fn slow_and_short() -> Result<Vec<Figure>, Violation> {

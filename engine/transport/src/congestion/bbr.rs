@@ -16,6 +16,7 @@
 //! - **No estimate of aggregation** (section 4.5.5): chunks are counted where they arrive, so no acknowledgement is ever
 //!   held back. A window holds three PULLs beyond the model's, as the draft's offload budget (section 4.5.4).
 
+mod cycle;
 mod phase;
 mod probe_rtt;
 mod rival;
@@ -28,7 +29,7 @@ use braidcast_media::layout::PACKET_BYTES;
 
 use super::filters::{MaxRate, MinRtt};
 use super::loss::{RandomLoss, Tally};
-use super::{Answer, Congestion, Rounds};
+use super::{Answer, Congestion, Retained, Rounds};
 use crate::limits::{CHUNKS_PER_PULL_MAX, TRAIN_TIME};
 use phase::{PROBE_RTT_WINDOW, Phase};
 use rival::Rivals;
@@ -56,14 +57,6 @@ const BETA: f64 = 0.7;
 const HEADROOM: f64 = 0.85;
 /// A round trip that is longer by this factor has waited in a queue.
 const RISEN: f64 = 1.25;
-/// Least time from probing for a higher rate to the next time, and by how much it varies.
-const CYCLE_MIN: Duration = Duration::from_millis(800);
-const CYCLE_SPREAD: Duration = Duration::from_millis(400);
-/// How much longer a cycle lasts that met congestion: others, who come back to their rate in seconds, get the time for
-/// that (the draft, section 4.3.3.5: two to three seconds).
-const CYCLE_YIELDING: Duration = Duration::from_millis(1_600);
-/// Least rounds of a cycle: on a long path probing costs rounds, not seconds.
-const CYCLE_ROUNDS_MIN: u64 = 6;
 /// Part by which the rate that is asked for stays below what was measured (the draft, section 4.6.2:
 /// BBRPacingMarginPercent): the highest of many samples is a little too high, and would make a queue in time.
 const PACING_MARGIN: f64 = 0.01;
@@ -214,13 +207,6 @@ impl Bbr {
 
     fn rounds_in_phase(&self) -> u64 {
         self.rounds.count - self.phase_round
-    }
-
-    fn cycle_is_over(&self, now: Instant) -> bool {
-        let spread = CYCLE_SPREAD.mul_f64(fraction(self.draws));
-        let yielding = if self.yields { CYCLE_YIELDING } else { Duration::ZERO };
-        self.cycle_at.is_none_or(|at| now.saturating_duration_since(at) >= CYCLE_MIN + spread + yielding)
-            && self.rounds.count - self.cycle_round >= CYCLE_ROUNDS_MIN
     }
 
     fn on_round(&mut self, answer: &Answer) {
@@ -484,15 +470,19 @@ impl Congestion for Bbr {
         self.meet_unseen_rival(now);
     }
 
+    fn retained(&self) -> Option<Retained> {
+        let (measured, rtt) = (self.best.get(), self.min_rtt.get()?);
+        // A session that did not fill the path takes nothing back of what an earlier one has found out.
+        let before = self.startup.resumed.filter(|_| !self.startup.is_over).map_or(0.0, |resumed| resumed.rate);
+        let rate = measured.max(before);
+        (rate > 0.0).then_some(Retained { rate, rtt })
+    }
+
+    fn resume(&mut self, retained: Retained) {
+        self.startup.resumed = Some(retained);
+    }
+
     fn phase(&self) -> &'static str {
         self.phase.name()
     }
-}
-
-/// A number from 0 to 1 that looks random (the finaliser of SplitMix64).
-fn fraction(draw: u64) -> f64 {
-    let mut z = draw.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) as f64 / u64::MAX as f64
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, Congestion};
+use super::{Answer, Congestion, Retained};
 
 /// What a network without congestion needs, and the plain rule that others are measured against.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +57,12 @@ impl Congestion for FixedWindow {
     }
 
     fn meet_rival(&mut self, _now: Instant) {}
+
+    fn retained(&self) -> Option<Retained> {
+        None
+    }
+
+    fn resume(&mut self, _retained: Retained) {}
 
     fn phase(&self) -> &'static str {
         "fixed"

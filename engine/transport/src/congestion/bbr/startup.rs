@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::phase::Phase;
 use super::{Bbr, GROWTH, INITIAL_WINDOW, NEXT_DOOR_WINDOW, WINDOW_MIN};
+use crate::congestion::Retained;
 
 /// Rounds without growth after which the path is full (the draft, section 4.3.1.2).
 const ROUNDS_WITHOUT_GROWTH: u32 = 3;
@@ -21,8 +22,21 @@ pub(super) struct Startup {
     pub(super) is_over: bool,
     /// The round in which that was found.
     pub(super) last_round: u64,
+    /// What an earlier session has found out of the path.
+    pub(super) resumed: Option<Retained>,
     full_rate: f64,
     rounds_without_growth: u32,
+}
+
+/// What is in flight at once on a path that is known, in parts of what filled it (RFC 9959: at most half). It is asked for
+/// at the rate that the path had, so that half a round trip passes meanwhile.
+const RESUMED: f64 = 0.5;
+
+impl Retained {
+    /// Whether it may be the same path (RFC 9959): one of much shorter or longer round trip is another.
+    fn is_of_path(self, rtt: Duration) -> bool {
+        (self.rtt / 2..=self.rtt * 10).contains(&rtt)
+    }
 }
 
 impl Startup {
@@ -32,16 +46,24 @@ impl Startup {
             rate: 0.0,
             is_over: false,
             last_round: 0,
+            resumed: None,
             full_rate: 0.0,
             rounds_without_growth: 0,
         }
     }
 
-    /// The first round trip (the draft, section 4.2.1): as if the initial window had been delivered in it.
+    /// The first round trip (the draft, section 4.2.1): as if the initial window had been delivered in it, or what is
+    /// retained of the path.
     pub(super) fn begin(&mut self, rtt: Duration) {
         if self.rate == 0.0 {
             let round_trip = rtt.max(Duration::from_millis(1)).as_secs_f64();
             self.rate = Phase::Startup.pacing_gain() * INITIAL_WINDOW as f64 / round_trip;
+            self.resumed = self.resumed.filter(|resumed| resumed.is_of_path(rtt));
+            if let Some(resumed) = self.resumed {
+                let window = RESUMED * resumed.rate * resumed.rtt.min(rtt).as_secs_f64();
+                self.window = self.window.max(window as u64);
+                self.rate = self.rate.max(resumed.rate);
+            }
         }
     }
 
