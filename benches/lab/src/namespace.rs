@@ -33,10 +33,12 @@ impl Namespace {
         &self.name
     }
 
-    /// A command that will run in here.
+    /// A command that will run in here. It has no home, so nothing that was learnt of another world's paths is known in
+    /// this one.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
+        command.env("HOME", "/dev/null").env_remove("XDG_CACHE_HOME");
         command
     }
 

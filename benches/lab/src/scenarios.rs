@@ -153,7 +153,7 @@ fn payload_bit_s(rate_bit_s: u64) -> f64 {
 }
 
 /// Bytes that a link of this rate carries in a round trip.
-fn bdp_bytes(rate_bit_s: u64, rtt: Duration) -> u64 {
+const fn bdp_bytes(rate_bit_s: u64, rtt: Duration) -> u64 {
     (rate_bit_s as f64 / 8.0 * rtt.as_secs_f64()) as u64
 }
 

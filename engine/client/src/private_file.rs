@@ -1,6 +1,6 @@
 //! Small files that hold secrets: readable by their owner alone, and replaced as a whole.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,15 @@ pub const PRIVATE_MODE: u32 = 0o600;
 /// # Errors
 /// What the system says of the folder or of the temporary file in it.
 pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace(path, contents, File::sync_all)
+}
+
+/// The same for what may be lost if the machine goes down: nothing waits for the disk.
+pub(crate) fn write_cache(path: &Path, contents: &[u8]) -> io::Result<()> {
+    replace(path, contents, |_| Ok(()))
+}
+
+fn replace(path: &Path, contents: &[u8], sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
     let partial = partial_path(path);
     // A file left by a process that died with this id may be wider open than 0600, or a link: never write through it.
     match fs::remove_file(&partial) {
@@ -21,7 +30,7 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_MODE).open(&partial)?;
-    let written = file.write_all(contents).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&partial, path));
+    let written = file.write_all(contents).and_then(|()| sync(&file)).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         // The error that matters is the first one.
         let _ = fs::remove_file(&partial);

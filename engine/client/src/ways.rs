@@ -17,10 +17,10 @@ use crate::private_file;
 
 /// How long anything is remembered.
 const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// Entries of the file; the one that expires first makes room.
+/// Entries of either kind; the one that expires first makes room.
 const ENTRIES_MAX: usize = 256;
 /// A longer file is not of this program's making.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
+const FILE_BYTES_MAX: u64 = 128 * 1024;
 
 /// A server as seen from a network: the address that the route to it picks, and its own.
 type Place = (IpAddr, SocketAddr);
@@ -29,39 +29,47 @@ type Place = (IpAddr, SocketAddr);
 #[derive(Debug, Default)]
 pub(crate) struct Ways {
     path: Option<PathBuf>,
-    known: BTreeMap<Place, Known>,
-    learnt: BTreeMap<Place, Known>,
+    remembered: Memory,
+    /// Whether TCP was needed.
+    needed_tcp: BTreeMap<Place, bool>,
+    measured: BTreeMap<Place, Retained>,
 }
 
-/// What is known of the way to a server.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    /// UDP does not get through.
-    needs_tcp: bool,
-    retained: Option<Retained>,
-    until_unix_s: u64,
+/// What a file holds, each until a moment in Unix seconds.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Where UDP counts as blocked.
+    blocked: BTreeMap<Place, u64>,
+    paths: BTreeMap<Place, (Retained, u64)>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
 struct WaysFile {
-    way: Vec<Entry>,
+    way: Vec<WayEntry>,
+    path: Vec<PathEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Entry {
+struct WayEntry {
     here: IpAddr,
     server: SocketAddr,
     way: Name,
-    /// The highest rate of late, and the round trip of the empty path.
-    bytes_per_s: Option<u64>,
-    round_trip_us: Option<u64>,
     until_unix_s: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
+struct PathEntry {
+    here: IpAddr,
+    server: SocketAddr,
+    bytes_per_s: u64,
+    round_trip_us: u64,
+    until_unix_s: u64,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Name {
-    Udp,
     Tcp,
 }
 
@@ -74,89 +82,98 @@ impl Ways {
     }
 
     fn load_from(path: PathBuf, now: SystemTime) -> Self {
-        let known = read(&path, unix_s(now));
-        Self { path: Some(path), known, learnt: BTreeMap::new() }
+        let remembered = Memory::read(&path, unix_s(now));
+        Self { path: Some(path), remembered, ..Self::default() }
     }
 
     /// Whether UDP from `here` to `server` was found blocked not long ago.
     pub(crate) fn needs_tcp(&self, here: IpAddr, server: SocketAddr) -> bool {
-        self.known.get(&(here, server)).is_some_and(|known| known.needs_tcp)
+        self.remembered.blocked.contains_key(&(here, server))
     }
 
     /// What the path from `here` to `server` delivered not long ago.
     pub(crate) fn retained(&self, here: IpAddr, server: SocketAddr) -> Option<Retained> {
-        self.known.get(&(here, server))?.retained
+        self.remembered.paths.get(&(here, server)).map(|(retained, _)| *retained)
     }
 
     /// `server` has answered, over TCP or not.
-    pub(crate) fn on_answered(&mut self, now: SystemTime, here: IpAddr, server: SocketAddr, over_tcp: bool) {
-        let known = self.known.get(&(here, server)).copied();
-        if over_tcp || known.is_some_and(|known| known.needs_tcp) {
-            self.learn(now, (here, server), |known| known.needs_tcp = over_tcp);
+    pub(crate) fn on_answered(&mut self, here: IpAddr, server: SocketAddr, over_tcp: bool) {
+        if over_tcp || self.needs_tcp(here, server) {
+            self.needed_tcp.insert((here, server), over_tcp);
         }
     }
 
     /// The path to `server` was measured.
-    pub(crate) fn on_measured(&mut self, now: SystemTime, here: IpAddr, server: SocketAddr, retained: Retained) {
-        self.learn(now, (here, server), |known| known.retained = Some(retained));
-    }
-
-    fn learn(&mut self, now: SystemTime, place: Place, change: impl FnOnce(&mut Known)) {
-        let until_unix_s = unix_s(now + REMEMBERED_FOR);
-        let before = self.learnt.get(&place).or_else(|| self.known.get(&place)).copied();
-        let mut known = before.unwrap_or(Known { needs_tcp: false, retained: None, until_unix_s });
-        change(&mut known);
-        self.learnt.insert(place, Known { until_unix_s, ..known });
+    pub(crate) fn on_measured(&mut self, here: IpAddr, server: SocketAddr, retained: Retained) {
+        self.measured.insert((here, server), retained);
     }
 
     /// Writes what was learnt, if anything, over what the file holds by now.
     pub(crate) fn save(self, now: SystemTime) -> io::Result<()> {
-        let Some(path) = self.path.filter(|_| !self.learnt.is_empty()) else { return Ok(()) };
-        let mut known = read(&path, unix_s(now));
-        known.extend(self.learnt);
-        known.retain(|_, known| known.needs_tcp || known.retained.is_some());
-        while known.len() > ENTRIES_MAX
-            && let Some(first) = known.iter().min_by_key(|(_, known)| known.until_unix_s).map(|(place, _)| *place)
-        {
-            known.remove(&first);
+        let has_learnt = !self.needed_tcp.is_empty() || !self.measured.is_empty();
+        let Some(path) = self.path.filter(|_| has_learnt) else { return Ok(()) };
+        let until = unix_s(now + REMEMBERED_FOR);
+        let Memory { mut blocked, mut paths } = Memory::read(&path, unix_s(now));
+        for (place, needed_tcp) in self.needed_tcp {
+            if needed_tcp {
+                blocked.insert(place, until);
+            } else {
+                blocked.remove(&place);
+            }
         }
-        let file = WaysFile { way: known.into_iter().map(|(place, known)| Entry::new(place, known)).collect() };
-        let text = toml::to_string(&file).map_err(io::Error::other)?;
+        paths.extend(self.measured.into_iter().map(|(place, retained)| (place, (retained, until))));
+        make_room(&mut blocked, |until| *until);
+        make_room(&mut paths, |(_, until)| *until);
+        let text = toml::to_string(&Memory { blocked, paths }.into_file()).map_err(io::Error::other)?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        private_file::write(&path, text.as_bytes())
+        private_file::write_cache(&path, text.as_bytes())
     }
 }
 
-impl Entry {
-    fn new((here, server): Place, known: Known) -> Self {
+impl Memory {
+    /// The entries of a file that count at `now`.
+    fn read(path: &Path, now: u64) -> Self {
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
+        let WaysFile { way, path } = read.ok().and_then(|_| toml::from_str(&text).ok()).unwrap_or_default();
+        // What expires later than it could was written by a clock that was wrong.
+        let counts = |until: u64| (now..=now + REMEMBERED_FOR.as_secs()).contains(&until);
+        let ways = way.into_iter().filter(|entry| counts(entry.until_unix_s)).take(ENTRIES_MAX);
+        let paths = path.into_iter().filter(|entry| counts(entry.until_unix_s)).take(ENTRIES_MAX);
         Self {
-            here,
-            server,
-            way: if known.needs_tcp { Name::Tcp } else { Name::Udp },
-            bytes_per_s: known.retained.map(|retained| retained.rate as u64),
-            round_trip_us: known.retained.map(|retained| retained.rtt.as_micros() as u64),
-            until_unix_s: known.until_unix_s,
+            blocked: ways.map(|entry| ((entry.here, entry.server), entry.until_unix_s)).collect(),
+            paths: paths
+                .map(|entry| {
+                    let (rate, rtt) = (entry.bytes_per_s as f64, Duration::from_micros(entry.round_trip_us));
+                    ((entry.here, entry.server), (Retained { rate, rtt }, entry.until_unix_s))
+                })
+                .collect(),
         }
     }
 
-    fn known(&self) -> Known {
-        let retained = self.bytes_per_s.zip(self.round_trip_us);
-        let retained = retained.map(|(rate, rtt)| Retained { rate: rate as f64, rtt: Duration::from_micros(rtt) });
-        Known { needs_tcp: self.way == Name::Tcp, retained, until_unix_s: self.until_unix_s }
+    fn into_file(self) -> WaysFile {
+        let way = self.blocked.into_iter();
+        let way = way.map(|((here, server), until_unix_s)| WayEntry { here, server, way: Name::Tcp, until_unix_s });
+        let path = self.paths.into_iter().map(|((here, server), (retained, until_unix_s))| PathEntry {
+            here,
+            server,
+            bytes_per_s: retained.rate as u64,
+            round_trip_us: retained.rtt.as_micros() as u64,
+            until_unix_s,
+        });
+        WaysFile { way: way.collect(), path: path.collect() }
     }
 }
 
-/// The entries of a file that count at `now`.
-fn read(path: &Path, now: u64) -> BTreeMap<Place, Known> {
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text));
-    let file = read.ok().and_then(|_| toml::from_str::<WaysFile>(&text).ok());
-    let entries = file.into_iter().flat_map(|file| file.way);
-    // What expires later than it could was written by a clock that was wrong.
-    let counts = |entry: &Entry| (now..=now + REMEMBERED_FOR.as_secs()).contains(&entry.until_unix_s);
-    entries.filter(counts).take(ENTRIES_MAX).map(|entry| ((entry.here, entry.server), entry.known())).collect()
+/// Forgets what expires first as long as there are too many.
+fn make_room<T>(entries: &mut BTreeMap<Place, T>, until: impl Fn(&T) -> u64) {
+    while entries.len() > ENTRIES_MAX
+        && let Some(first) = entries.iter().min_by_key(|(_, entry)| until(entry)).map(|(place, _)| *place)
+    {
+        entries.remove(&first);
+    }
 }
 
 fn unix_s(at: SystemTime) -> u64 {
@@ -188,7 +205,7 @@ mod tests {
 
     fn learn(path: &Path, at: SystemTime, port: u16, over_tcp: bool) {
         let mut ways = Ways::load_from(path.to_owned(), at);
-        ways.on_answered(at, HERE, server(port), over_tcp);
+        ways.on_answered(HERE, server(port), over_tcp);
         ways.save(at).expect("writable");
     }
 
@@ -220,21 +237,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_path_has_delivered_is_remembered_beside_the_way() {
+    fn what_a_path_has_delivered_is_remembered_for_a_day_beside_the_way() {
         let (_dir, path) = path();
         let retained = Retained { rate: 4_000_000.0, rtt: Duration::from_millis(50) };
-        learn(&path, now(), 1, true);
-        let mut ways = Ways::load_from(path.clone(), now());
+        // Both begin before the other has told anything of the same place.
+        let [mut blocked, mut fast] = [0; 2].map(|_| Ways::load_from(path.clone(), now()));
+        blocked.on_answered(HERE, server(1), true);
+        fast.on_measured(HERE, server(1), retained);
+        blocked.save(now()).expect("writable");
+        fast.save(now()).expect("writable");
+        let later = now() + Duration::from_secs(1);
+        learn(&path, later, 1, true);
+        let ways = Ways::load_from(path.clone(), later);
+        assert!(ways.needs_tcp(HERE, server(1)));
+        assert_eq!([1, 2].map(|port| ways.retained(HERE, server(port))), [Some(retained), None]);
+        let ways = Ways::load_from(path.clone(), later + REMEMBERED_FOR);
+        assert!(ways.needs_tcp(HERE, server(1)), "that was found again");
         assert_eq!(ways.retained(HERE, server(1)), None);
-        ways.on_measured(now(), HERE, server(1), retained);
-        ways.on_measured(now(), HERE, server(2), retained);
-        ways.save(now()).expect("writable");
-        let mut ways = Ways::load_from(path.clone(), now());
-        assert_eq!([1, 2, 3].map(|port| ways.retained(HERE, server(port))), [Some(retained), Some(retained), None]);
-        assert!(ways.needs_tcp(HERE, server(1)) && !ways.needs_tcp(HERE, server(2)));
-        ways.on_answered(now(), HERE, server(1), false);
-        ways.save(now()).expect("writable");
-        let ways = Ways::load_from(path, now());
+        learn(&path, later, 1, false);
+        let ways = Ways::load_from(path, later);
         assert!(!ways.needs_tcp(HERE, server(1)) && ways.retained(HERE, server(1)) == Some(retained));
     }
 
@@ -242,7 +263,7 @@ mod tests {
     fn what_another_process_has_learnt_meanwhile_stays() {
         let (_dir, path) = path();
         let mut slow = Ways::load_from(path.clone(), now());
-        slow.on_answered(now(), HERE, server(1), true);
+        slow.on_answered(HERE, server(1), true);
         learn(&path, now(), 2, true);
         slow.save(now()).expect("writable");
         assert!(needs_tcp(&path, now(), HERE, 1) && needs_tcp(&path, now(), HERE, 2));
@@ -255,9 +276,9 @@ mod tests {
         let later = now() + Duration::from_secs(1);
         let mut ways = Ways::load_from(path.clone(), later);
         for port in 2..=ENTRIES_MAX as u16 + 1 {
-            ways.on_answered(later, HERE, server(port), true);
-            let retained = Retained { rate: 1e12, rtt: Duration::from_secs(1_000) };
-            ways.on_measured(later, HERE, server(port), retained);
+            ways.on_answered(HERE, server(port), true);
+            let retained = Retained { rate: u64::MAX as f64, rtt: Duration::from_micros(u64::MAX) };
+            ways.on_measured(HERE, server(port), retained);
         }
         ways.save(later).expect("writable");
         assert!(fs::metadata(&path).expect("written").len() < FILE_BYTES_MAX);

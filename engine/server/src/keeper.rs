@@ -158,6 +158,16 @@ impl Keeper {
         self.lock().get(&asset)?.pack.clone()
     }
 
+    /// All assets of which there is a pack, whole or not.
+    pub(crate) fn assets(&self) -> Vec<AssetId> {
+        self.lock().iter().filter(|(_, entry)| entry.pack.is_some()).map(|(asset, _)| *asset).collect()
+    }
+
+    /// Whether `pack` has not been dropped or replaced.
+    pub(crate) fn keeps(&self, pack: &Arc<Pack>) -> bool {
+        self.lock().get(&pack.asset()).is_some_and(|entry| entry.has(pack))
+    }
+
     /// The pack that `order` asks for, and whether its extents were checked since it was opened.
     pub(crate) fn pack_to_fill(&self, order: &Order) -> Option<(Arc<Pack>, bool)> {
         let entries = self.lock();

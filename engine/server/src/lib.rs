@@ -43,6 +43,7 @@ mod origin;
 mod pack;
 mod parking;
 mod probe;
+mod scrub;
 pub mod server;
 mod shard;
 mod verify;

@@ -69,6 +69,10 @@ pub(crate) const REPORTS_QUEUED_MAX: usize = 2;
 pub(crate) const PROBES_MAX: usize = 16;
 /// Orders to verify that wait; what comes beyond is left out, and clients that meet the damage have it ordered again.
 pub(crate) const VERIFY_QUEUE_MAX: usize = 64;
+/// How fast packs are hashed in the background, in bytes per second.
+pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
+/// A round of scrubbing begins no sooner than this after the last one began.
+pub(crate) const SCRUB_ROUND_MIN: Duration = Duration::from_secs(60 * 60);
 /// How long a probe waits for WELCOME.
 pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(1);
 /// Between two HELLOs of a probe: one lost datagram does not make an address unproven.

@@ -32,6 +32,7 @@ use crate::keeper::Keeper;
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::master::Master;
+use crate::scrub;
 use crate::shard::Shard;
 use crate::warm;
 
@@ -176,6 +177,10 @@ impl Server {
             folder_users,
         };
         server.stopper.tasks.push(tokio::spawn(cool(Arc::clone(shelf))).abort_handle());
+        if config.scrub_bytes_s > 0 {
+            let scrub = scrub::run(Arc::clone(&server.keeper), config.scrub_bytes_s);
+            server.stopper.tasks.push(tokio::spawn(scrub).abort_handle());
+        }
         for ((number, port), wake) in (0..).zip(ports).zip(wakes) {
             let siblings = if number < udp_shards { 0..udp_shards } else { number..number + 1 };
             let shard = Shard::new(

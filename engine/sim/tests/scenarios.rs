@@ -83,6 +83,7 @@ fn equal_sources_scale() {
 fn a_client_with_three_sources_leaves_room_for_tcp() {
     holds("a client with three sources leaves room for TCP CUBIC");
     holds("a client with three sources leaves room for TCP CUBIC in a short queue");
+    holds("a client has its link back when TCP has gone");
     holds("a client with three sources leaves room for TCP BBR");
 }
 

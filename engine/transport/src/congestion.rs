@@ -70,7 +70,7 @@ pub trait Congestion: Send {
     /// them hear it: what one gives up the others would take.
     fn meet_rival(&mut self, now: Instant);
 
-    /// What is worth remembering of the path for the next session.
+    /// What is worth remembering of the path for the next session: nothing if less was found out than is known.
     fn retained(&self) -> Option<Retained>;
 
     /// Nothing was asked for yet: begins with what an earlier session to the same place has found out, if the round trip

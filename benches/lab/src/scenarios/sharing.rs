@@ -13,9 +13,12 @@ use crate::world::{CLIENT, LONG, OTHER, World};
 pub(super) const SCENARIOS: &[Scenario] = &[
     sharing("two-clients", "a second client joins after 10 s on one downlink of 60 Mbit/s, 50 ms", two_clients),
     sharing("beside-cubic", "a client with three sources beside one TCP flow under CUBIC on one downlink", |bench| {
-        beside_tcp(bench, Congestion::Cubic)
+        beside_tcp(bench, Congestion::Cubic, BDP)
     }),
-    sharing("beside-bbr", "the same beside BBR", |bench| beside_tcp(bench, Congestion::Bbr)),
+    sharing("beside-cubic-short", "the same in a queue of 0.1 BDP", |bench| {
+        beside_tcp(bench, Congestion::Cubic, BDP / 10)
+    }),
+    sharing("beside-bbr", "the same beside BBR", |bench| beside_tcp(bench, Congestion::Bbr, BDP)),
     sharing("background", "a client with three sources that gives way to a TCP flow under CUBIC", background),
 ];
 
@@ -25,7 +28,7 @@ const fn sharing(name: &'static str, about: &'static str, run: fn(&mut Bench<'_>
 
 const RTT: Duration = Duration::from_millis(50);
 const RATE_BIT_S: u64 = 60 * MBIT;
-const LINK: &str = "one of 60 Mbit/s, 50 ms, 1 BDP";
+const BDP: u64 = bdp_bytes(RATE_BIT_S, RTT);
 /// When the second client joins.
 const JOIN_AFTER: Duration = Duration::from_secs(10);
 /// How long both are compared.
@@ -38,11 +41,15 @@ const TCP_GOAL: f64 = 0.5;
 /// Of the link, to TCP beside a download in the background.
 const LEFT_GOAL: f64 = 0.8;
 
-fn lay(bench: &Bench<'_>) -> Result<()> {
+fn link(queue_bytes: u64) -> String {
+    format!("one of 60 Mbit/s, 50 ms, {} BDP", queue_bytes as f64 / BDP as f64)
+}
+
+fn lay(bench: &Bench<'_>, queue_bytes: u64) -> Result<()> {
     measure::settle(bench.world)?;
-    bench.world.wire(|fabric| {
+    bench.world.wire(move |fabric| {
         fabric.share_down(OTHER, CLIENT);
-        fabric.set_down(CLIENT, bottleneck(RATE_BIT_S, RTT / 2, bdp_bytes(RATE_BIT_S, RTT)));
+        fabric.set_down(CLIENT, bottleneck(RATE_BIT_S, RTT / 2, queue_bytes));
         fabric.set_up(CLIENT, delay(RTT / 2));
         fabric.set_up(OTHER, delay(RTT / 2));
     });
@@ -50,7 +57,7 @@ fn lay(bench: &Bench<'_>) -> Result<()> {
 }
 
 fn two_clients(bench: &mut Bench<'_>) -> Result<()> {
-    lay(bench)?;
+    lay(bench, BDP)?;
     let outcome = (|| {
         let mut first = Get::start(bench.world, CLIENT, LONG)?;
         let began = first.wait_first(bench.world)?;
@@ -76,7 +83,7 @@ fn two_clients(bench: &mut Bench<'_>) -> Result<()> {
         Err(error) => bench.failed(&error)?,
     };
     let goal = format!(">= {JAIN_GOAL}");
-    let row = Row { scenario: bench.name, link: LINK.to_owned(), who: "two braidcasts".to_owned(), goal, ..row };
+    let row = Row { scenario: bench.name, link: link(BDP), who: "two braidcasts".to_owned(), goal, ..row };
     bench.add_row(row, &[Direction::Down(CLIENT)]);
     Ok(())
 }
@@ -86,8 +93,8 @@ type Start = fn(&mut World, HostId, &str) -> Result<Get>;
 
 /// Rates of a client and of a TCP flow on one link once both have found their share, and what congestion control the flow
 /// had.
-fn rates(bench: &mut Bench<'_>, start: Start, congestion: Congestion) -> Result<([f64; 2], String)> {
-    lay(bench)?;
+fn rates(bench: &mut Bench<'_>, start: Start, congestion: Congestion, queue_bytes: u64) -> Result<([f64; 2], String)> {
+    lay(bench, queue_bytes)?;
     let time = Duration::from_secs(bench.seconds.into());
     let limit = (FIND_TIME + time).as_secs() as u32 + 60;
     let mut curl = Curl::start(bench.world, OTHER, congestion, limit)?;
@@ -103,7 +110,7 @@ fn rates(bench: &mut Bench<'_>, start: Start, congestion: Congestion) -> Result<
 }
 
 fn background(bench: &mut Bench<'_>) -> Result<()> {
-    let row = match rates(bench, Get::start_in_background, Congestion::Cubic) {
+    let row = match rates(bench, Get::start_in_background, Congestion::Cubic, BDP) {
         Ok((rates, used)) => {
             let shares = rates.map(|rate| rate / payload_bit_s(RATE_BIT_S));
             Row {
@@ -117,12 +124,12 @@ fn background(bench: &mut Bench<'_>) -> Result<()> {
     };
     let who = "braidcast --background and curl cubic".to_owned();
     let goal = format!("curl >= {LEFT_GOAL}");
-    bench.add_row(Row { scenario: bench.name, link: LINK.to_owned(), who, goal, ..row }, &[Direction::Down(CLIENT)]);
+    bench.add_row(Row { scenario: bench.name, link: link(BDP), who, goal, ..row }, &[Direction::Down(CLIENT)]);
     Ok(())
 }
 
-fn beside_tcp(bench: &mut Bench<'_>, congestion: Congestion) -> Result<()> {
-    let row = match rates(bench, Get::start, congestion) {
+fn beside_tcp(bench: &mut Bench<'_>, congestion: Congestion, queue_bytes: u64) -> Result<()> {
+    let row = match rates(bench, Get::start, congestion, queue_bytes) {
         Ok((rates, used)) => {
             let shares = rates.map(|rate| rate / (payload_bit_s(RATE_BIT_S) / 2.0));
             Row {
@@ -135,7 +142,7 @@ fn beside_tcp(bench: &mut Bench<'_>, congestion: Congestion) -> Result<()> {
         Err(error) => bench.failed(&error)?,
     };
     let who = format!("braidcast and curl {}", congestion.name());
-    let row = Row { scenario: bench.name, link: LINK.to_owned(), who, goal: format!("each >= {TCP_GOAL}"), ..row };
+    let row = Row { scenario: bench.name, link: link(queue_bytes), who, goal: format!("each >= {TCP_GOAL}"), ..row };
     bench.add_row(row, &[Direction::Down(CLIENT)]);
     Ok(())
 }

@@ -79,6 +79,10 @@ struct Settings {
     /// Most that one session may take, in KiB/s; 0 means no limit but the ticket's [default: 0]
     #[arg(long, env = "BRAIDCAST_SERVE_RATE", value_name = "KIB_S")]
     rate: Option<u32>,
+    /// How much of the packs is hashed again in the background, in a second, so that what has rotted on the disk is found
+    /// before a client asks for it: bytes, or with KiB, MiB, GiB or TiB; 0 means nothing [default: 8MiB]
+    #[arg(long, env = "BRAIDCAST_SERVE_SCRUB", value_name = "SIZE")]
+    scrub: Option<ByteSize>,
 }
 
 impl Settings {
@@ -101,6 +105,7 @@ impl Settings {
         config.capacity_bytes = self.capacity.map_or(config.capacity_bytes, |size| size.0);
         config.clock_skew = self.clock_skew.as_deref().map_or(Ok(config.clock_skew), duration)?;
         config.rate_kib_s = self.rate.unwrap_or(config.rate_kib_s);
+        config.scrub_bytes_s = self.scrub.map_or(config.scrub_bytes_s, |size| size.0);
         Ok(config)
     }
 }

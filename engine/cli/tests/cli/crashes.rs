@@ -2,15 +2,15 @@
 //! what is started again goes on from there; `dev` ends, and is ended, with all its parts.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Dev, Output, Process, assert_holds_only, eventually, packs, read_so_far, sha256_of_file, write_film,
+    Dev, Output, Process, assert_holds_only, eventually, packs, read_so_far, sha256_of, sha256_of_file, write_film,
 };
 
 // Exit codes, as `braidcast --help` lists them.
@@ -219,6 +219,32 @@ fn a_state_folder_has_one_dev_at_a_time() {
     let mut third = start_dev(&dev);
     third.wait_line("ready");
     dev.client().get("film").to(&dev.path("copy")).finish().report();
+}
+
+#[test]
+fn what_rots_on_a_servers_disk_is_found_by_its_scrub_and_mended_before_anybody_asks_for_it() {
+    let mut dev = Dev::of([("film", 20_000_000)]).servers(1).start();
+    let pack = format!("{}.pack", asset(&dev, "film"));
+    let at_server = dev.state().join("server-1").join(&pack);
+    let at_origin = dev.state().join("master/origin").join(&pack);
+    eventually("the pack has its name", || at_server.exists().then_some(()));
+    dev.kill_server(1);
+    // Far from the header, in extents far apart.
+    for offset in [2_000_000, 18_000_000] {
+        let file = File::options().read(true).write(true).open(&at_server).expect("the pack is a file");
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).expect("within the pack");
+        file.write_all_at(&[!byte[0]], offset).expect("writable");
+    }
+    let sound = sha256_of_file(&at_origin);
+    assert_ne!(sha256_of_file(&at_server), sound);
+    dev.restart_server(1);
+    eventually("the pack is whole and right", || {
+        // Its name may change at any moment.
+        File::open(&at_server).is_ok_and(|file| sha256_of(file).1 == sound).then_some(())
+    });
+    let found = dev.logs().matches("found rotten by scrubbing").count();
+    assert_eq!(found, 2, "{}", dev.logs());
 }
 
 #[test]

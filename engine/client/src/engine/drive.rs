@@ -153,9 +153,9 @@ impl Drive {
             match ClientSocket::connect(address) {
                 Ok(socket) => {
                     let granted = socket.granted_receive_bytes();
-                    let here = socket.local_addr().map(|addr| addr.ip());
-                    let needs_tcp = here.as_ref().is_ok_and(|here| self.ways.needs_tcp(*here, address));
-                    let retained = here.ok().and_then(|here| self.ways.retained(here, address));
+                    let here = socket.local_addr().ok().map(|addr| addr.ip());
+                    let needs_tcp = here.is_some_and(|here| self.ways.needs_tcp(here, address));
+                    let retained = here.and_then(|here| self.ways.retained(here, address));
                     let link = Link::new(source, socket, needs_tcp, &mut self.selector).map_err(EngineError::System)?;
                     self.fetcher.on_connected(now, source, granted, retained);
                     // Sources are numbered in the order in which they are connected to.
@@ -289,14 +289,14 @@ impl Drive {
         let link = &mut self.links[usize::from(source.0)];
         link.on_opened(way, &mut self.selector);
         if let Some(here) = link.here() {
-            self.ways.on_answered(SystemTime::now(), here, link.server(), way == Way::Tcp);
+            self.ways.on_answered(here, link.server(), way == Way::Tcp);
         }
     }
 
     fn remember_paths(&mut self) {
         for (number, link) in self.links.iter().enumerate() {
             if let (Some(here), Some(retained)) = (link.here(), self.fetcher.retained(SourceNo(number as u8))) {
-                self.ways.on_measured(SystemTime::now(), here, link.server(), retained);
+                self.ways.on_measured(here, link.server(), retained);
             }
         }
     }

@@ -78,6 +78,9 @@ fn random_loss() -> Result<Vec<Figure>, Violation> {
         let (down_link, up_link) = (LinkConfig { loss: down, ..down_link }, LinkConfig { loss: up, ..up_link });
         figures.extend(compared(what, 0.95, down_link, up_link, down)?);
     }
+    let long = LinkConfig { loss: 0.005, ..downlink(5 * MBIT, ms(600)) };
+    // A minute has a hundred round trips there, and ten of them go by until it is known that the losses are no rival's.
+    figures.extend(compared("0.5%, 5 Mbit/s, 600 ms", 0.85, long, uplink(ms(600)), 0.005)?);
     Ok(figures)
 }
 
@@ -134,6 +137,20 @@ fn worse_path() -> Result<Vec<Figure>, Violation> {
         let what = format!("goodput of a path of a tenth, a queue of {what}, of that of an unknown one");
         figures.push(Figure::at_least(0.97, what, known / unknown));
     }
+    // Earlier each of three was alone on the link that they share now.
+    let goodput = |retained| {
+        let mut world = World::new(SEED, endless(RATE, TIME));
+        let client = world.add_client(ClientConfig { retained, ..ClientConfig::default() });
+        let shared = world.add_path(downlink(RATE, RTT), uplink(RTT));
+        for _ in 0..3 {
+            let server = world.add_server();
+            world.connect(server, client, &[shared]);
+        }
+        Ok(payload_from_first_data(&mut world, TIME)? / payload_bytes(RATE, TIME))
+    };
+    let (known, unknown) = (goodput(Some(RETAINED))?, goodput(None)?);
+    let what = "goodput of three that each remember the whole of a link, of that of three that know nothing";
+    figures.push(Figure::at_least(0.97, what, known / unknown));
     Ok(figures)
 }
 

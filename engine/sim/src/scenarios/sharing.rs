@@ -18,6 +18,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "a client with three sources leaves room for TCP CUBIC in a short queue",
         run: beside_cubic_in_a_short_queue,
     },
+    Scenario { name: "a client has its link back when TCP has gone", run: after_cubic },
     Scenario { name: "a client with three sources leaves room for TCP BBR", run: beside_bbr },
     Scenario { name: "background traffic gives way to TCP CUBIC", run: background },
 ];
@@ -119,6 +120,32 @@ fn beside_cubic() -> Result<Vec<Figure>, Violation> {
 fn beside_cubic_in_a_short_queue() -> Result<Vec<Figure>, Violation> {
     let down = LinkConfig { queue_bytes: Some(bdp_bytes(RATE, RTT) / 10), ..downlink(RATE, RTT) };
     beside("CUBIC, a queue of 0.1 BDP,", Algorithm::Cubic, down)
+}
+
+/// Mechanism: a flow by CUBIC's law that is alone in a short queue makes it overflow by itself, and took that for a rival.
+fn after_cubic() -> Result<Vec<Figure>, Violation> {
+    const GOES: Duration = Duration::from_secs(30);
+    const START: Duration = Duration::from_secs(50);
+    const END: Duration = Duration::from_secs(80);
+    let [share] = least(|seed| {
+        let down = LinkConfig { queue_bytes: Some(bdp_bytes(RATE, RTT) / 10), ..downlink(RATE, RTT) };
+        let mut world = World::new(seed, endless(RATE, END));
+        let (shared, own) =
+            (world.add_path(down, uplink(RTT)), world.add_path(LinkConfig::default(), LinkConfig::default()));
+        let (far, near) = (world.add_peer(), world.add_peer());
+        world.connect(far, near, &[own, shared]);
+        world.add_tcp(far, near, Duration::ZERO, Algorithm::Cubic);
+        let client = world.add_client(ClientConfig::default());
+        for _ in 0..3 {
+            let server = world.add_server();
+            world.connect(server, client, &[shared]);
+        }
+        world.run_until(GOES)?;
+        world.network_mut().change_link(own.down, |link| link.is_cut = true);
+        world.run_until(START)?;
+        Ok([payload_until(&mut world, 0, END)? / super::payload_bytes(RATE, END - START)])
+    })?;
+    Ok(vec![Figure::at_least(0.9, "share of a client from 20 s after TCP CUBIC has gone, a queue of 0.1 BDP", share)])
 }
 
 fn beside_bbr() -> Result<Vec<Figure>, Violation> {

@@ -471,11 +471,10 @@ impl Congestion for Bbr {
     }
 
     fn retained(&self) -> Option<Retained> {
-        let (measured, rtt) = (self.best.get(), self.min_rtt.get()?);
+        let (rate, rtt) = (self.best.get(), self.min_rtt.get()?);
         // A session that did not fill the path takes nothing back of what an earlier one has found out.
-        let before = self.startup.resumed.filter(|_| !self.startup.is_over).map_or(0.0, |resumed| resumed.rate);
-        let rate = measured.max(before);
-        (rate > 0.0).then_some(Retained { rate, rtt })
+        let known = self.startup.resumed.filter(|_| !self.startup.is_over).map_or(0.0, |resumed| resumed.rate);
+        (rate > known).then_some(Retained { rate, rtt })
     }
 
     fn resume(&mut self, retained: Retained) {

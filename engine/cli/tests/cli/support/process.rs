@@ -174,10 +174,13 @@ impl Drop for Process {
     }
 }
 
+/// A home in which nothing can be made, not even by root: no test is to learn of another what paths deliver.
+const NO_HOME: &str = "/dev/null";
+
 /// The command under test, in an environment where it finds no profile and no setting by chance.
 pub(crate) fn braidcast(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_braidcast"));
-    command.args(arguments).env("HOME", "/nonexistent");
+    command.args(arguments).env("HOME", NO_HOME).env_remove("XDG_CACHE_HOME");
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"BRAIDCAST_") {
             command.env_remove(name);

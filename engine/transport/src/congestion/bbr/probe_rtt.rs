@@ -34,7 +34,8 @@ impl Bbr {
             }
             let queue = self.judge_empty_rtt(now);
             self.lowered = None;
-            if queue != Queue::Contended {
+            // Of a rival in a short queue the round trip tells nothing, not even that it has gone.
+            if queue != Queue::Contended && !self.rivals.shallow.is_met() {
                 self.rivals.leave(now, queue == Queue::Empty);
             }
             self.enter(now, if self.rivals.window().is_some() { Phase::Rival } else { Phase::Cruise });

@@ -152,6 +152,7 @@ impl Rivals {
         if self.window.take().is_some() {
             self.left = Some((now, was_empty));
         }
+        self.contended_rounds = 0;
         self.shallow.forget();
     }
 
@@ -169,7 +170,8 @@ impl Bbr {
             let is_empty = rtt.is_some_and(|rtt| self.min_rtt.is_least(rtt));
             let counts = (rivals.quiet_rounds + 1, rivals.empty_rounds + u32::from(is_empty));
             (rivals.quiet_rounds, rivals.empty_rounds) = if has_risen { (0, 0) } else { counts };
-            if has_risen {
+            rivals.contended_rounds = if has_risen { rivals.contended_rounds + 1 } else { 0 };
+            if rivals.contended_rounds >= CONTENDED_ROUNDS {
                 rivals.shallow.forget();
             }
             let is_over = if rivals.shallow.is_met() {
@@ -178,7 +180,7 @@ impl Bbr {
                 rivals.quiet_rounds >= QUIET_ROUNDS
             };
             if is_over {
-                let was_empty = 2 * self.rivals.empty_rounds >= QUIET_ROUNDS;
+                let was_empty = 2 * self.rivals.empty_rounds >= self.rivals.quiet_rounds;
                 self.rivals.leave(answer.now, was_empty);
                 return self.enter(answer.now, Phase::Cruise);
             }
@@ -197,11 +199,11 @@ impl Bbr {
         let rivals = &mut self.rivals;
         rivals.contended_rounds = if has_risen { rivals.contended_rounds + 1 } else { 0 };
         if rivals.contended_rounds >= CONTENDED_ROUNDS {
-            self.meet_rival(answer.now, answer.in_flight_bytes);
+            self.begin_rivalry(answer.now, answer.in_flight_bytes);
         }
     }
 
-    pub(super) fn meet_rival(&mut self, now: Instant, in_flight_bytes: u64) {
+    pub(super) fn begin_rivalry(&mut self, now: Instant, in_flight_bytes: u64) {
         let before = self.rivals.left.filter(|(at, _)| now.saturating_duration_since(*at) < SAME_RIVAL_FOR);
         let part = match before {
             // Who had the path for himself until now halves what he has; who has just come has not got his share yet.

@@ -30,6 +30,8 @@ const HEARD_FOR: Duration = Duration::from_secs(3);
 /// Part of the time in which the first window would be regained before which a cut is one too soon: less was pulled, and
 /// no less is lost.
 const HASTY: f64 = 0.2;
+/// On long thin paths: round trips from one cut to the next that are too few in any case.
+const HASTY_ROUND_TRIPS: u32 = 4;
 /// By how many cuts that came too soon must outnumber those that did not.
 const DOUBTS_MAX: i32 = 4;
 /// How many cuts that came in time are remembered in favour of the rival.
@@ -71,9 +73,9 @@ impl Shallow {
         self.met.is_some()
     }
 
-    /// The rival is gone, or the round trip tells of it as well.
+    /// The rival is gone, or the round trip tells of it as well: what was heard is of the past.
     pub(super) fn forget(&mut self) {
-        self.met = None;
+        *self = Self { deaf_until: self.deaf_until, deaf_for: self.deaf_for, ..Self::default() };
     }
 
     /// Whether a rival was heard not long ago, or is there.
@@ -95,7 +97,8 @@ impl Bbr {
     pub(super) fn listen_for_rivals(&mut self, answer: &Answer, round: Round, is_unexplained: bool) {
         let may_tell = matches!(self.phase, Phase::Down | Phase::Cruise)
             && self.rounds_in_phase() >= ROUNDS_AFTER_PROBING
-            && !self.startup.explains_losses_of(self.rounds.count);
+            && !self.startup.explains_losses_of(self.rounds.count)
+            && !self.rivals.are_heedless(answer.now);
         let shallow = &mut self.rivals.shallow;
         if !may_tell || shallow.deaf_until.is_some_and(|until| answer.now < until) {
             return;
@@ -112,20 +115,26 @@ impl Bbr {
 
     /// All sources have heard it.
     pub(super) fn meet_unseen_rival(&mut self, now: Instant) {
-        if self.phase == Phase::Rival || !self.startup.is_over {
+        if self.rivals.window().is_some() || self.phase == Phase::ProbeRtt || !self.startup.is_over {
             return;
         }
         let rate = self.rate.get();
-        self.meet_rival(now, self.in_flight_bytes);
+        self.begin_rivalry(now, self.in_flight_bytes);
         let Some(rival) = self.rivals.window() else { return };
-        let hasty = Duration::from_secs_f64(HASTY * rival.regained_s(self.srtt, self.share));
+        // Cuts are two round trips apart at least.
+        let regained = Duration::from_secs_f64(HASTY * rival.regained_s(self.srtt, self.share));
+        let hasty = regained.max(HASTY_ROUND_TRIPS * self.srtt);
         self.rivals.shallow.met = Some(Met { rate, hasty, doubts: 0 });
     }
 
     /// The window was cut so long after the last time.
     pub(super) fn doubt_unseen_rival(&mut self, now: Instant, since_cut: Duration) {
-        let Some(met) = &mut self.rivals.shallow.met else { return };
+        let shallow = &mut self.rivals.shallow;
+        let Some(met) = &mut shallow.met else { return };
         met.doubts = if since_cut < met.hasty { met.doubts + 1 } else { (met.doubts - 1).max(-TRUST_MAX) };
+        if met.doubts == -TRUST_MAX {
+            shallow.deaf_for = Duration::ZERO;
+        }
         if met.doubts >= DOUBTS_MAX {
             self.go_deaf(now);
         }
@@ -153,5 +162,52 @@ impl Bbr {
     pub(super) fn is_unheard_of(&self, now: Instant) -> bool {
         let is_quiet = |rival: &super::rival::Rival| rival.is_uncut_for(now, RECOVERIES, self.share);
         self.rivals.shallow.is_met() && self.rivals.window().is_some_and(is_quiet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::congestion::Congestion;
+
+    fn beside_an_unseen_rival(now: Instant) -> Bbr {
+        let mut bbr = Bbr::new(1);
+        bbr.startup.is_over = true;
+        bbr.srtt = Duration::from_millis(40);
+        bbr.in_flight_bytes = 1_000_000;
+        bbr.meet_rival(now);
+        assert_eq!(bbr.phase(), "rival");
+        bbr
+    }
+
+    /// Mechanism: who hears a rival is told to meet it at each tick, and met it anew in the midst of a probe, which so never
+    /// ended and was begun again and again, each time with half of the window and no doubts.
+    #[test]
+    fn a_probe_of_the_round_trip_is_left_alone_by_those_who_have_met_the_rival_already() {
+        let now = Instant::now();
+        let mut bbr = beside_an_unseen_rival(now);
+        let window = bbr.rivals.window().map(|rival| rival.bytes());
+        bbr.probe_rtt(now);
+        assert!(bbr.hears_rival(now));
+        bbr.meet_rival(now);
+        assert_eq!(bbr.phase(), "probe-rtt");
+        assert_eq!(bbr.rivals.window().map(|rival| rival.bytes()), window);
+    }
+
+    #[test]
+    fn losses_that_come_as_soon_as_before_are_the_paths_own_and_nothing_is_heard_for_longer_each_time() {
+        let mut now = Instant::now();
+        let mut bbr = beside_an_unseen_rival(now);
+        for deaf_for in [DEAF_FOR, 2 * DEAF_FOR] {
+            for _ in 0..DOUBTS_MAX {
+                assert_eq!(bbr.phase(), "rival");
+                now += 3 * bbr.srtt;
+                bbr.give_way(now);
+            }
+            assert_eq!(bbr.phase(), "cruise");
+            assert_eq!(bbr.rivals.shallow.deaf_until, Some(now + deaf_for));
+            now += deaf_for;
+            bbr.meet_rival(now);
+        }
     }
 }

@@ -81,6 +81,7 @@ impl Startup {
     /// A train was not answered. The path's queue may be too short for it: a quarter of it is tried next, and so on. (The
     /// draft, section 4.6.4.4, starts again from one packet.)
     pub(super) fn begin_smaller(&mut self) {
+        self.resumed = None;
         self.window = (self.window / 4).max(WINDOW_MIN);
         self.rate /= 4.0;
     }
