@@ -18,9 +18,6 @@ const NEXT_DOOR: Duration = Duration::from_millis(1);
 /// Least time over which the rate is measured.
 const SPAN_MIN: Duration = Duration::from_millis(200);
 
-/// Least rate of a source that is asked what it hears, in parts of the mean of all.
-const HAS_A_SAY: f64 = 0.25;
-
 /// What all sources do at the same time.
 pub(super) fn act_together(now: Instant, sources: &mut [Source]) {
     // One source that goes on would keep the queue full that the others wait to see empty.
@@ -29,13 +26,11 @@ pub(super) fn act_together(now: Instant, sources: &mut [Source]) {
     }
     let up = sources.iter().filter(|source| source.state == State::Up).count().max(1);
     sources.iter_mut().for_each(|source| source.puller.set_share(1.0 / up as f64));
-    // Loss that only some of them have comes with their paths, or from where they share nothing with the others. Who
-    // delivers next to nothing loses next to nothing, and has no say.
-    let delivers = |source: &Source| source.bytes_per_s.filter(|_| source.state == State::Up).unwrap_or(0.0);
-    let least = HAS_A_SAY * sources.iter().map(delivers).sum::<f64>() / up as f64;
-    let mut have_a_say = sources.iter().filter(|source| delivers(source) > least).peekable();
-    if have_a_say.peek().is_some() && have_a_say.all(|source| source.puller.hears_rival(now)) {
-        sources.iter_mut().for_each(|source| source.puller.meet_rival(now));
+    // Loss that only some of them have comes with their paths, or from where they share nothing with the others. Even a
+    // slow one counts: without it, a fast source whose path loses packets by itself would speak for all.
+    let is_busy = |source: &Source| source.state == State::Up && source.puller.in_flight_bytes() > 0;
+    if sources.iter().filter(|source| is_busy(source)).all(|source| source.puller.hears_rival(now)) {
+        sources.iter_mut().filter(|source| is_busy(source)).for_each(|source| source.puller.meet_rival(now));
     }
 }
 
