@@ -157,6 +157,11 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("bc-peers-test-holders-{}", std::process::id()));
         // The folder stands where a program's own name does, as nginx has it: sleep takes no further words.
         let mut holder = std::process::Command::new("sleep").arg0(folder.join("x")).arg("60").spawn().expect("sleep");
+        // Right after exec(2) the new words may not be seen yet.
+        let line = format!("/proc/{}/cmdline", holder.id());
+        while fs::read(&line).expect("it runs").is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
         end_holders(&folder).expect("/proc");
         assert_eq!(holder.wait().expect("a child").signal(), Some(Signal::SIGTERM as i32));
     }
