@@ -26,10 +26,12 @@ pub(super) fn act_together(now: Instant, sources: &mut [Source]) {
     }
     let up = sources.iter().filter(|source| source.state == State::Up).count().max(1);
     sources.iter_mut().for_each(|source| source.puller.set_share(1.0 / up as f64));
-    // Loss that only some of them have comes with their paths, or from where they share nothing with the others. Even a
-    // slow one counts: without it, a fast source whose path loses packets by itself would speak for all.
+    // Loss that only some of them have comes with their paths, or from where they share nothing with the others; one source
+    // alone cannot tell. Even a slow one counts: without it, a fast source whose path loses packets by itself would speak
+    // for all.
     let is_busy = |source: &Source| source.state == State::Up && source.puller.in_flight_bytes() > 0;
-    if sources.iter().filter(|source| is_busy(source)).all(|source| source.puller.hears_rival(now)) {
+    let busy = || sources.iter().filter(|source| is_busy(source));
+    if busy().count() > 1 && busy().all(|source| source.puller.hears_rival(now)) {
         sources.iter_mut().filter(|source| is_busy(source)).for_each(|source| source.puller.meet_rival(now));
     }
 }

@@ -6,7 +6,8 @@
 //! as before, they are the path's own: the model comes back with the rate it had, and does not listen for a while.
 //!
 //! All sources of a client listen, and meet the rival together ([`crate::congestion::Congestion::hears_rival`]): what one
-//! of them gives up the others would take.
+//! of them gives up the others would take. A client with one source does not: what that one loses may as well be lost on
+//! its path, and real processes on a link of their own lose enough in so short a queue to be taken in.
 
 use std::time::{Duration, Instant};
 
