@@ -63,19 +63,23 @@ pub trait Congestion: Send {
     /// Empties the path for a moment, to measure its round trip.
     fn probe_rtt(&mut self, now: Instant);
 
-    /// Whether losses tell of somebody else on the path, of whom the round trip does not tell.
-    fn hears_rival(&self, now: Instant) -> bool;
+    /// Whether losses tell of somebody else on the path, of whom the round trip does not tell. Default: they tell nothing.
+    fn hears_rival(&self, _now: Instant) -> bool {
+        false
+    }
 
     /// Gives way to that one, if there is one. Whoever drives several sources has them do so at the same time, once all of
     /// them hear it: what one gives up the others would take.
-    fn meet_rival(&mut self, now: Instant);
+    fn meet_rival(&mut self, _now: Instant) {}
 
     /// What is worth remembering of the path for the next session: nothing if less was found out than is known.
-    fn retained(&self) -> Option<Retained>;
+    fn retained(&self) -> Option<Retained> {
+        None
+    }
 
     /// Nothing was asked for yet: begins with what an earlier session to the same place has found out, if the round trip
     /// says that the path may be the same (RFC 9959, Careful Resume).
-    fn resume(&mut self, retained: Retained);
+    fn resume(&mut self, _retained: Retained) {}
 
     /// What it does at the moment, for people and traces.
     fn phase(&self) -> &'static str;

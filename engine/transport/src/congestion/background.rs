@@ -12,7 +12,7 @@ use braidcast_media::layout::PACKET_BYTES;
 
 use super::filters::MinRtt;
 use super::loss::{RandomLoss, Tally};
-use super::{Answer, Congestion, Retained, Rounds};
+use super::{Answer, Congestion, Rounds};
 
 const PACKET: f64 = PACKET_BYTES as f64;
 /// Least window (LEDBAT++, section 4.3: two packets).
@@ -214,18 +214,6 @@ impl Congestion for Background {
     }
 
     fn probe_rtt(&mut self, _now: Instant) {}
-
-    fn hears_rival(&self, _now: Instant) -> bool {
-        false
-    }
-
-    fn meet_rival(&mut self, _now: Instant) {}
-
-    fn retained(&self) -> Option<Retained> {
-        None
-    }
-
-    fn resume(&mut self, _retained: Retained) {}
 
     fn phase(&self) -> &'static str {
         match self.slowdown {

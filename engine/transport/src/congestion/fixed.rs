@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, Congestion, Retained};
+use super::{Answer, Congestion};
 
 /// What a network without congestion needs, and the plain rule that others are measured against.
 #[derive(Clone, Copy, Debug)]
@@ -51,18 +51,6 @@ impl Congestion for FixedWindow {
     }
 
     fn probe_rtt(&mut self, _now: Instant) {}
-
-    fn hears_rival(&self, _now: Instant) -> bool {
-        false
-    }
-
-    fn meet_rival(&mut self, _now: Instant) {}
-
-    fn retained(&self) -> Option<Retained> {
-        None
-    }
-
-    fn resume(&mut self, _retained: Retained) {}
 
     fn phase(&self) -> &'static str {
         "fixed"

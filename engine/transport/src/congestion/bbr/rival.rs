@@ -157,7 +157,7 @@ impl Rivals {
     }
 
     /// Nothing is known of any, but for what losses tell.
-    pub(super) fn forget(&mut self) {
+    pub(super) fn reset(&mut self) {
         *self = Self { shallow: std::mem::take(&mut self.shallow), ..Self::default() };
     }
 }
@@ -215,7 +215,7 @@ impl Bbr {
         };
         let window = part * (in_flight_bytes as f64).max(self.path_bytes());
         let rival = Rival::new(now, window.max(self.least_beside_rivals()));
-        self.rivals.forget();
+        self.rivals.reset();
         self.rivals.window = Some(rival);
         self.lowered = None;
         self.window_hi = None;
@@ -239,7 +239,7 @@ impl Bbr {
         }
         self.rivals.hasty_cuts = if is_hasty { self.rivals.hasty_cuts + 1 } else { 0 };
         if self.rivals.hasty_cuts >= HASTY_CUTS {
-            self.rivals.forget();
+            self.rivals.reset();
             self.rivals.heedless_until = Some(now + HEEDLESS_FOR);
             self.enter(now, Phase::Cruise);
         }

@@ -154,7 +154,7 @@ impl Bbr {
         let Some(met) = shallow.met.take() else { return };
         let deaf_for = (shallow.deaf_for * 2).max(DEAF_FOR);
         *shallow = Shallow { deaf_until: Some(now + deaf_for), deaf_for, ..Shallow::default() };
-        self.rivals.forget();
+        self.rivals.reset();
         self.rate.update(met.rate);
         self.enter(now, Phase::Cruise);
     }
