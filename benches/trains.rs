@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use braidcast_io::{
     Backend, Capabilities, ClientSocket, MappedFile, Outbox, ReceiveBuffer, Selector, Sending, ServerSocket, Service,
-    Train, Waker, run, waker,
+    Train, Waker, ZeroCopy, run, waker,
 };
 use braidcast_media::layout::{CHUNK_BYTES, PACKET_BYTES};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -59,7 +59,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn start(backend: Backend) -> Self {
+    fn start(sending: Sending) -> Self {
         let mut file = tempfile::tempfile().expect("a temporary file");
         file.write_all(&vec![0x5a; FILE_CHUNKS * PACKET_BYTES]).expect("room on the disk");
         let mut answers = Answers(MappedFile::new(file).expect("a map"));
@@ -70,7 +70,6 @@ impl Ends {
         let socket = sockets.pop().expect("one was asked for");
         let server = socket.local_addr();
         let (waker, wakes) = waker();
-        let sending = Sending { backend, zero_copy: false };
         let shard = std::thread::spawn(move || run(sending, socket, &mut answers, wakes));
         let socket = Arc::new(ClientSocket::connect(server).expect("loopback"));
         let mut selector = Selector::new().expect("a descriptor");
@@ -110,15 +109,24 @@ impl Drop for Ends {
 
 fn trains(c: &mut Criterion) {
     let capabilities = Capabilities::probe().expect("a socket");
-    let mut backends = vec![("portable", Backend::Portable)];
+    let mut backends = vec![Backend::Portable];
     match capabilities.uring {
-        Ok(()) => backends.push(("uring", Backend::Uring)),
+        Ok(()) => backends.push(Backend::Uring),
         Err(reason) => println!("uring: skipped: {reason}"),
     }
-    for (name, backend) in backends {
-        let mut group = c.benchmark_group(format!("trains, {name}"));
+    let mut zero_copies = vec![ZeroCopy::Off];
+    if capabilities.sendfile {
+        zero_copies.push(ZeroCopy::Sendfile);
+    } else {
+        println!("sendfile: skipped: this kernel does not cut trains that come from files");
+    }
+    let sendings = backends
+        .into_iter()
+        .flat_map(|backend| zero_copies.iter().map(move |&zero_copy| Sending { backend, zero_copy }));
+    for sending in sendings {
+        let mut group = c.benchmark_group(format!("trains, {sending}"));
         for chunks in [1, 4, 16, 52] {
-            let mut ends = Ends::start(backend);
+            let mut ends = Ends::start(sending);
             group.throughput(Throughput::Bytes((TRAINS * chunks * CHUNK_BYTES) as u64));
             group.bench_function(BenchmarkId::new("chunks", chunks), |b| b.iter(|| ends.fetch(chunks)));
         }

@@ -1,16 +1,20 @@
 //! What this kernel offers, found out by trying.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::os::unix::fs::FileExt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use io_uring::IoUring;
 use nix::errno::Errno;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::sys;
+use crate::mapped::MappedFile;
+use crate::{sender, sys};
 
 /// Which way of I/O an operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +35,20 @@ pub enum Backend {
     Uring,
     /// Trains are sent by one system call each.
     Portable,
+}
+
+/// What becomes of the file regions of a train on their way to the network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ZeroCopy {
+    /// The kernel copies them.
+    #[default]
+    Off,
+    /// Packets refer to the pages of the file (`sendfile`), as long as they live; also within a host, and on both
+    /// backends. Regions shorter than [`crate::limits::SENDFILE_BYTES_MIN`] are copied: that is cheaper.
+    Sendfile,
+    /// Packets refer to this process's memory (`SENDMSG_ZC`) until a notification comes. It takes io_uring. Packets that stay
+    /// within the host are copied all the same.
+    Notified,
 }
 
 /// A word that names no [`IoMode`].
@@ -115,6 +133,8 @@ pub struct Capabilities {
     pub segmentation: bool,
     /// Datagrams can be coalesced by the kernel (`UDP_GRO`).
     pub coalescing: bool,
+    /// Trains can be sent from files ([`ZeroCopy::Sendfile`]): Linux 6.5 or newer. Before, the kernel does not cut them.
+    pub sendfile: bool,
 }
 
 impl Capabilities {
@@ -128,6 +148,7 @@ impl Capabilities {
             uring: probe_uring(),
             segmentation: setsockopt(&udp, sockopt::UdpGsoSegment, &PROBE_SEGMENT_BYTES).is_ok(),
             coalescing: setsockopt(&udp, sockopt::UdpGroSegment, &true).is_ok(),
+            sendfile: probe_sendfile().unwrap_or(false),
         })
     }
 }
@@ -157,6 +178,30 @@ fn probe_uring() -> Result<(), UringUnavailable> {
 
 const PROBE_ENTRIES: u32 = 1;
 
+/// Sends a region of two segments from a file to itself, and looks at what comes.
+fn probe_sendfile() -> io::Result<bool> {
+    let bytes: Vec<u8> = (0..2 * PROBE_SEGMENT_BYTES).map(|at| (at % 251) as u8).collect();
+    let file = File::from(memfd_create(c"probe", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all_at(&bytes, 0)?;
+    let region = MappedFile::new(file)?.region(0, bytes.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+    let [from, to] = [UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?, UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?];
+    setsockopt(&from, sockopt::UdpGsoSegment, &PROBE_SEGMENT_BYTES)?;
+    to.connect(from.local_addr()?)?;
+    to.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    sender::send_region(&from, to.local_addr()?, &region)?;
+    let mut room = vec![0; bytes.len()];
+    for segment in bytes.chunks(PROBE_SEGMENT_BYTES as usize) {
+        let length = to.recv(&mut room)?;
+        if room[..length] != *segment {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Packets of the loopback device are there before the send returns.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// `kernel.io_uring_disabled`; nothing before Linux 6.6.
 fn disabled_setting() -> Option<u8> {
     fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
@@ -177,9 +222,13 @@ fn explain(errno: Errno, disabled: Option<u8>) -> UringUnavailable {
 mod tests {
     use super::*;
 
-    const NONE: Capabilities =
-        Capabilities { uring: Err(UringUnavailable::NotInKernel), segmentation: false, coalescing: false };
-    const ALL: Capabilities = Capabilities { uring: Ok(()), segmentation: true, coalescing: true };
+    const NONE: Capabilities = Capabilities {
+        uring: Err(UringUnavailable::NotInKernel),
+        segmentation: false,
+        coalescing: false,
+        sendfile: false,
+    };
+    const ALL: Capabilities = Capabilities { uring: Ok(()), segmentation: true, coalescing: true, sendfile: true };
 
     #[test]
     fn auto_takes_uring_where_it_is_to_be_had() {

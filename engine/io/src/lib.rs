@@ -11,7 +11,7 @@
 //! 1. **[`Service::handle_timeout`] if the instant of [`Service::poll_timeout`] has come.**
 //! 2. **[`Service::handle_wake`] if [`Waker::wake`] was called since, or if the last call left the outbox full.**
 //! 3. **[`Service::handle_datagram`] for each datagram that has arrived, as long as the [`Outbox`] has room.**
-//! 4. **What stands in the outbox is sent, one system call or ring operation per [`Train`];
+//! 4. **What stands in the outbox is sent, by one system call or ring operation for each [`Train`];
 //!    [`Service::on_send_error`] hears of each train that could not be.**
 //! 5. **If nothing is left to do, the thread sleeps until a datagram, a wake or the instant of `poll_timeout`.**
 //!
@@ -25,7 +25,9 @@
 //! use std::num::{NonZeroU16, NonZeroUsize};
 //! use std::time::Instant;
 //!
-//! use braidcast_io::{Backend, ClientSocket, Outbox, ReceiveBuffer, Selector, Sending, ServerSocket, Service, Train, waker};
+//! use braidcast_io::{
+//!     Backend, ClientSocket, Outbox, ReceiveBuffer, Selector, Sending, ServerSocket, Service, Train, ZeroCopy, waker,
+//! };
 //!
 //! struct Echo;
 //!
@@ -48,7 +50,7 @@
 //! let socket = sockets.pop().unwrap();
 //! let server = socket.local_addr();
 //! let (waker, wakes) = waker();
-//! let sending = Sending { backend: Backend::Portable, zero_copy: false };
+//! let sending = Sending { backend: Backend::Portable, zero_copy: ZeroCopy::Off };
 //! let shard = std::thread::spawn(move || braidcast_io::run(sending, socket, &mut Echo, wakes));
 //!
 //! let client = std::sync::Arc::new(ClientSocket::connect(server)?);
@@ -82,7 +84,7 @@ mod tcp;
 mod train;
 mod wake;
 
-pub use capabilities::{Backend, Capabilities, IoMode, UnknownIoMode, UringUnavailable, choose};
+pub use capabilities::{Backend, Capabilities, IoMode, UnknownIoMode, UringUnavailable, ZeroCopy, choose};
 pub use client::{ClientSocket, Received};
 pub use mapped::{MappedFile, Region};
 pub use outbox::Outbox;

@@ -1,12 +1,15 @@
 //! Sending one train by system call, and what is to be done about a send that failed, however it was made.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::libc;
+use socket2::SockRef;
 
+use crate::mapped::Region;
 use crate::plain::PlainDestinations;
 use crate::sys::{self, Segmentation};
 use crate::train::Train;
@@ -48,6 +51,15 @@ impl Sender {
         train.plain || !self.has_segmentation || self.plain.contains(now, train.to().ip())
     }
 
+    /// Sends the regions of `train` by reference, and takes them out of it: its tail is left.
+    ///
+    /// # Errors
+    /// What the kernel says; `UnexpectedEof` if the file has become shorter. The region stays in the train.
+    pub(crate) fn send_regions(&self, train: &mut Train) -> io::Result<()> {
+        let to = train.to();
+        train.take_regions(|region| send_region(&self.socket, to, region))
+    }
+
     /// Sends `train`, or what is left of it.
     pub(crate) fn send(&self, now: Instant, train: &mut Train) -> io::Result<()> {
         if !self.is_plain(now, train) {
@@ -85,6 +97,23 @@ impl Sender {
             _ => Remedy::GiveUp,
         }
     }
+}
+
+/// Sends a region without copying it: packets refer to the pages of its file. An empty send that announces more names the
+/// destination; `sendfile` appends to that and lets the train go (`MSG_MORE` in net/ipv4/udp.c).
+pub(crate) fn send_region(socket: &UdpSocket, to: SocketAddr, region: &Region) -> io::Result<()> {
+    let socket_ref = SockRef::from(socket);
+    let to = to.into();
+    socket_ref.send_to_with_flags(&[], &to, libc::MSG_MORE | libc::MSG_DONTWAIT)?;
+    let (file, offset) = region.in_file();
+    let sent = rustix::fs::sendfile(socket, file, Some(&mut { offset }), region.len());
+    if sent == Ok(region.len()) {
+        return Ok(());
+    }
+    // What was announced waits on the socket, and the next train would go where this one was to go: let it out.
+    let _ = socket_ref.send_to_with_flags(&[], &to, libc::MSG_DONTWAIT);
+    sent?;
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 #[cfg(test)]

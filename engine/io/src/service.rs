@@ -31,6 +31,6 @@ pub trait Service {
     /// the destination (unreachable, forbidden by a firewall). A full socket or device is waited for, not reported.
     fn on_send_error(&mut self, to: SocketAddr, error: &io::Error);
 
-    /// A train that was sent with [`crate::Sending::zero_copy`] is no longer read from memory, and how it went.
+    /// A train that was sent with [`crate::ZeroCopy::Notified`] is no longer read from memory, and how it went.
     fn on_notification(&mut self, _notification: Notification) {}
 }

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use quinn_udp::UdpSocketState;
 use tokio::io::Interest;
 
-use crate::capabilities::Backend;
+use crate::capabilities::{Backend, ZeroCopy};
 use crate::limits::{DRAIN_MAX, RETRY_AFTER, TRAINS_MAX};
 use crate::outbox::Outbox;
 use crate::receive::ReceiveBuffer;
@@ -34,12 +34,14 @@ use crate::wake::WakeReceiver;
 /// # Panics
 /// Within another tokio runtime.
 pub fn run<S: Service>(sending: Sending, socket: ServerSocket, service: &mut S, wake: WakeReceiver) -> io::Result<()> {
+    let is_notified = sending.zero_copy == ZeroCopy::Notified;
     let ring = match sending.backend {
-        Backend::Uring => Some(SendRing::new(Rc::new(socket.udp.try_clone()?), sending.zero_copy)?),
+        Backend::Uring => Some(SendRing::new(Rc::new(socket.udp.try_clone()?), is_notified)?),
         Backend::Portable => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async { Shard::new(socket, service, wake, ring)?.drive().await })
+    let by_reference = sending.zero_copy == ZeroCopy::Sendfile;
+    runtime.block_on(async { Shard::new(socket, service, wake, ring, by_reference)?.drive().await })
 }
 
 /// How a shard sends.
@@ -47,14 +49,18 @@ pub fn run<S: Service>(sending: Sending, socket: ServerSocket, service: &mut S, 
 pub struct Sending {
     /// Through a ring or not.
     pub backend: Backend,
-    /// Has the network card read trains where they lie, if the ring is used. It pays where a real card does so; packets
-    /// that stay within the host are copied all the same, and cost more.
-    pub zero_copy: bool,
+    /// Whether the kernel copies what it sends.
+    pub zero_copy: ZeroCopy,
 }
 
 impl fmt::Display for Sending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.backend, if self.zero_copy { ", zero copy" } else { "" })
+        let zero_copy = match self.zero_copy {
+            ZeroCopy::Off => "",
+            ZeroCopy::Sendfile => ", sendfile",
+            ZeroCopy::Notified => ", zero copy",
+        };
+        write!(f, "{}{zero_copy}", self.backend)
     }
 }
 
@@ -78,6 +84,8 @@ struct Shard<'a, S> {
     /// Wakes when the ring has completions; used only for notifications, whose sends have ended long ago.
     notifications: Option<Registered<OwnedFd>>,
     sent: Vec<Sent>,
+    /// Long regions are sent by `sendfile`.
+    by_reference: bool,
 }
 
 /// What is known of the socket's input.
@@ -99,7 +107,13 @@ enum Hold {
 }
 
 impl<'a, S: Service> Shard<'a, S> {
-    fn new(socket: ServerSocket, service: &'a mut S, wake: WakeReceiver, ring: Option<SendRing>) -> io::Result<Self> {
+    fn new(
+        socket: ServerSocket,
+        service: &'a mut S,
+        wake: WakeReceiver,
+        ring: Option<SendRing>,
+        by_reference: bool,
+    ) -> io::Result<Self> {
         // A descriptor of its own, because epoll tells registrations apart by it.
         let outbound = Rc::new(socket.udp.try_clone()?);
         let notifications = match ring.as_ref().filter(|ring| ring.is_zero_copy()) {
@@ -121,6 +135,7 @@ impl<'a, S: Service> Shard<'a, S> {
             ring,
             notifications,
             sent: Vec::with_capacity(TRAINS_MAX),
+            by_reference,
         })
     }
 
@@ -189,6 +204,17 @@ impl<'a, S: Service> Shard<'a, S> {
             && self.ring.as_ref().is_none_or(SendRing::has_room)
             && let Some(mut train) = self.outbox.pop()
         {
+            if self.by_reference && !train.copied && train.has_long_regions() && !self.sender.is_plain(now, &train) {
+                match self.sender.send_regions(&mut train) {
+                    Ok(()) => {}
+                    Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                        self.settle(now, train, Err(error));
+                        continue;
+                    }
+                    // A file that was cut, a broken disk, a route that takes no trains: a copy finds out which.
+                    Err(_) => train.copied = true,
+                }
+            }
             match &mut self.ring {
                 _ if train.bytes() == 0 => {}
                 Some(ring) if !self.sender.is_plain(now, &train) => ring.begin(train),
@@ -342,7 +368,7 @@ mod tests {
         let (_waker, wake) = crate::waker();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut shard = Shard::new(socket, &mut service, wake, None).unwrap();
+            let mut shard = Shard::new(socket, &mut service, wake, None, false).unwrap();
             let now = Instant::now();
             for n in (0..trains).rev() {
                 let train = Train::datagram(to, &[n]).unwrap();

@@ -1,10 +1,11 @@
 //! What one send carries.
 
+use std::io;
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::limits::{REGIONS_PER_TRAIN_MAX, TAIL_BYTES_MAX, TRAIN_BYTES_MAX};
+use crate::limits::{REGIONS_PER_TRAIN_MAX, SENDFILE_BYTES_MIN, TAIL_BYTES_MAX, TRAIN_BYTES_MAX};
 use crate::mapped::Region;
 
 /// Up to eight file regions and a short tail for one destination, in one send, which the kernel cuts into datagrams
@@ -136,6 +137,24 @@ impl Train {
     /// The regions in order.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.regions.iter()
+    }
+
+    /// Whether all regions are long enough to be sent by reference; no if there is none.
+    pub(crate) fn has_long_regions(&self) -> bool {
+        !self.regions.is_empty() && self.regions.iter().all(|region| region.len() >= SENDFILE_BYTES_MIN)
+    }
+
+    /// Takes the regions away, each once `send` has sent it.
+    ///
+    /// # Errors
+    /// The first of `send`; its region is still there.
+    pub(crate) fn take_regions(&mut self, mut send: impl FnMut(&Region) -> io::Result<()>) -> io::Result<()> {
+        while let Some(region) = self.regions.first() {
+            send(region)?;
+            self.bytes -= region.len();
+            self.regions.remove(0);
+        }
+        Ok(())
     }
 
     /// The regions and the tail.

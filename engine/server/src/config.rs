@@ -30,9 +30,8 @@ pub struct ServerConfig {
     pub shards: u8,
     /// How sockets are driven. Default: [`IoMode::Auto`].
     pub io: IoMode,
-    /// Whether network cards read packs where they lie in memory (`MSG_ZEROCOPY`). Default: no. It takes io_uring, and pays
-    /// where a card does so; what stays within a host is copied all the same, and costs more.
-    pub zero_copy: bool,
+    /// Whether packets refer to packs where they lie in memory. Default: [`ZeroCopyMode::Auto`].
+    pub zero_copy: ZeroCopyMode,
     /// Whether the TCP port of the same number serves clients whose network blocks UDP. Default: yes. One thread more,
     /// which sleeps while nobody needs it.
     pub tcp: bool,
@@ -66,7 +65,7 @@ impl ServerConfig {
             join_token,
             shards: 0,
             io: IoMode::Auto,
-            zero_copy: false,
+            zero_copy: ZeroCopyMode::Auto,
             tcp: true,
             capacity_bytes: 0,
             clock_skew: limits::CLOCK_SKEW,
@@ -74,6 +73,19 @@ impl ServerConfig {
             scrub_bytes_s: limits::SCRUB_BYTES_S,
         }
     }
+}
+
+/// Whether packets refer to packs where they lie in memory, or hold a copy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ZeroCopyMode {
+    /// By `sendfile` where the kernel can cut what that sends (Linux 6.5 or newer), else a copy.
+    #[default]
+    Auto,
+    /// By `SENDMSG_ZC` of io_uring, or no start at all. Network cards read this process's memory, and say when they have; what
+    /// stays within a host is copied all the same.
+    On,
+    /// A copy.
+    Off,
 }
 
 /// The secret that lets a server join a cluster. Never printed.

@@ -50,7 +50,7 @@ mod verify;
 mod warm;
 
 pub use braidcast_io::IoMode;
-pub use config::{JoinToken, ServerConfig};
+pub use config::{JoinToken, ServerConfig, ZeroCopyMode};
 pub use counters::ServerCounters;
 pub use error::ServerError;
 pub use server::Server;

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use braidcast_io::{
     Backend, Capabilities, Framing, IoMode, Sending, ServerSocket, StreamBounds, StreamListener, WakeReceiver,
-    bind_pair, run_streams, waker,
+    ZeroCopy, bind_pair, run_streams, waker,
 };
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::catalogue::{Reader, Shelf};
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, ZeroCopyMode};
 use crate::control::{Control, JoinError};
 use crate::counters::{self, ServerCounters, ShardCounters};
 use crate::error::ServerError;
@@ -309,23 +309,30 @@ fn shard_count(config: &ServerConfig) -> Result<NonZeroUsize, ServerError> {
     Ok(NonZeroUsize::new(config.shards.into()).unwrap_or_else(cores))
 }
 
-/// Zero copy is of io_uring: who asks for it asks for both.
+/// Zero copy with notifications is of io_uring: who asks for it asks for both.
 fn choose_sending(config: &ServerConfig, capabilities: &Capabilities) -> Result<Sending, ServerError> {
     let mode = match config.io {
-        IoMode::Auto if config.zero_copy => IoMode::Uring,
+        IoMode::Auto if config.zero_copy == ZeroCopyMode::On => IoMode::Uring,
         mode => mode,
     };
     let backend = braidcast_io::choose(mode, capabilities)?;
-    if config.zero_copy && backend == Backend::Portable {
-        return Err(ServerError::ZeroCopyWithoutUring);
-    }
-    Ok(Sending { backend, zero_copy: config.zero_copy })
+    let zero_copy = match config.zero_copy {
+        ZeroCopyMode::On if backend == Backend::Portable => return Err(ServerError::ZeroCopyWithoutUring),
+        ZeroCopyMode::On => ZeroCopy::Notified,
+        ZeroCopyMode::Auto if capabilities.sendfile => ZeroCopy::Sendfile,
+        ZeroCopyMode::Auto | ZeroCopyMode::Off => ZeroCopy::Off,
+    };
+    Ok(Sending { backend, zero_copy })
 }
 
 fn describe(sending: Sending, capabilities: &Capabilities, sockets: &[ServerSocket]) -> String {
     let on_off = |on| if on { "on" } else { "off" };
     let gso = on_off(sockets.iter().all(ServerSocket::has_segmentation));
-    let zero_copy = if sending.zero_copy { " zerocopy=on" } else { "" };
+    let zero_copy = match sending.zero_copy {
+        ZeroCopy::Notified => " zerocopy=on",
+        ZeroCopy::Sendfile => " zerocopy=sendfile",
+        ZeroCopy::Off => "",
+    };
     let gro = on_off(capabilities.coalescing);
     format!("io={} shards={} gso={gso} gro={gro}{zero_copy}", sending.backend, sockets.len())
 }
@@ -335,7 +342,11 @@ fn responder_config(config: &ServerConfig, shard: u8) -> ResponderConfig {
         shard,
         clock_skew: config.clock_skew,
         rate_kib_s: config.rate_kib_s,
-        chunks_per_pull: if config.zero_copy { limits::ZERO_COPY_CHUNKS_MAX } else { CHUNKS_PER_PULL_MAX },
+        chunks_per_pull: if config.zero_copy == ZeroCopyMode::On {
+            limits::ZERO_COPY_CHUNKS_MAX
+        } else {
+            CHUNKS_PER_PULL_MAX
+        },
         ..ResponderConfig::default()
     }
 }
@@ -353,10 +364,10 @@ mod tests {
     #[test]
     fn zero_copy_asks_for_io_uring_and_refuses_to_go_without() {
         let mut config = ServerConfig::new("/srv", "localhost:1", "", crate::JoinToken::new(""));
-        config.zero_copy = true;
-        let ring = Capabilities { uring: Ok(()), segmentation: true, coalescing: true };
+        config.zero_copy = ZeroCopyMode::On;
+        let ring = Capabilities { uring: Ok(()), segmentation: true, coalescing: true, sendfile: true };
         let chosen = choose_sending(&config, &ring).expect("there is a ring");
-        assert_eq!(chosen, Sending { backend: Backend::Uring, zero_copy: true });
+        assert_eq!(chosen, Sending { backend: Backend::Uring, zero_copy: ZeroCopy::Notified });
         let none = Capabilities { uring: Err(braidcast_io::UringUnavailable::NotInKernel), ..ring };
         assert!(matches!(choose_sending(&config, &none), Err(ServerError::NoUring(_))));
         config.io = IoMode::Portable;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use braidcast_server::{IoMode, JoinToken, Server, ServerConfig};
+use braidcast_server::{IoMode, JoinToken, Server, ServerConfig, ZeroCopyMode};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -63,9 +63,9 @@ struct Settings {
     /// How sockets are driven: auto (io_uring where the kernel permits it), uring or portable [default: auto]
     #[arg(long, env = "BRAIDCAST_SERVE_IO", value_name = "MODE")]
     io: Option<String>,
-    /// Whether network cards read packs where they lie in memory: on or off. It takes io_uring; try it with a real card,
-    /// within a host it costs more [default: off]
-    #[arg(long, env = "BRAIDCAST_SERVE_ZEROCOPY", value_name = "on|off")]
+    /// Whether packets refer to packs where they lie in memory: auto (by sendfile, from Linux 6.5 on), on (by SENDMSG_ZC of
+    /// io_uring: try it with a real card, within a host it costs more) or off (a copy is sent) [default: auto]
+    #[arg(long, env = "BRAIDCAST_SERVE_ZEROCOPY", value_name = "MODE")]
     zerocopy: Option<String>,
     /// Whether to serve clients whose network blocks UDP, over TCP on the same port: on or off [default: on]
     #[arg(long, env = "BRAIDCAST_SERVE_TCP", value_name = "on|off")]
@@ -100,7 +100,7 @@ impl Settings {
         config.advertise = self.advertise;
         config.shards = self.shards.unwrap_or(config.shards);
         config.io = self.io.as_deref().map_or(Ok(config.io), io_mode)?;
-        config.zero_copy = self.zerocopy.as_deref().map_or(Ok(config.zero_copy), |text| on_or_off("zerocopy", text))?;
+        config.zero_copy = self.zerocopy.as_deref().map_or(Ok(config.zero_copy), zero_copy_mode)?;
         config.tcp = self.tcp.as_deref().map_or(Ok(config.tcp), |text| on_or_off("tcp", text))?;
         config.capacity_bytes = self.capacity.map_or(config.capacity_bytes, |size| size.0);
         config.clock_skew = self.clock_skew.as_deref().map_or(Ok(config.clock_skew), duration)?;
@@ -136,6 +136,15 @@ fn read(path: &Path) -> Result<String, SettingsError> {
 
 fn io_mode(text: &str) -> Result<IoMode, SettingsError> {
     text.parse().map_err(|error| SettingsError::Flag(format!("`io`: {error}")))
+}
+
+fn zero_copy_mode(text: &str) -> Result<ZeroCopyMode, SettingsError> {
+    match text {
+        "auto" => Ok(ZeroCopyMode::Auto),
+        "on" => Ok(ZeroCopyMode::On),
+        "off" => Ok(ZeroCopyMode::Off),
+        _ => Err(SettingsError::Flag(format!("`zerocopy`: {text:?} is none of `auto`, `on` and `off`"))),
+    }
 }
 
 fn on_or_off(setting: &str, text: &str) -> Result<bool, SettingsError> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use braidcast_io::limits::TRAINS_MAX;
 use braidcast_io::{
     Backend, Capabilities, ClientSocket, MappedFile, Notification, Outbox, ReceiveBuffer, Selector, Sending,
-    ServerSocket, Service, Train, WakeReceiver, Waker, run, waker,
+    ServerSocket, Service, Train, WakeReceiver, Waker, ZeroCopy, run, waker,
 };
 
 pub(crate) const SEGMENT_BYTES: usize = 1_232;
@@ -21,9 +21,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The ways to send that this machine has; the portable one always.
 pub(crate) fn sendings() -> Vec<Sending> {
     let capabilities = Capabilities::probe().expect("probing");
-    let mut sendings = vec![Sending { backend: Backend::Portable, zero_copy: false }];
+    let mut sendings = vec![Sending { backend: Backend::Portable, zero_copy: ZeroCopy::Off }];
     if capabilities.uring.is_ok() {
-        sendings.extend([false, true].map(|zero_copy| Sending { backend: Backend::Uring, zero_copy }));
+        let ring = |zero_copy| Sending { backend: Backend::Uring, zero_copy };
+        sendings.extend([ZeroCopy::Off, ZeroCopy::Notified].map(ring));
+    }
+    if capabilities.sendfile {
+        sendings.push(Sending { backend: Backend::Portable, zero_copy: ZeroCopy::Sendfile });
+    }
+    if capabilities.sendfile && capabilities.uring.is_ok() {
+        sendings.push(Sending { backend: Backend::Uring, zero_copy: ZeroCopy::Sendfile });
     }
     sendings
 }

@@ -10,7 +10,7 @@ mod skip;
 use self::skip::skip;
 use crate::pattern::{Ask, Client, Idle, PATIENCE, SEGMENT_BYTES, Shard, patterned_file, sendings, sorted};
 use braidcast_io::limits::{REGIONS_PER_TRAIN_MAX, TRAINS_MAX};
-use braidcast_io::{Backend, Capabilities, IoMode, MappedFile, Sending, Train, choose};
+use braidcast_io::{Backend, Capabilities, IoMode, MappedFile, Sending, Train, ZeroCopy, choose};
 
 /// The longest answer to one request.
 const CHUNKS_MAX: u16 = 52;
@@ -178,7 +178,7 @@ fn requests_beyond_the_bound_wait_in_the_socket() {
 fn every_train_sent_without_a_copy_is_notified_and_gives_its_memory_free() {
     const ASKS: usize = 500;
     let file = mapped();
-    let Some(sending) = sendings().into_iter().find(|sending| sending.zero_copy) else {
+    let Some(sending) = sendings().into_iter().find(|sending| sending.zero_copy == ZeroCopy::Notified) else {
         return skip("no io_uring here, which zero copy takes");
     };
     let mut shard = Shard::start(sending, &file);
@@ -337,7 +337,7 @@ fn auto_takes_io_uring_where_the_kernel_permits_it() {
         assert_eq!(capabilities.uring, Ok(()));
         assert_eq!(choose(IoMode::Auto, &capabilities), Ok(Backend::Uring));
         let file = mapped();
-        let shard = Shard::start(Sending { backend: Backend::Uring, zero_copy: false }, &file);
+        let shard = Shard::start(Sending { backend: Backend::Uring, zero_copy: ZeroCopy::Off }, &file);
         let ask = spread(3, 1);
         assert_eq!(Client::connect(shard.addr).ask(&ask), sorted(ask.expected()));
     } else {
@@ -350,7 +350,7 @@ fn auto_takes_io_uring_where_the_kernel_permits_it() {
 #[test]
 fn a_waker_may_outlive_its_shard() {
     let file = mapped();
-    let mut shard = Shard::start(Sending { backend: Backend::Portable, zero_copy: false }, &file);
+    let mut shard = Shard::start(Sending { backend: Backend::Portable, zero_copy: ZeroCopy::Off }, &file);
     let waker = shard.waker.clone();
     let seen = Arc::clone(&shard.seen);
     waker.stop();
