@@ -32,6 +32,7 @@ mod control;
 pub mod counters;
 pub mod error;
 mod extents;
+mod fair;
 mod fill;
 mod folder;
 mod keeper;

@@ -23,6 +23,12 @@ pub(crate) const PARKED_FOR_MAX: Duration = Duration::from_secs(2);
 pub(crate) const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Answers of one shard that leave in several trains. Beyond it the answer is BUSY.
 pub(crate) const PACED_MAX: usize = 16_384;
+/// What a server may send at once, within its total rate, after a pause.
+pub(crate) const TOTAL_RATE_BURST: Duration = Duration::from_millis(10);
+/// Requests of one shard that wait for their turn within the total rate. Beyond it the answer is BUSY.
+pub(crate) const TURNS_MAX: usize = 16_384;
+/// How long they may wait altogether; a request that comes then is answered BUSY, with the time until there is room.
+pub(crate) const TURNS_WAIT_MAX: Duration = Duration::from_millis(500);
 /// Extents that one request can touch: each run lies in two at most.
 pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
 

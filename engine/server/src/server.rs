@@ -26,6 +26,7 @@ use crate::config::{ServerConfig, ZeroCopyMode};
 use crate::control::{Control, JoinError};
 use crate::counters::{self, ServerCounters, ShardCounters};
 use crate::error::ServerError;
+use crate::fair::{TotalRate, Turns};
 use crate::fill::blocking;
 use crate::folder::Folder;
 use crate::keeper::Keeper;
@@ -181,6 +182,7 @@ impl Server {
             let scrub = scrub::run(Arc::clone(&server.keeper), config.scrub_bytes_s);
             server.stopper.tasks.push(tokio::spawn(scrub).abort_handle());
         }
+        let total_rate = (config.total_bytes_s > 0).then(|| Arc::new(TotalRate::new(config.total_bytes_s)));
         for ((number, port), wake) in (0..).zip(ports).zip(wakes) {
             let siblings = if number < udp_shards { 0..udp_shards } else { number..number + 1 };
             let shard = Shard::new(
@@ -189,6 +191,7 @@ impl Server {
                 Reader::new(Arc::clone(shelf)),
                 Arc::clone(&mailboxes),
                 warmer.clone(),
+                total_rate.as_ref().map(|rate| Turns::new(Arc::clone(rate))),
                 Arc::clone(&server.counters[usize::from(number)]),
             );
             let failed = failed.clone();

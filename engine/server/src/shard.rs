@@ -20,6 +20,7 @@ use braidcast_transport::responder::{Action, Now, Outcome, Request, Responder};
 use crate::answer::{self, Plan};
 use crate::catalogue::Reader;
 use crate::counters::ShardCounters;
+use crate::fair::Turns;
 use crate::limits::{BUSY_RETRY, COUNTERS_EVERY, PACED_MAX};
 use crate::mailbox::{Forwarded, Mailbox};
 use crate::pack::Pack;
@@ -34,6 +35,8 @@ pub(crate) struct Shard {
     responder: Responder,
     reader: Reader,
     parking: Parking,
+    /// Requests that wait for their turn; nothing where the server has no total rate.
+    turns: Option<Turns>,
     /// Answers that leave in several trains, with the pack that they are read from.
     paced: Paced<(Arc<Pack>, Plan)>,
     mailboxes: Arc<[Mailbox]>,
@@ -51,6 +54,7 @@ impl Shard {
         reader: Reader,
         mailboxes: Arc<[Mailbox]>,
         warmer: Warmer,
+        turns: Option<Turns>,
         counters: Arc<ShardCounters>,
     ) -> Self {
         Self {
@@ -59,6 +63,7 @@ impl Shard {
             responder,
             reader,
             parking: Parking::default(),
+            turns,
             paced: Paced::default(),
             mailboxes,
             warmer,
@@ -96,14 +101,33 @@ impl Shard {
             Some(Action::Send(packet)) => {
                 push(out, Train::datagram(from, &packet).expect("a small packet is no longer than a tail"));
             }
-            Some(Action::Pull(request)) => self.serve(now, request, out),
+            Some(Action::Pull(request)) => self.serve_in_turn(now, request, out),
             None => {}
+        }
+    }
+
+    fn serve_in_turn(&mut self, now: Instant, request: Request, out: &mut Outbox) {
+        let Some(turns) = &mut self.turns else {
+            return self.serve(now, request, out);
+        };
+        match turns.push(now, &request) {
+            Ok(()) => self.take_turns(now, out),
+            Err(retry_after) => self.refuse(now, &request, Status::Busy, retry_after, out),
+        }
+    }
+
+    /// Serves those whose turn it is.
+    fn take_turns(&mut self, now: Instant, out: &mut Outbox) {
+        while out.room() > 0
+            && let Some(request) = self.turns.as_mut().and_then(|turns| turns.poll_ready(now))
+        {
+            self.serve(now, request, out);
         }
     }
 
     fn serve(&mut self, now: Instant, request: Request, out: &mut Outbox) {
         let Some(pack) = self.reader.catalogue().packs.get(&request.asset) else {
-            return self.refuse(now, &request, Status::UnknownAsset, out);
+            return self.refuse(now, &request, Status::UnknownAsset, Duration::ZERO, out);
         };
         let plan = answer::plan(pack, request.stream, &request.runs);
         if plan.cold.is_empty() {
@@ -115,13 +139,13 @@ impl Shard {
                 let (pack, total) = (Arc::clone(pack), plan.chunks);
                 return self.paced.push(request, total, (pack, plan));
             }
-            return self.refuse(now, &request, Status::Busy, out);
+            return self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
         }
         if self.ask_for(&request, &plan) {
             self.counters.on_parked();
             self.parking.park(now, request, plan.cold);
         } else {
-            self.refuse(now, &request, Status::Busy, out);
+            self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
         }
     }
 
@@ -165,12 +189,12 @@ impl Shard {
         push(out, with_regions(request, chunks, (pack, plan)));
     }
 
-    fn refuse(&mut self, now: Instant, request: &Request, status: Status, out: &mut Outbox) {
+    /// `retry_after`: with [`Status::Busy`].
+    fn refuse(&mut self, now: Instant, request: &Request, status: Status, retry_after: Duration, out: &mut Outbox) {
         let busy = status == Status::Busy;
         if busy {
             self.counters.on_busy();
         }
-        let retry_after = if busy { BUSY_RETRY } else { Duration::ZERO };
         let outcome = Outcome { status, sent_chunks: 0, not_held: &[], retry_after, server_limited: busy };
         if let Some(end) = self.responder.answer(both_clocks(now), request, &outcome) {
             push(out, Train::datagram(request.to, &end).expect("END is no longer than a tail"));
@@ -216,14 +240,17 @@ impl Service for Shard {
         while out.room() > 0
             && let Some(request) = self.parking.poll_overdue(now)
         {
-            self.refuse(now, &request, Status::Busy, out);
+            self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
         }
+        self.take_turns(now, out);
         self.send_paced(now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let paced = self.paced.poll_timeout();
-        [self.responder.poll_timeout(), self.publish_at, self.parking.poll_timeout(), paced].into_iter().flatten().min()
+        let turns = self.turns.as_ref().and_then(Turns::poll_timeout);
+        let others = [self.responder.poll_timeout(), self.publish_at, self.parking.poll_timeout()];
+        others.into_iter().chain([paced, turns]).flatten().min()
     }
 
     fn on_send_error(&mut self, to: SocketAddr, error: &io::Error) {

@@ -79,6 +79,10 @@ struct Settings {
     /// Most that one session may take, in KiB/s; 0 means no limit but the ticket's [default: 0]
     #[arg(long, env = "BRAIDCAST_SERVE_RATE", value_name = "KIB_S")]
     rate: Option<u32>,
+    /// Most that all sessions together are sent in a second, shared out evenly: bytes, or with KiB, MiB, GiB or TiB; 0 means
+    /// no limit [default: 0]
+    #[arg(long, env = "BRAIDCAST_SERVE_TOTAL_RATE", value_name = "SIZE")]
+    total_rate: Option<ByteSize>,
     /// How much of the packs is hashed again in the background, in a second, so that what has rotted on the disk is found
     /// before a client asks for it: bytes, or with KiB, MiB, GiB or TiB; 0 means nothing [default: 8MiB]
     #[arg(long, env = "BRAIDCAST_SERVE_SCRUB", value_name = "SIZE")]
@@ -105,6 +109,7 @@ impl Settings {
         config.capacity_bytes = self.capacity.map_or(config.capacity_bytes, |size| size.0);
         config.clock_skew = self.clock_skew.as_deref().map_or(Ok(config.clock_skew), duration)?;
         config.rate_kib_s = self.rate.unwrap_or(config.rate_kib_s);
+        config.total_bytes_s = self.total_rate.map_or(config.total_bytes_s, |size| size.0);
         config.scrub_bytes_s = self.scrub.map_or(config.scrub_bytes_s, |size| size.0);
         Ok(config)
     }
@@ -113,6 +118,8 @@ impl Settings {
 /// Runs a media server until it is told to end or cannot go on.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let mut termination = Termination::catch()?;
+    // A server's heap is many small sessions: huge pages would round it up by megabytes. A kernel without them says so.
+    let _ = nix::sys::prctl::set_thp_disable(true);
     args.parent.watch().map_err(CliError::Runtime)?;
     let settings: Settings = layered(args.config.as_deref(), &args.settings)?;
     let mut server = Server::start(settings.config()?).await?;

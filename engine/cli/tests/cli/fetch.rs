@@ -87,6 +87,25 @@ fn a_download_takes_no_more_per_second_than_it_is_told_to() {
 }
 
 #[test]
+fn a_total_rate_bounds_what_all_clients_get_together_and_shares_it_out_evenly() {
+    const BYTES: u64 = 20_000_000;
+    const RATE_MIB_S: u64 = 8;
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&["--total-rate", &format!("{RATE_MIB_S}MiB")]);
+    let path = cluster.path(FILM);
+    let sha256 = write_film(&path, BYTES, 1);
+    cluster.publish(&path, FILM, 1);
+    let copies = ["first", "second"].map(|name| cluster.path(name));
+    let gets = copies.each_ref().map(|copy| cluster.client().get(FILM).to(copy).start());
+    let reports = gets.map(|get| get.wait().report());
+    assert!(copies.iter().all(|copy| sha256_of_file(copy) == sha256));
+    let [least, most] = [f64::min, f64::max].map(|of| of(reports[0].seconds, reports[1].seconds));
+    assert!(most > 2.0 * BYTES as f64 / (RATE_MIB_S << 20) as f64, "{reports:?}");
+    // One after the other, or by how much each asks for, the first would be done in half of the time.
+    assert!(least > 0.75 * most, "{reports:?}");
+}
+
+#[test]
 fn the_portable_way_of_io_and_io_uring_serve_the_same_bytes() {
     for mode in ["portable", "uring"] {
         if let (Err(reason), "uring") = (probe().uring, mode) {

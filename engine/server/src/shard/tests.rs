@@ -57,7 +57,7 @@ impl World {
             let config = ResponderConfig { shard: number, ..ResponderConfig::default() };
             let responder = Responder::new(config, [number; 32], Vec::new());
             let (reader, counters) = (Reader::new(Arc::clone(&shelf)), Arc::default());
-            Shard::new((number, siblings), responder, reader, Arc::clone(&mailboxes), warmer.clone(), counters)
+            Shard::new((number, siblings), responder, reader, Arc::clone(&mailboxes), warmer.clone(), None, counters)
         };
         let (now, secret) = (Instant::now(), SessionSecret::new([2; 32]));
         let congestion = Box::new(FixedWindow { bytes: 1 << 20 });
