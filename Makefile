@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-peers bench-load lab lab-short build install
+.PHONY: help demo test lint bench bench-peers bench-prototype bench-load lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
@@ -9,7 +9,7 @@ PEERS_PACKAGES := nginx-light curl aria2 srt-tools ethtool iproute2 procps
 DEMO_PACKAGES := ffmpeg python3-venv
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## publish a film (VIDEO=path, or a made clip), fetch and play it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
@@ -33,6 +33,15 @@ bench-peers: ## braidcast beside nginx, aria2, QUIC and SRT: times, CPU and goal
 	@.ci/install $(BUILD_PACKAGES) $(PEERS_PACKAGES)
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-peers
 	@target/release/braidcast-peers $(PEERS)
+
+bench-prototype: target/prototype-venv/installed ## its Python package beside the Python prototype, in frames/s, two minutes; PROTOTYPE="--short"
+	@.ci/venv
+	@target/venv/bin/python benches/prototype/compare.py $(PROTOTYPE)
+
+target/prototype-venv/installed: benches/prototype/requirements.txt | install
+	@$${PYTHON:-python3.11} -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 bench-load: ## 1,000 viewers on one server thread, then 200 beside 200 greedy ones: two minutes; LOAD="--seconds 60"
 	@.ci/install $(BUILD_PACKAGES)
