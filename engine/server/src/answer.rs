@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) not_held: Runs,
     /// Extents of the pieces that must be made hot before anything is sent.
     pub(crate) cold: ArrayVec<u32, EXTENTS_PER_PULL_MAX>,
+    /// The extent that will be asked for next, if it is cold: a run has come to the second half of the one before it.
+    pub(crate) ahead: Option<u32>,
 }
 
 /// Consecutive packets in the pack's file.
@@ -58,12 +60,23 @@ pub(crate) fn plan(pack: &Pack, stream: StreamId, runs: &[Run]) -> Plan {
         {
             plan.pieces.push(Piece { offset, bytes: usize::from(sent) * PACKET_BYTES });
             plan.chunks += sent;
+            plan.ahead = plan.ahead.or(next_cold(pack, stream, run.first.0 + u32::from(sent) - 1));
         }
         if sent < run.count {
             plan.not_held.push(Run { first: ChunkNo(run.first.0 + u32::from(sent)), count: run.count - sent });
         }
     }
     plan
+}
+
+/// The extent behind that of chunk `last`, by its number in the pack, if `last` stands in the second half and the next is
+/// held and cold.
+fn next_cold(pack: &Pack, stream: StreamId, last: u32) -> Option<u32> {
+    if last % CHUNKS_PER_EXTENT < CHUNKS_PER_EXTENT / 2 {
+        return None;
+    }
+    let number = pack.layout().pack_extent(stream, ExtentNo(last / CHUNKS_PER_EXTENT + 1))?;
+    (pack.held().contains(number) && !pack.hot().contains(number)).then_some(number)
 }
 
 /// How many chunks from the start of `run` are held. Cold extents among them go to `cold`.

@@ -17,6 +17,8 @@ pub(crate) const PARKED_MAX: usize = 1_024;
 pub(crate) const PARKED_PER_SESSION_MAX: usize = 64;
 /// Extents that one shard awaits at a time.
 pub(crate) const AWAITED_MAX: usize = 512;
+/// While so many are awaited nothing is read ahead: what is asked for comes first.
+pub(crate) const AWAITED_AHEAD_MAX: usize = 64;
 /// A request that waited for so long is answered BUSY.
 pub(crate) const PARKED_FOR_MAX: Duration = Duration::from_secs(2);
 /// What BUSY asks the client to wait when the disk is behind.
@@ -94,7 +96,7 @@ pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 
 const _: () = assert!(SHARDS_MAX < u8::MAX);
 const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
-const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX);
+const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX && AWAITED_MAX > AWAITED_AHEAD_MAX);
 const _: () = assert!(SHARDS_MAX as usize * AWAITED_MAX >= WARM_QUEUE_MAX, "one bound of the two would be idle");
 const _: () = assert!(CHUNKS_PER_PULL_MAX as u32 <= braidcast_media::layout::CHUNKS_PER_EXTENT);
 const _: () = assert!(FILL_EXTENTS_MAX as usize * SEALED_EXTENT_BYTES <= 80 * 1024 * 1024);

@@ -7,7 +7,9 @@ use arrayvec::ArrayVec;
 use braidcast_media::AssetId;
 use braidcast_transport::responder::Request;
 
-use crate::limits::{AWAITED_MAX, EXTENTS_PER_PULL_MAX, PARKED_FOR_MAX, PARKED_MAX, PARKED_PER_SESSION_MAX};
+use crate::limits::{
+    AWAITED_AHEAD_MAX, AWAITED_MAX, EXTENTS_PER_PULL_MAX, PARKED_FOR_MAX, PARKED_MAX, PARKED_PER_SESSION_MAX,
+};
 
 /// Extents of a pack, by their numbers within it.
 pub(crate) type Extents = ArrayVec<u32, EXTENTS_PER_PULL_MAX>;
@@ -33,6 +35,11 @@ impl Parking {
         self.waiting.len() + self.ready.len() < PARKED_MAX
             && self.of_session.get(&session).copied().unwrap_or(0) < PARKED_PER_SESSION_MAX
             && self.awaited.len() + cold.len() <= AWAITED_MAX
+    }
+
+    /// Whether helpers may be asked for an extent that no request waits for yet, and have not been.
+    pub(crate) fn has_room_ahead(&self, asset: AssetId, extent: u32) -> bool {
+        self.awaited.len() < AWAITED_AHEAD_MAX && !self.awaits(asset, extent)
     }
 
     /// Whether a helper was asked for this extent already.

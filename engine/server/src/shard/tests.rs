@@ -175,6 +175,26 @@ fn a_pull_for_cold_extents_waits_for_all_of_them() {
 }
 
 #[test]
+fn the_next_extent_is_read_in_before_it_is_asked_for_once() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.pack.hot().insert(0);
+    for first in [70, 76, 77, 100] {
+        world.pull(&[Run::new(first, 52)]);
+        world.deliver(0);
+        assert_eq!(world.receive(), [52 * PACKET_BYTES], "nothing waits for what is read ahead");
+        let asked =
+            world.jobs.try_iter().map(|job| matches!(job, Job::Warm { extent: 1, shard: 0, .. })).collect::<Vec<_>>();
+        assert_eq!(asked, if first == 77 { vec![true] } else { Vec::new() }, "chunks from {first} on");
+    }
+    world.pack.hot().insert(1);
+    world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent: 1 });
+    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    world.pull(&[Run::new(200, 52)]);
+    world.deliver(0);
+    assert!(world.jobs.is_empty(), "it is hot");
+}
+
+#[test]
 fn an_extent_that_proves_rotten_while_a_pull_waits_is_answered_as_not_held() {
     let mut world = World::new(WARM_QUEUE_MAX);
     world.pull(&[Run::new(256, 4)]);
