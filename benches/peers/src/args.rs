@@ -46,6 +46,7 @@ Examples:
   braidcast-peers                               everything on loopback: about ten minutes
   braidcast-peers --veth --svg peers.svg        over veth, too, and the ratios as a picture
   braidcast-peers --short                       smaller and fewer, to see that it works: start-up weighs more
+  braidcast-peers --cold                        a server whose files are on the disk and not in memory: a minute
   braidcast-peers --only braidcast --only nginx --rounds 9"
 )]
 pub(crate) struct Arguments {
@@ -67,6 +68,9 @@ pub(crate) struct Arguments {
     /// Measure braidcast, nginx and nginx-tls over a veth pair without offloads, too
     #[arg(long)]
     pub(crate) veth: bool,
+    /// Measure nothing but braidcast from a disk: cold, beside direct reads and itself from memory
+    #[arg(long, conflicts_with_all = ["only", "veth", "svg"])]
+    pub(crate) cold: bool,
     /// Draw the ratios as an SVG
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,

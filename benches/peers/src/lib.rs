@@ -8,6 +8,7 @@
 mod args;
 mod bench;
 mod client;
+mod cold;
 mod contender;
 mod cpu;
 mod files;
@@ -69,6 +70,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let plan = plan(arguments)?;
     sweep(&plan.folder)?;
     let rounds = arguments.rounds.unwrap_or(if arguments.short { ROUNDS_SHORT } else { ROUNDS });
+    if arguments.cold {
+        let bench = Bench::build(&plan, Place::loopback(), &stop)?;
+        println!("{}\n", machine::describe(&plan.braidcast).join("\n"));
+        return cold::run(&bench, rounds);
+    }
     let mut lines = Vec::new();
     let outcome = measure(arguments, &plan, &rows, rounds, &stop, &mut lines);
     let verdicts = goals::judge(&lines);

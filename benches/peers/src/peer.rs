@@ -13,6 +13,7 @@ use braidcast_lab::stop::Interrupted;
 
 use crate::bench::Bench;
 use crate::contender::{Contender, Peer, Row};
+pub(crate) use braidcast::Braidcast;
 
 /// Starts every server that these rows want; one that does not start is a line that says why.
 pub(crate) fn all(bench: &Rc<Bench>, rows: &[Row]) -> Result<Vec<Contender>> {
@@ -33,8 +34,8 @@ pub(crate) fn all(bench: &Rc<Bench>, rows: &[Row]) -> Result<Vec<Contender>> {
 fn of_row(bench: &Rc<Bench>, row: Row) -> Result<Vec<Contender>> {
     let one = |peer: Box<dyn Peer>| vec![Contender { row, variant: String::new(), peer: Ok(peer) }];
     Ok(match row {
-        Row::Braidcast => one(Box::new(braidcast::Braidcast::start(bench, "one", 1)?)),
-        Row::BraidcastThree => one(Box::new(braidcast::Braidcast::start(bench, "three", 3)?)),
+        Row::Braidcast => one(Box::new(Braidcast::start(bench, "one", 1)?)),
+        Row::BraidcastThree => one(Box::new(Braidcast::start(bench, "three", 3)?)),
         Row::Nginx => nginx::plain(bench)?,
         Row::NginxTls => nginx::tls(bench)?,
         Row::Aria2 => aria2::all(bench)?,

@@ -20,7 +20,7 @@ const PUBLISH_WAIT: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// A master and its servers, which hold the file.
-pub(super) struct Braidcast {
+pub(crate) struct Braidcast {
     /// The servers, and the master last: they end before it does.
     processes: Vec<Process>,
     profile: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Braidcast {
 
 impl Braidcast {
     /// Starts so many servers, each with one thread, and publishes the file.
-    pub(super) fn start(bench: &Bench, name: &str, servers: usize) -> Result<Self> {
+    pub(crate) fn start(bench: &Bench, name: &str, servers: usize) -> Result<Self> {
         let folder = bench.path(&format!("braidcast-{name}"));
         fs::create_dir_all(&folder)?;
         let password = folder.join("password");
@@ -46,6 +46,33 @@ impl Braidcast {
         run(login.stdin(File::open(&password)?)).context("login")?;
         braidcast.publish(bench, servers)?;
         Ok(braidcast)
+    }
+
+    /// The pack at the first server.
+    pub(crate) fn pack(&self, bench: &Bench, name: &str) -> Result<PathBuf> {
+        let folder = bench.path(&format!("braidcast-{name}")).join(format!("server-{name}-1"));
+        // It is served from before it is synced, and has its name after that.
+        bench.stop.wait_for("the server has no whole pack", PUBLISH_WAIT, || {
+            bench.stop.sleep(LOOK)?;
+            for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "pack") {
+                    return Ok(Some(path));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Bytes that the servers and the master have read from disks so far.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        let of = |process: &Process| {
+            let path = format!("/proc/{}/io", process.id());
+            let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+            let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+            line.and_then(|bytes| bytes.trim().parse::<u64>().ok()).with_context(|| path)
+        };
+        self.processes.iter().map(of).sum()
     }
 
     fn publish(&self, bench: &Bench, servers: usize) -> Result<()> {
