@@ -66,6 +66,8 @@ impl MappedFile {
             let text = format!("{len} bytes from {offset} do not lie within the {} bytes mapped", self.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
+        // All of it is asked of the disk at once: page faults alone would ask for a few pages, wait, and ask for the next.
+        self.0.map.advise_range(Advice::WillNeed, start, len)?;
         let Err(error) = self.0.map.advise_range(Advice::PopulateRead, start, len) else {
             return Ok(());
         };
@@ -76,7 +78,6 @@ impl MappedFile {
             }
             // The range was checked, so what is invalid is the advice itself.
             Some(Errno::EINVAL) => {
-                self.0.map.advise_range(Advice::WillNeed, start, len)?;
                 let text =
                     "this kernel has no MADV_POPULATE_READ: sends of cold data wait for the disk; Linux 5.14 has it";
                 Err(io::Error::new(io::ErrorKind::Unsupported, text))

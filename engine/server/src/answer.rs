@@ -8,7 +8,7 @@ use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
 use braidcast_transport::limits::RUNS_PER_PULL_MAX;
 use braidcast_transport::responder::Runs;
 
-use crate::limits::EXTENTS_PER_PULL_MAX;
+use crate::limits::{EXTENTS_AHEAD, EXTENTS_PER_PULL_MAX};
 use crate::pack::Pack;
 
 /// The answer to a request.
@@ -22,8 +22,8 @@ pub(crate) struct Plan {
     pub(crate) not_held: Runs,
     /// Extents of the pieces that must be made hot before anything is sent.
     pub(crate) cold: ArrayVec<u32, EXTENTS_PER_PULL_MAX>,
-    /// The extent that will be asked for next, if it is cold: a run has come to the second half of the one before it.
-    pub(crate) ahead: Option<u32>,
+    /// What will be asked for next, as far as it is cold.
+    pub(crate) ahead: ArrayVec<u32, EXTENTS_AHEAD>,
 }
 
 /// Consecutive packets in the pack's file.
@@ -60,7 +60,9 @@ pub(crate) fn plan(pack: &Pack, stream: StreamId, runs: &[Run]) -> Plan {
         {
             plan.pieces.push(Piece { offset, bytes: usize::from(sent) * PACKET_BYTES });
             plan.chunks += sent;
-            plan.ahead = plan.ahead.or(next_cold(pack, stream, run.first.0 + u32::from(sent) - 1));
+            if plan.ahead.is_empty() {
+                plan.ahead = cold_ahead(pack, stream, run.first.0 + u32::from(sent) - 1);
+            }
         }
         if sent < run.count {
             plan.not_held.push(Run { first: ChunkNo(run.first.0 + u32::from(sent)), count: run.count - sent });
@@ -69,14 +71,15 @@ pub(crate) fn plan(pack: &Pack, stream: StreamId, runs: &[Run]) -> Plan {
     plan
 }
 
-/// The extent behind that of chunk `last`, by its number in the pack, if `last` stands in the second half and the next is
-/// held and cold.
-fn next_cold(pack: &Pack, stream: StreamId, last: u32) -> Option<u32> {
+/// Which of the extents behind that of chunk `last` are held and cold, by their numbers in the pack. None while `last` stands
+/// in the first half of its own: who jumps about does not come to the next one.
+fn cold_ahead(pack: &Pack, stream: StreamId, last: u32) -> ArrayVec<u32, EXTENTS_AHEAD> {
     if last % CHUNKS_PER_EXTENT < CHUNKS_PER_EXTENT / 2 {
-        return None;
+        return ArrayVec::new();
     }
-    let number = pack.layout().pack_extent(stream, ExtentNo(last / CHUNKS_PER_EXTENT + 1))?;
-    (pack.held().contains(number) && !pack.hot().contains(number)).then_some(number)
+    let behind = (last / CHUNKS_PER_EXTENT + 1..).take(EXTENTS_AHEAD);
+    let numbers = behind.filter_map(|extent| pack.layout().pack_extent(stream, ExtentNo(extent)));
+    numbers.filter(|&number| pack.held().contains(number) && !pack.hot().contains(number)).collect()
 }
 
 /// How many chunks from the start of `run` are held. Cold extents among them go to `cold`.

@@ -17,6 +17,8 @@ pub(crate) const PARKED_MAX: usize = 1_024;
 pub(crate) const PARKED_PER_SESSION_MAX: usize = 64;
 /// Extents that one shard awaits at a time.
 pub(crate) const AWAITED_MAX: usize = 512;
+/// Extents that are read in before they are asked for: 2.5 MB, which keeps a disk busy for one client.
+pub(crate) const EXTENTS_AHEAD: usize = 8;
 /// While so many are awaited nothing is read ahead: what is asked for comes first.
 pub(crate) const AWAITED_AHEAD_MAX: usize = 64;
 /// A request that waited for so long is answered BUSY.

@@ -130,11 +130,10 @@ impl Shard {
             return self.refuse(now, &request, Status::UnknownAsset, Duration::ZERO, out);
         };
         let plan = answer::plan(pack, request.stream, &request.runs);
-        if let Some(extent) = plan.ahead
-            && self.parking.has_room_ahead(request.asset, extent)
-            && self.warmer.ask(pack, extent, self.number)
-        {
-            self.parking.on_asked(request.asset, extent);
+        for &extent in &plan.ahead {
+            if self.parking.has_room_ahead(request.asset, extent) && self.warmer.ask(pack, extent, self.number) {
+                self.parking.on_asked(request.asset, extent);
+            }
         }
         if plan.cold.is_empty() {
             if request.is_one_train(now, plan.chunks) {
