@@ -48,10 +48,10 @@ bench-cold: ## a server whose files are on the disk and not in memory: a minute;
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-peers
 	@target/release/braidcast-peers --cold $(COLD)
 
-bench-load: ## 1,000 viewers on one server thread, then 200 beside 200 greedy ones: two minutes; LOAD="--seconds 60"
+bench-load: ## 1,000 viewers on one server thread, beside a cold one too, then 200 beside 200 greedy ones: three minutes; LOAD="--seconds 60"
 	@.ci/install $(BUILD_PACKAGES)
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-av --package braidcast-load
-	@code=0; for crowd in "" "--viewers 200 --greedy 200"; do \
+	@code=0; for crowd in "--cold" "--viewers 200 --greedy 200"; do \
 		target/release/braidcast-load $$crowd $(LOAD) || code=$$?; test $$code -ne 130 || break; \
 	done; exit $$code
 

@@ -65,6 +65,10 @@ pub(crate) struct Arguments {
     /// Viewers beside them that ask for as much as they can get
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=VIEWERS_MAX))]
     pub(crate) greedy: u32,
+    /// Then watch on while a client fetches another file at 100 MiB/s, first from the disk and then from memory; it takes
+    /// 2 GB in the folder for temporary files, which must not be memory
+    #[arg(long)]
+    pub(crate) cold: bool,
     /// Chunks of 1,200 bytes that a viewer with a rate asks for at a time; fewer cost server and tool more
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=52))]
     pub(crate) chunks_per_pull: u16,

@@ -12,6 +12,7 @@ use braidcast_client::{Profile, Secret};
 use braidcast_lab::process::Process;
 use braidcast_lab::stop::Stop;
 use braidcast_media::layout::EXTENT_BYTES;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
@@ -20,6 +21,11 @@ use tempfile::TempDir;
 pub(crate) const FILM_BYTES: u64 = 416 * EXTENT_BYTES as u64;
 /// Its name.
 pub(crate) const FILM: &str = "film";
+/// Bytes of a second file, that nobody has asked for: ten seconds at [`COLD_RATE`].
+const COLD_BYTES: u64 = 1_000_000_000;
+const COLD: &str = "cold";
+/// How fast it is fetched: all that one of two cores can take would tell of the cores and not of the disk.
+const COLD_RATE: &str = "100MiB";
 
 const ADMIN: &str = "admin";
 const PASSWORD: &str = "open sesame";
@@ -45,8 +51,8 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// Starts both, publishes the file, and starts the server anew: memory that filling took and gave back would hide
-    /// what sessions take. They log to `logs`, if it is given.
-    pub(crate) fn start(braidcast: &Path, logs: Option<&Path>, stop: &Stop) -> Result<Self> {
+    /// what sessions take. They log to `logs`, if it is given. `with_cold`: there is a second file, too.
+    pub(crate) fn start(braidcast: &Path, logs: Option<&Path>, with_cold: bool, stop: &Stop) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bc-load-").tempdir()?;
         let logs = logs.map_or_else(|| folder.path().join("log"), Path::to_owned);
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
@@ -61,7 +67,10 @@ impl Cluster {
         };
         profile.save()?;
         let mut cluster = Self { server: Some(server), _master, folder, logs, profile, address, described };
-        cluster.publish(braidcast, stop)?;
+        cluster.publish(braidcast, (FILM, FILM_BYTES), stop)?;
+        if with_cold {
+            cluster.publish(braidcast, (COLD, COLD_BYTES), stop)?;
+        }
         // The old one ends before the new one takes its folder.
         cluster.server = None;
         let (server, address, described) = start_server(braidcast, cluster.folder.path(), &cluster.logs, master, stop)?;
@@ -84,18 +93,39 @@ impl Cluster {
         Ok(())
     }
 
-    fn publish(&mut self, braidcast: &Path, stop: &Stop) -> Result<()> {
-        let path = self.folder.path().join(FILM);
+    /// Has the kernel forget what it holds in memory of the second file's pack.
+    pub(crate) fn make_cold(&self) -> Result<()> {
+        let folder = self.folder.path().join("server");
+        for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            let file = File::open(entry?.path())?;
+            if file.metadata()?.len() > COLD_BYTES {
+                file.sync_all()?;
+                return Ok(posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?);
+            }
+        }
+        bail!("{}: no pack of the second file", folder.display())
+    }
+
+    /// Starts to fetch the second file.
+    pub(crate) fn fetch_cold(&self, braidcast: &Path) -> Result<Process> {
+        let mut get = self.command(braidcast, "get");
+        get.args([COLD, "--output", "/dev/null", "--max-rate", COLD_RATE]);
+        Process::start("get", get, &self.logs)
+    }
+
+    fn publish(&mut self, braidcast: &Path, (name, bytes): (&str, u64), stop: &Stop) -> Result<()> {
+        let path = self.folder.path().join(name);
         // Sealed, zeros are as good as anything else.
-        File::create(&path)?.set_len(FILM_BYTES)?;
+        File::create(&path)?.set_len(bytes)?;
         let mut publish = self.command(braidcast, "publish");
-        publish.arg(&path).args(["--as-file", "--name", FILM]);
+        publish.arg(&path).args(["--as-file", "--name", name]);
         Process::start("publish", publish, &self.logs)?.finish(stop, PUBLISH_WAIT)?;
         fs::remove_file(&path)?;
         stop.wait_for("the server does not hold the file", PUBLISH_WAIT, || {
             stop.sleep(LOOK_EVERY)?;
             let listed = Process::start("ls", self.command(braidcast, "ls"), &self.logs)?.finish(stop, READY_WAIT)?;
-            Ok(listed.split_whitespace().any(|word| word == "1/1").then_some(()))
+            let mut line = listed.lines().filter(|line| line.split_whitespace().next() == Some(name));
+            Ok(line.any(|line| line.split_whitespace().any(|word| word == "1/1")).then_some(()))
         })
     }
 

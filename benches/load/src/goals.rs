@@ -4,10 +4,12 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::report::Figures;
+use crate::report::{BesideFetch, Figures};
 
 /// 99% of the replies come within this.
 const REPLY_P99_MS: f64 = 20.0;
+/// Beside a client whose file is on the disk, of what it is beside one whose file is in memory.
+const COLD_P99_RATIO: f64 = 2.0;
 /// Most anonymous memory of a session, in bytes.
 const SESSION_BYTES: f64 = 4_096.0;
 /// This tool may use so much of its core.
@@ -89,6 +91,14 @@ fn missed(figures: &Figures) -> Vec<String> {
     if figures.rejected_chunks > 0 {
         why.push(format!("{} chunks did not open", figures.rejected_chunks));
     }
+    if let Some(BesideFetch { cold, warm }) = &figures.beside_fetch
+        && cold.p99_ms > COLD_P99_RATIO * warm.p99_ms
+    {
+        why.push(format!(
+            "beside a fetch from the disk replies took {:.2} ms (99th percentile), more than {COLD_P99_RATIO} times the {:.2} ms beside one from memory",
+            cold.p99_ms, warm.p99_ms
+        ));
+    }
     if figures.greedy == 0 {
         if figures.replies.p99_ms > REPLY_P99_MS {
             why.push(format!(
@@ -141,6 +151,12 @@ mod tests {
         assert_eq!(verdict(|f| f.rejected_chunks = 1), Verdict::Missed);
         assert_eq!(verdict(|f| f.replies.p99_ms += 0.1), Verdict::Missed);
         assert_eq!(verdict(|f| f.anonymous_per_session += 1.0), Verdict::Missed);
+        let beside = |cold| BesideFetch {
+            cold: Spread { p99_ms: cold, ..Spread::default() },
+            warm: Spread { p99_ms: 1.0, ..Spread::default() },
+        };
+        assert_eq!(verdict(|f| f.beside_fetch = Some(beside(COLD_P99_RATIO))), Verdict::Met);
+        assert_eq!(verdict(|f| f.beside_fetch = Some(beside(COLD_P99_RATIO + 0.1))), Verdict::Missed);
     }
 
     #[test]

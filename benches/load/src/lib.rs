@@ -17,7 +17,7 @@ mod tickets;
 mod usage;
 mod viewer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,8 @@ use self::cluster::Cluster;
 use self::crowd::Crowd;
 use self::goals::Verdict;
 use self::playback::Playback;
-use self::report::Figures;
+use self::report::{BesideFetch, Figures};
+use self::tally::Spread;
 use self::tickets::Film;
 use self::usage::{Memory, Shares};
 use self::viewer::{Viewer, ViewerConfig, Wish};
@@ -45,6 +46,10 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const ARRIVAL_EVERY: Duration = Duration::from_millis(10);
 /// The last viewer's window is full after this.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// How long viewers are watched while somebody fetches another file.
+const BESIDE_FETCH: Duration = Duration::from_secs(8);
+const FETCH_WAIT: Duration = Duration::from_secs(120);
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
@@ -76,11 +81,11 @@ fn run(arguments: &Arguments) -> Result<Verdict> {
     let stop = Stop::catch()?;
     usage::allow_sockets(arguments.sessions())?;
     eprintln!("load: starting a master and a server");
-    let mut cluster = Cluster::start(&braidcast, arguments.keep_logs.as_deref(), &stop)?;
+    let mut cluster = Cluster::start(&braidcast, arguments.keep_logs.as_deref(), arguments.cold, &stop)?;
     let tickets = arguments.sessions() + 1;
     eprintln!("load: drawing {tickets} tickets");
     let (film, hosts) = tickets::draw(&cluster.profile, cluster.address, tickets, &stop)?;
-    let figures = measure(arguments, &mut cluster, &film, &hosts, &stop)?;
+    let figures = measure(arguments, (&mut cluster, &braidcast), &film, &hosts, &stop)?;
     let (verdict, reasons) = goals::judge(&figures);
     let json = || report::json(&figures, verdict, &reasons).context("JSON");
     print!("{}", if arguments.json { json()? } else { report::text(&figures, verdict, &reasons) });
@@ -88,7 +93,13 @@ fn run(arguments: &Arguments) -> Result<Verdict> {
 }
 
 /// Lets all viewers arrive, and watches them for a while.
-fn measure(arguments: &Arguments, cluster: &mut Cluster, film: &Film, hosts: &[Host], stop: &Stop) -> Result<Figures> {
+fn measure(
+    arguments: &Arguments,
+    (cluster, braidcast): (&mut Cluster, &Path),
+    film: &Film,
+    hosts: &[Host],
+    stop: &Stop,
+) -> Result<Figures> {
     let server = cluster.server_pid()?;
     let memory_idle = Memory::of(server)?;
     let (first, hosts) = hosts.split_last().context("the master gave no ticket")?;
@@ -122,7 +133,26 @@ fn measure(arguments: &Arguments, cluster: &mut Cluster, film: &Film, hosts: &[H
     figures.memory = memory;
     figures.anonymous_per_session = grown as f64 / f64::from(arguments.sessions());
     figures.server.clone_from(&cluster.described);
+    if arguments.cold {
+        figures.beside_fetch = Some(beside_fetch(&mut crowd, (cluster, braidcast), stop)?);
+    }
     Ok(figures)
+}
+
+/// Watches the viewers while somebody fetches another file: first from the disk, then from memory.
+fn beside_fetch(crowd: &mut Crowd, (cluster, braidcast): (&mut Cluster, &Path), stop: &Stop) -> Result<BesideFetch> {
+    cluster.make_cold()?;
+    let mut watch = || {
+        // Nobody drove the viewers while the one before was waited for.
+        crowd.run_until(Instant::now() + SETTLE, stop, || cluster.check())?;
+        let get = cluster.fetch_cold(braidcast)?;
+        crowd.tally().begin();
+        crowd.run_until(Instant::now() + BESIDE_FETCH, stop, || cluster.check())?;
+        let spread = crowd.tally().replies.spread();
+        get.finish(stop, FETCH_WAIT)?;
+        Ok::<Spread, anyhow::Error>(spread)
+    };
+    Ok(BesideFetch { cold: watch()?, warm: watch()? })
 }
 
 /// One viewer fetches the whole file, more than once: what the server takes for all of its sessions together is there

@@ -63,12 +63,23 @@ pub(crate) struct Figures {
     pub(crate) memory: Memory,
     /// By so much it grew with them, for each, in bytes.
     pub(crate) anonymous_per_session: f64,
+    /// Replies to viewers with a rate while somebody fetched another file.
+    pub(crate) beside_fetch: Option<BesideFetch>,
     /// This thread's share of a core.
     pub(crate) tool_cpu: f64,
     /// By how much this thread was late.
     pub(crate) timers: Spread,
     /// Messages that this tool's receive buffers had no room for.
     pub(crate) tool_drops: u64,
+}
+
+/// Replies while somebody fetched another file.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct BesideFetch {
+    /// Which came from the disk.
+    pub(crate) cold: Spread,
+    /// Which came from memory.
+    pub(crate) warm: Spread,
 }
 
 /// What is printed as JSON.
@@ -97,6 +108,10 @@ pub(crate) fn text(figures: &Figures, verdict: Verdict, reasons: &[String]) -> S
     line("reply", spread(&f.replies));
     if f.greedy > 0 {
         line("reply, greedy", spread(&f.replies_greedy));
+    }
+    if let Some(BesideFetch { cold, warm }) = &f.beside_fetch {
+        line("beside cold", spread(cold));
+        line("beside warm", spread(warm));
     }
     line("first second", spread(&f.starts));
     line("late", format!("{} chunks, the latest by {:.1} ms", f.late_chunks, f.latest_ms));
