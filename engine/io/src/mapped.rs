@@ -67,7 +67,8 @@ impl MappedFile {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         };
         // All of it is asked of the disk at once: page faults alone would ask for a few pages, wait, and ask for the next.
-        self.0.map.advise_range(Advice::WillNeed, start, len)?;
+        // Where that fails, the next call tells why, or waits longer.
+        let _ = self.0.map.advise_range(Advice::WillNeed, start, len);
         let Err(error) = self.0.map.advise_range(Advice::PopulateRead, start, len) else {
             return Ok(());
         };
