@@ -141,6 +141,34 @@ fn a_file_cut_short_is_a_send_error_and_the_loop_goes_on() {
     }
 }
 
+/// `sendfile` that finds less than it was to send leaves what it has sent waiting on the socket, and with that its
+/// destination: the next train would go there, too.
+#[test]
+fn a_long_region_of_a_file_cut_short_takes_no_other_clients_train_along() {
+    for sending in sendings() {
+        for first in [90, 200] {
+            let file = mapped();
+            let shard = Shard::start(sending, &file);
+            let [mut unlucky, mut other] = [Client::connect(shard.addr), Client::connect(shard.addr)];
+            file.file().set_len(100 * SEGMENT_BYTES as u64).expect("cut short");
+            let cut = Ask { regions: vec![(first, CHUNKS_MAX)], tail: b"cut".to_vec() };
+            let held = Ask { regions: vec![(10, CHUNKS_MAX)], tail: b"end".to_vec() };
+            unlucky.socket.send(&cut.encode()).unwrap();
+            assert_eq!(other.ask(&held), sorted(held.expected()), "{sending}, from {first}");
+            // All that comes before the answer to its next question are whole chunks from before the cut.
+            let short = Ask { regions: vec![(1, 1)], tail: b"last".to_vec() };
+            unlucky.socket.send(&short.encode()).unwrap();
+            let before_the_cut = (first..100).flat_map(|n| Ask { regions: vec![(n, 1)], tail: Vec::new() }.expected());
+            let rightful: Vec<_> = before_the_cut.chain(short.expected()).collect();
+            let mut came = Vec::new();
+            while !came.iter().any(|datagram| datagram == b"last") {
+                came.extend(unlucky.receive(1));
+            }
+            assert!(came.iter().all(|datagram| rightful.contains(datagram)), "{sending}, from {first}");
+        }
+    }
+}
+
 #[test]
 fn a_client_that_went_away_does_not_end_the_loop() {
     let file = mapped();
