@@ -31,8 +31,9 @@ pub(crate) const PACED_MAX: usize = 16_384;
 pub(crate) const TOTAL_RATE_BURST: Duration = Duration::from_millis(10);
 /// Requests of one shard that wait for their turn within the total rate. Beyond it the answer is BUSY.
 pub(crate) const TURNS_MAX: usize = 16_384;
-/// How long they may wait altogether; a request that comes then is answered BUSY, with the time until there is room.
-pub(crate) const TURNS_WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long they may wait altogether, by the rate of the whole server; a further request of a session that waits is answered
+/// BUSY then. A client gives up what it hears nothing of for 200 ms.
+pub(crate) const TURNS_WAIT_MAX: Duration = Duration::from_millis(100);
 /// Extents that one request can touch: each run lies in two at most.
 pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
 

@@ -130,12 +130,12 @@ impl Shard {
             return self.refuse(now, &request, Status::UnknownAsset, Duration::ZERO, out);
         };
         let plan = answer::plan(pack, request.stream, &request.runs);
-        for &extent in &plan.ahead {
-            if self.parking.has_room_ahead(request.asset, extent) && self.warmer.ask(pack, extent, self.number) {
-                self.parking.on_asked(request.asset, extent);
-            }
-        }
         if plan.cold.is_empty() {
+            for &extent in &plan.ahead {
+                if self.parking.has_room_ahead(request.asset, extent) && self.warmer.ask(pack, extent, self.number) {
+                    self.parking.on_asked(request.asset, extent);
+                }
+            }
             if request.is_one_train(now, plan.chunks) {
                 let all = 0..plan.chunks;
                 return finish(&mut self.responder, &self.counters, now, &request, all, (pack, &plan), out);

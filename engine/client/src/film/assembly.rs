@@ -75,7 +75,11 @@ impl Assembly {
     /// An extent has come.
     pub(super) fn add_extent(&mut self, extent: Lent) {
         let number = extent.key.extent;
-        let wanted = self.needed().is_some_and(|(first, last)| (first..=last).contains(&number));
+        let wanted = match self.needed() {
+            Some((first, last)) => (first..=last).contains(&number),
+            // All that is known was taken early, and the next frame may begin in this one, which is not fetched again.
+            None => self.reach > 0 && number <= extent_of(self.reach),
+        };
         self.early.retain(|(early, _), _| *early != number);
         let obsolete = if wanted { self.extents.insert(number, extent) } else { Some(extent) };
         if let Some(obsolete) = obsolete {
@@ -247,6 +251,23 @@ mod tests {
         assert_eq!(returned.len(), 0, "the next frame may begin there");
         assembly.add_span(1, &[entry(10, 10), entry(EXTENT, 1)]);
         assert_eq!(numbers(&mut assembly), [1]);
+    }
+
+    /// Once it was given back for want of a known frame that needs it, and the film waited for it for ever.
+    #[test]
+    fn an_extent_whose_known_frames_were_all_taken_early_is_kept_for_the_next_window() {
+        let (mut assembly, returned) = assembly();
+        assembly.add_span(0, &[entry(10, 20)]);
+        assembly.add_early(piece(0, 10..30));
+        assert_eq!(assembly.next_frame().map(|frame| frame.verified), Some(false));
+        assembly.add_extent(extent(0));
+        assert_eq!(returned.len(), 0, "the next frame may begin in it");
+        assembly.add_span(1, &[entry(30, 20)]);
+        assert_eq!(assembly.next_frame().map(|frame| frame.number), Some(1));
+        assembly.clear();
+        let before = returned.len();
+        assembly.add_extent(extent(0));
+        assert_eq!(returned.len(), before + 1, "what comes late after a seek is not kept");
     }
 
     /// Bytes of an extent that are all its number.
