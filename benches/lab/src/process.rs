@@ -47,6 +47,14 @@ impl Process {
         self.child.id()
     }
 
+    /// Bytes that it has read from disks so far, as the kernel counts them.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/io", self.id());
+        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
+        line.and_then(|bytes| bytes.trim().parse().ok()).context(path)
+    }
+
     /// What it has printed so far.
     pub fn printed(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()

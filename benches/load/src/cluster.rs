@@ -22,7 +22,7 @@ pub(crate) const FILM_BYTES: u64 = 416 * EXTENT_BYTES as u64;
 /// Its name.
 pub(crate) const FILM: &str = "film";
 /// Bytes of a second file, that nobody has asked for: ten seconds at [`COLD_RATE`].
-const COLD_BYTES: u64 = 1_000_000_000;
+pub(crate) const COLD_BYTES: u64 = 1_000_000_000;
 const COLD: &str = "cold";
 /// How fast it is fetched: all that one of two cores can take would tell of the cores and not of the disk.
 const COLD_RATE: &str = "100MiB";
@@ -104,6 +104,11 @@ impl Cluster {
             }
         }
         bail!("{}: no pack of the second file", folder.display())
+    }
+
+    /// Bytes that the server has read from disks so far.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        self.server.as_ref().context("the media server was not started")?.disk_bytes()
     }
 
     /// Starts to fetch the second file.

@@ -28,7 +28,7 @@ use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
 use clap::Parser;
 
 use self::args::Arguments;
-use self::cluster::Cluster;
+use self::cluster::{COLD_BYTES, Cluster};
 use self::crowd::Crowd;
 use self::goals::Verdict;
 use self::playback::Playback;
@@ -145,14 +145,21 @@ fn beside_fetch(crowd: &mut Crowd, (cluster, braidcast): (&mut Cluster, &Path), 
     let mut watch = || {
         // Nobody drove the viewers while the one before was waited for.
         crowd.run_until(Instant::now() + SETTLE, stop, || cluster.check())?;
+        let before = cluster.disk_bytes()?;
         let get = cluster.fetch_cold(braidcast)?;
         crowd.tally().begin();
         crowd.run_until(Instant::now() + BESIDE_FETCH, stop, || cluster.check())?;
         let spread = crowd.tally().replies.spread();
         get.finish(stop, FETCH_WAIT)?;
-        Ok::<Spread, anyhow::Error>(spread)
+        Ok::<(Spread, u64), anyhow::Error>((spread, cluster.disk_bytes()? - before))
     };
-    Ok(BesideFetch { cold: watch()?, warm: watch()? })
+    let (cold, read) = watch()?;
+    if read < COLD_BYTES {
+        bail!(
+            "only {read} of {COLD_BYTES} bytes came from the disk: is the folder for temporary files in memory? Set TMPDIR"
+        );
+    }
+    Ok(BesideFetch { cold, warm: watch()?.0 })
 }
 
 /// One viewer fetches the whole file, more than once: what the server takes for all of its sessions together is there

@@ -149,7 +149,8 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
     let bytes = arguments.bytes.unwrap_or(if arguments.short { BYTES_SHORT } else { BYTES });
     // The file, and a pack at each master and server.
-    let copies = if arguments.only.is_empty() || arguments.only.contains(&Row::BraidcastThree) { 7 } else { 3 };
+    let has_three = arguments.only.is_empty() || arguments.only.contains(&Row::BraidcastThree);
+    let copies = if has_three && !arguments.cold { 7 } else { 3 };
     Ok(Plan { braidcast, bytes, folder, logs: arguments.keep_logs.clone(), copies })
 }
 

@@ -34,18 +34,15 @@ impl TotalRate {
         Self { bytes_s: bytes_s.max(1), start: Instant::now(), busy_until_ns: AtomicU64::new(0) }
     }
 
-    /// Takes the time that `bytes` need; or says when it will be there.
-    fn take(&self, now: Instant, bytes: u64) -> Result<(), Instant> {
+    /// Takes the time that `bytes` need, behind what was taken before, and says when it begins.
+    fn reserve(&self, now: Instant, bytes: u64) -> Instant {
         let now_ns = now.saturating_duration_since(self.start).as_nanos() as u64;
         let earliest_ns = now_ns.saturating_sub(TOTAL_RATE_BURST.as_nanos() as u64);
         let needed_ns = self.time_of(bytes).as_nanos() as u64;
-        let advance = |busy_until_ns: u64| {
-            (busy_until_ns <= now_ns).then(|| busy_until_ns.max(earliest_ns).saturating_add(needed_ns))
-        };
-        match self.busy_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance) {
-            Ok(_) => Ok(()),
-            Err(busy_until_ns) => Err(self.start + Duration::from_nanos(busy_until_ns)),
-        }
+        let begin = |busy_until_ns: u64| busy_until_ns.max(earliest_ns);
+        let advance = |busy_until_ns: u64| Some(begin(busy_until_ns).saturating_add(needed_ns));
+        let (Ok(before) | Err(before)) = self.busy_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
+        self.start + Duration::from_nanos(begin(before))
     }
 
     fn time_of(&self, bytes: u64) -> Duration {
@@ -61,15 +58,18 @@ pub(crate) struct Turns {
     /// Sessions with requests, the next one first.
     order: VecDeque<u64>,
     requests: usize,
-    bytes: u64,
-    /// When the rate has room again, if something waits.
+    /// When to look at the first request, if one waits.
     due: Option<Instant>,
+    /// `due` is the time that was taken for it. Each shard takes time for one request only, and keeps it until then: however
+    /// busy the others are, it has its turn.
+    is_reserved: bool,
 }
 
 /// What one session waits for; never empty.
 #[derive(Debug)]
 struct Queue {
     requests: VecDeque<Request>,
+    bytes: u64,
     /// Bytes that it may still take in its turn.
     credit_bytes: u64,
 }
@@ -77,25 +77,26 @@ struct Queue {
 impl Turns {
     pub(crate) fn new(rate: Arc<TotalRate>) -> Self {
         let (queues, order) = (HashMap::new(), VecDeque::new());
-        Self { rate, queues, order, requests: 0, bytes: 0, due: None }
+        Self { rate, queues, order, requests: 0, due: None, is_reserved: false }
     }
 
-    /// Has a request wait; or says after what time there may be room for it.
+    /// Has a request wait; or says after what time there may be room for it. One request of each session may wait, and as
+    /// many more as take [`TURNS_WAIT_MAX`] at its share of the rate: who asks for much finds its own queue full, nobody
+    /// else's.
     pub(crate) fn push(&mut self, now: Instant, request: &Request) -> Result<(), Duration> {
-        let wait = self.rate.time_of(self.bytes);
-        // Whoever waits for nothing yet is let in however long the queues of others are: it is served in its turn.
-        let is_full = wait > TURNS_WAIT_MAX && self.queues.contains_key(&request.handle);
-        if self.requests >= TURNS_MAX || is_full {
+        let (order, handle) = (&mut self.order, request.handle);
+        let waiting = self.queues.get(&handle).map_or(0, |queue| queue.bytes);
+        let wait = self.rate.time_of(waiting.saturating_mul(order.len() as u64));
+        if self.requests >= TURNS_MAX || wait > TURNS_WAIT_MAX {
             return Err(wait.saturating_sub(TURNS_WAIT_MAX).max(BUSY_RETRY));
         }
-        let (order, handle) = (&mut self.order, request.handle);
         let queue = self.queues.entry(handle).or_insert_with(|| {
             order.push_back(handle);
-            Queue { requests: VecDeque::new(), credit_bytes: QUANTUM_BYTES }
+            Queue { requests: VecDeque::new(), bytes: 0, credit_bytes: QUANTUM_BYTES }
         });
         queue.requests.push_back(request.clone());
+        queue.bytes += bytes_of(request);
         self.requests += 1;
-        self.bytes += bytes_of(request);
         self.due.get_or_insert(now);
         Ok(())
     }
@@ -105,35 +106,48 @@ impl Turns {
         if self.due? > now {
             return None;
         }
-        loop {
-            let handle = *self.order.front()?;
-            let queue = self.queues.get_mut(&handle)?;
-            let bytes = bytes_of(queue.requests.front()?);
-            if bytes > queue.credit_bytes {
-                queue.credit_bytes += QUANTUM_BYTES;
-                self.order.rotate_left(1);
-                continue;
-            }
-            if let Err(due) = self.rate.take(now, bytes) {
-                self.due = Some(due);
+        let (handle, bytes) = self.first()?;
+        if !self.is_reserved {
+            self.is_reserved = true;
+            let due = self.rate.reserve(now, bytes);
+            self.due = Some(due);
+            if due > now {
                 return None;
             }
-            queue.credit_bytes -= bytes;
-            let request = queue.requests.pop_front();
-            if queue.requests.is_empty() {
-                self.queues.remove(&handle);
-                self.order.pop_front();
-            }
-            self.requests -= 1;
-            self.bytes -= bytes;
-            self.due = self.due.filter(|_| self.requests > 0);
-            return request;
         }
+        let queue = self.queues.get_mut(&handle)?;
+        let mut request = queue.requests.pop_front()?;
+        queue.bytes -= bytes;
+        queue.credit_bytes -= bytes;
+        if queue.requests.is_empty() {
+            self.queues.remove(&handle);
+            self.order.pop_front();
+        }
+        self.requests -= 1;
+        self.is_reserved = false;
+        self.due = (self.requests > 0).then_some(now);
+        //= PROTOCOL U9: A server MUST space the trains of a session to the rate that each PULL names, and make none longer than the greater of 2 chunks and 1 ms at that rate.
+        request.start_at = request.start_at.max(now);
+        Some(request)
     }
 
     /// When to call [`Turns::poll_ready`].
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.due
+    }
+
+    /// The session whose turn it is, and the bytes of its first request.
+    fn first(&mut self) -> Option<(u64, u64)> {
+        loop {
+            let handle = *self.order.front()?;
+            let queue = self.queues.get_mut(&handle)?;
+            let bytes = bytes_of(queue.requests.front()?);
+            if bytes <= queue.credit_bytes {
+                return Some((handle, bytes));
+            }
+            queue.credit_bytes += QUANTUM_BYTES;
+            self.order.rotate_left(1);
+        }
     }
 }
 
@@ -215,22 +229,53 @@ mod tests {
             for turns in [&mut here, &mut there] {
                 served += std::iter::from_fn(|| turns.poll_ready(start + MS * ms)).count();
             }
-            assert!(here.poll_timeout() <= Some(start + MS * (ms + 1)));
+            assert!(here.poll_timeout() <= Some(start + MS * (ms + 2)), "behind one of the other shard at most");
         }
         assert!((100..=100 + TOTAL_RATE_BURST.as_millis() as usize + 1).contains(&served), "{served} in 100 ms");
     }
 
     #[test]
-    fn what_would_wait_too_long_is_told_when_to_come_back() {
+    fn a_full_queue_is_full_for_its_own_session_alone() {
         let (mut turns, start) = turns(52);
-        let full =
-            (0..).find_map(|sequence| turns.push(start, &request(1, sequence, 52)).err().map(|wait| (sequence, wait)));
-        let (sequence, wait) = full.expect("bounded");
+        let full = |turns: &mut Turns, handle| {
+            (0..).find_map(|sequence| {
+                turns.push(start, &request(handle, sequence, 52)).err().map(|wait| (sequence, wait))
+            })
+        };
+        let (sequence, wait) = full(&mut turns, 1).expect("bounded");
         assert_eq!(u128::from(sequence), TURNS_WAIT_MAX.as_millis() + 1);
         assert_eq!(wait, BUSY_RETRY);
-        assert!(turns.push(start, &request(2, 0, 52)).is_ok(), "who waits for nothing is let in");
-        let served: Vec<u64> = (0..2).filter_map(|ms| turns.poll_ready(start + MS * ms)).map(|r| r.handle).collect();
-        assert_eq!(served, [1, 2]);
+        let (sequence, _) = full(&mut turns, 2).expect("bounded");
+        assert_eq!(u128::from(sequence), TURNS_WAIT_MAX.as_millis() / 2 + 1, "its share of the time");
+        let served: Vec<u64> = (0..4).filter_map(|ms| turns.poll_ready(start + MS * ms)).map(|r| r.handle).collect();
+        assert_eq!(served, [1, 2, 1, 2]);
+    }
+
+    #[test]
+    fn a_shard_that_looks_seldom_keeps_its_turn_beside_one_that_always_looks() {
+        let (mut busy, start) = turns(52 * 10);
+        let mut seldom = Turns::new(Arc::clone(&busy.rate));
+        let mut served = [0, 0];
+        for tick in 0..1_000_u32 {
+            let now = start + MS * tick / 10;
+            for (turns, handle) in [(&mut busy, 1), (&mut seldom, 2)] {
+                while turns.push(now, &request(handle, tick, 52)).is_ok() && turns.requests < 100 {}
+            }
+            served[0] += std::iter::from_fn(|| busy.poll_ready(now)).count();
+            // As a timer of a millisecond would wake it.
+            if tick % 10 == 0 {
+                served[1] += std::iter::from_fn(|| seldom.poll_ready(now)).count();
+            }
+        }
+        assert!(served[1] >= 95, "{served:?}: one each millisecond at least");
+    }
+
+    #[test]
+    fn trains_of_an_answer_that_waited_do_not_leave_all_at_once() {
+        let (mut turns, start) = turns(52);
+        turns.push(start, &request(1, 0, 52)).expect("room");
+        let late = start + MS * 50;
+        assert_eq!(turns.poll_ready(late).map(|request| request.start_at), Some(late));
     }
 
     #[test]

@@ -19,8 +19,6 @@ pub(crate) const PARKED_PER_SESSION_MAX: usize = 64;
 pub(crate) const AWAITED_MAX: usize = 512;
 /// Extents that are read in before they are asked for: 2.5 MB, which keeps a disk busy for one client.
 pub(crate) const EXTENTS_AHEAD: usize = 8;
-/// While so many are awaited nothing is read ahead: what is asked for comes first.
-pub(crate) const AWAITED_AHEAD_MAX: usize = 64;
 /// A request that waited for so long is answered BUSY.
 pub(crate) const PARKED_FOR_MAX: Duration = Duration::from_secs(2);
 /// What BUSY asks the client to wait when the disk is behind.
@@ -31,8 +29,8 @@ pub(crate) const PACED_MAX: usize = 16_384;
 pub(crate) const TOTAL_RATE_BURST: Duration = Duration::from_millis(10);
 /// Requests of one shard that wait for their turn within the total rate. Beyond it the answer is BUSY.
 pub(crate) const TURNS_MAX: usize = 16_384;
-/// How long they may wait altogether, by the rate of the whole server; a further request of a session that waits is answered
-/// BUSY then. A client gives up what it hears nothing of for 200 ms.
+/// How long those of one session may wait, by its share of the rate; a further one is answered BUSY. A client gives up what it
+/// hears nothing of for 200 ms.
 pub(crate) const TURNS_WAIT_MAX: Duration = Duration::from_millis(100);
 /// Extents that one request can touch: each run lies in two at most.
 pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
@@ -41,6 +39,8 @@ pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
 pub(crate) const WARM_THREADS: usize = 4;
 /// Extents that wait for such a thread, of all shards.
 pub(crate) const WARM_QUEUE_MAX: usize = 2_048;
+/// While so many wait, of all shards, nothing is read ahead: what is asked for comes first.
+pub(crate) const WARM_AHEAD_MAX: usize = 32;
 /// How long an extent counts as hot. After that it is populated again, which costs microseconds while its pages are
 /// still in memory, and keeps a shard from meeting pages that the kernel took back.
 pub(crate) const HOT_FOR: Duration = Duration::from_secs(30);
@@ -99,7 +99,7 @@ pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 
 const _: () = assert!(SHARDS_MAX < u8::MAX);
 const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
-const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX && AWAITED_MAX > AWAITED_AHEAD_MAX);
+const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX && WARM_QUEUE_MAX > WARM_AHEAD_MAX);
 const _: () = assert!(SHARDS_MAX as usize * AWAITED_MAX >= WARM_QUEUE_MAX, "one bound of the two would be idle");
 const _: () = assert!(CHUNKS_PER_PULL_MAX as u32 <= braidcast_media::layout::CHUNKS_PER_EXTENT);
 const _: () = assert!(FILL_EXTENTS_MAX as usize * SEALED_EXTENT_BYTES <= 80 * 1024 * 1024);

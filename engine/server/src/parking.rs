@@ -7,9 +7,7 @@ use arrayvec::ArrayVec;
 use braidcast_media::AssetId;
 use braidcast_transport::responder::Request;
 
-use crate::limits::{
-    AWAITED_AHEAD_MAX, AWAITED_MAX, EXTENTS_PER_PULL_MAX, PARKED_FOR_MAX, PARKED_MAX, PARKED_PER_SESSION_MAX,
-};
+use crate::limits::{AWAITED_MAX, EXTENTS_PER_PULL_MAX, PARKED_FOR_MAX, PARKED_MAX, PARKED_PER_SESSION_MAX};
 
 /// Extents of a pack, by their numbers within it.
 pub(crate) type Extents = ArrayVec<u32, EXTENTS_PER_PULL_MAX>;
@@ -39,7 +37,7 @@ impl Parking {
 
     /// Whether helpers may be asked for an extent that no request waits for yet, and have not been.
     pub(crate) fn has_room_ahead(&self, asset: AssetId, extent: u32) -> bool {
-        self.awaited.len() < AWAITED_AHEAD_MAX && !self.awaits(asset, extent)
+        self.awaited.len() < AWAITED_MAX && !self.awaits(asset, extent)
     }
 
     /// Whether a helper was asked for this extent already.

@@ -132,7 +132,9 @@ impl Shard {
         let plan = answer::plan(pack, request.stream, &request.runs);
         if plan.cold.is_empty() {
             for &extent in &plan.ahead {
-                if self.parking.has_room_ahead(request.asset, extent) && self.warmer.ask(pack, extent, self.number) {
+                if self.parking.has_room_ahead(request.asset, extent)
+                    && self.warmer.ask_ahead(pack, extent, self.number)
+                {
                     self.parking.on_asked(request.asset, extent);
                 }
             }

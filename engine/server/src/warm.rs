@@ -10,7 +10,7 @@ use tracing::debug;
 
 use crate::catalogue::Shelf;
 use crate::keeper::Keeper;
-use crate::limits::{WARM_QUEUE_MAX, WARM_THREADS};
+use crate::limits::{WARM_AHEAD_MAX, WARM_QUEUE_MAX, WARM_THREADS};
 use crate::mailbox::{Mailbox, Warmed};
 use crate::pack::Pack;
 
@@ -62,6 +62,11 @@ impl Warmer {
     /// Asks for an extent; says whether there was room. The shard's mailbox hears when it is done.
     pub(crate) fn ask(&self, pack: &Arc<Pack>, extent: u32, shard: u8) -> bool {
         self.jobs.try_send(Job::Warm { pack: Arc::clone(pack), extent, shard }).is_ok()
+    }
+
+    /// The same for an extent that nobody waits for yet: no if others wait for theirs.
+    pub(crate) fn ask_ahead(&self, pack: &Arc<Pack>, extent: u32, shard: u8) -> bool {
+        self.jobs.len() < WARM_AHEAD_MAX && self.ask(pack, extent, shard)
     }
 
     /// A warmer whose jobs nobody does.

@@ -66,13 +66,7 @@ impl Braidcast {
 
     /// Bytes that the servers and the master have read from disks so far.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
-        let of = |process: &Process| {
-            let path = format!("/proc/{}/io", process.id());
-            let text = fs::read_to_string(&path).with_context(|| path.clone())?;
-            let line = text.lines().find_map(|line| line.strip_prefix("read_bytes: "));
-            line.and_then(|bytes| bytes.trim().parse::<u64>().ok()).with_context(|| path)
-        };
-        self.processes.iter().map(of).sum()
+        self.processes.iter().map(Process::disk_bytes).sum()
     }
 
     fn publish(&self, bench: &Bench, servers: usize) -> Result<()> {
