@@ -15,6 +15,10 @@ use crate::stop::Stop;
 /// A process that was asked to end and has not after this is killed.
 const END_WAIT: Duration = Duration::from_secs(3);
 
+/// Of what was cold, at least this part is read from the disk ([`Process::disk_bytes`]); less shows that it was not. A few
+/// pages always stay in memory.
+pub const COLD_PART_MIN: f64 = 0.95;
+
 /// A process that runs. Dropped, it is ended.
 #[derive(Debug)]
 pub struct Process {

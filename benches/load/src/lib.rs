@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use braidcast_client::control::Host;
+use braidcast_lab::process::COLD_PART_MIN;
 use braidcast_lab::stop::{Interrupted, Stop};
 use braidcast_transport::limits::CHUNKS_PER_PULL_MAX;
 use clap::Parser;
@@ -154,7 +155,7 @@ fn beside_fetch(crowd: &mut Crowd, (cluster, braidcast): (&mut Cluster, &Path), 
         Ok::<(Spread, u64), anyhow::Error>((spread, cluster.disk_bytes()? - before))
     };
     let (cold, read) = watch()?;
-    if read < COLD_BYTES {
+    if (read as f64) < COLD_PART_MIN * COLD_BYTES as f64 {
         bail!(
             "only {read} of {COLD_BYTES} bytes came from the disk: is the folder for temporary files in memory? Set TMPDIR"
         );

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use braidcast_lab::process::COLD_PART_MIN;
 use braidcast_lab::table::align;
 use rustix::fs::{Advice, OFlags, fadvise};
 
@@ -21,8 +22,6 @@ const GOAL: f64 = 0.8;
 const BLOCK_BYTES: usize = 1 << 20;
 /// What such a read must begin at, in memory and in the file.
 const ALIGNMENT: usize = 4_096;
-/// Less than this part of a pack read from the disk: it was not cold.
-const READ_PART_MIN: f64 = 0.95;
 const GB: f64 = 1e9;
 
 /// What one round took.
@@ -79,7 +78,7 @@ fn one(bench: &Bench, number: u32) -> Result<Round> {
     let read = server.disk_bytes()?.saturating_sub(before);
     let wanted = pack.metadata()?.len();
     ensure!(
-        read as f64 >= READ_PART_MIN * wanted as f64,
+        read as f64 >= COLD_PART_MIN * wanted as f64,
         "{}: only {read} of {wanted} bytes came from the disk; is the folder in memory? Name another --folder",
         pack.display()
     );
