@@ -11,9 +11,10 @@
 //! 1. **[`Service::handle_timeout`] if the instant of [`Service::poll_timeout`] has come.**
 //! 2. **[`Service::handle_wake`] if [`Waker::wake`] was called since, or if the last call left the outbox full.**
 //! 3. **[`Service::handle_datagram`] for each datagram that has arrived, as long as the [`Outbox`] has room.**
-//! 4. **What stands in the outbox is sent, by one system call or ring operation for each [`Train`];
+//! 4. **[`Service::fill`], so that of all that has arrived the most urgent may leave first.**
+//! 5. **What stands in the outbox is sent, by one system call or ring operation for each [`Train`];
 //!    [`Service::on_send_error`] hears of each train that could not be.**
-//! 5. **If nothing is left to do, the thread sleeps until a datagram, a wake or the instant of `poll_timeout`.**
+//! 6. **If nothing is left to do, the thread sleeps until a datagram, a wake or the instant of `poll_timeout`.**
 //!
 //! No call is made with a full outbox, and none while a send is under way. So at most [`limits::TRAINS_MAX`] trains
 //! exist at a time: that bounds the memory of a shard and the file regions that it pins, and a slow network card

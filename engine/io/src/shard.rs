@@ -70,6 +70,8 @@ struct Shard<'a, S> {
     outbox: Outbox,
     /// The last wake may have left work behind, for want of room.
     wake_again: bool,
+    /// The last call to fill the outbox may have left work behind, for want of room.
+    fill_again: bool,
     /// Set once the shard is to end.
     stop_by: Option<Instant>,
 
@@ -125,6 +127,7 @@ impl<'a, S: Service> Shard<'a, S> {
             wake,
             outbox: Outbox::new(),
             wake_again: false,
+            fill_again: false,
             stop_by: None,
             sender: Sender::new(outbound, socket.segment_bytes.get(), socket.has_segmentation()),
             inbound: Registered::new(Rc::new(socket.udp), Interest::READABLE)?,
@@ -173,6 +176,10 @@ impl<'a, S: Service> Shard<'a, S> {
         {
             self.service.handle_datagram(now, from, datagram, &mut self.outbox);
         }
+        if self.has_room() {
+            self.service.fill(now, &mut self.outbox);
+        }
+        self.fill_again = !self.has_room();
     }
 
     fn receive(&mut self, now: Instant) {
@@ -274,9 +281,8 @@ impl<'a, S: Service> Shard<'a, S> {
     fn is_idle(&self) -> bool {
         let has_place = self.ring.as_ref().is_none_or(SendRing::has_room);
         let can_send = self.hold.is_none() && has_place && !self.outbox.is_empty();
-        let input =
-            self.inbox.has_next() || matches!(self.input, Input::Ready) || self.wake_again || self.wake.is_woken();
-        let can_take = self.stop_by.is_none() && self.has_room() && input;
+        let input = self.inbox.has_next() || matches!(self.input, Input::Ready) || self.wake.is_woken();
+        let can_take = self.stop_by.is_none() && self.has_room() && (input || self.wake_again || self.fill_again);
         !can_send && !can_take
     }
 

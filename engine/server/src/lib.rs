@@ -32,7 +32,6 @@ mod control;
 pub mod counters;
 pub mod error;
 mod extents;
-mod fair;
 mod fill;
 mod folder;
 mod keeper;
@@ -47,6 +46,8 @@ mod probe;
 mod scrub;
 pub mod server;
 mod shard;
+mod total_rate;
+mod turns;
 mod verify;
 mod warm;
 

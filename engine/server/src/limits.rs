@@ -27,11 +27,17 @@ pub(crate) const BUSY_RETRY: Duration = Duration::from_millis(50);
 pub(crate) const PACED_MAX: usize = 16_384;
 /// What a server may send at once, within its total rate, after a pause.
 pub(crate) const TOTAL_RATE_BURST: Duration = Duration::from_millis(10);
-/// Requests of one shard that wait for their turn within the total rate. Beyond it the answer is BUSY.
+/// What of the total rate nobody has taken for so long, a shard that has used up its own share may take: longer than
+/// shards are late for their own.
+pub(crate) const TOTAL_RATE_SPARE_AFTER: Duration = Duration::from_millis(5);
+/// Requests of one shard that wait for their turn. Beyond it the answer is BUSY. Those of a session are bounded by
+/// [`braidcast_transport::limits::PULLS_UNANSWERED_MAX`].
 pub(crate) const TURNS_MAX: usize = 16_384;
-/// How long those of one session may wait, by its share of the rate; a further one is answered BUSY. A client gives up what it
-/// hears nothing of for 200 ms.
+/// How long requests may wait for their turn; a further one is answered BUSY. A client gives up what it hears nothing of
+/// for 200 ms.
 pub(crate) const TURNS_WAIT_MAX: Duration = Duration::from_millis(100);
+/// A session that has asked for nothing for so long has no share of the total rate.
+pub(crate) const TURNS_IDLE: Duration = Duration::from_millis(200);
 /// Extents that one request can touch: each run lies in two at most.
 pub(crate) const EXTENTS_PER_PULL_MAX: usize = 2 * RUNS_PER_PULL_MAX;
 
@@ -98,6 +104,7 @@ pub(crate) const ZERO_COPY_CHUNKS_MAX: u16 = 49;
 pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 
 const _: () = assert!(SHARDS_MAX < u8::MAX);
+const _: () = assert!(TOTAL_RATE_SPARE_AFTER.as_nanos() < TOTAL_RATE_BURST.as_nanos());
 const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
 const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX && WARM_QUEUE_MAX > WARM_AHEAD_MAX);
 const _: () = assert!(SHARDS_MAX as usize * AWAITED_MAX >= WARM_QUEUE_MAX, "one bound of the two would be idle");

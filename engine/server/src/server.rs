@@ -26,7 +26,6 @@ use crate::config::{ServerConfig, ZeroCopyMode};
 use crate::control::{Control, JoinError};
 use crate::counters::{self, ServerCounters, ShardCounters};
 use crate::error::ServerError;
-use crate::fair::{TotalRate, Turns};
 use crate::fill::blocking;
 use crate::folder::Folder;
 use crate::keeper::Keeper;
@@ -35,6 +34,8 @@ use crate::mailbox::Mailbox;
 use crate::master::Master;
 use crate::scrub;
 use crate::shard::Shard;
+use crate::total_rate::{Share, TotalRate};
+use crate::turns::Turns;
 use crate::warm;
 
 /// A running media server. Dropped without [`Server::shutdown`], it stops as well, but nobody waits for its threads.
@@ -191,7 +192,7 @@ impl Server {
                 Reader::new(Arc::clone(shelf)),
                 Arc::clone(&mailboxes),
                 warmer.clone(),
-                total_rate.as_ref().map(|rate| Turns::new(Arc::clone(rate))),
+                Turns::new(total_rate.as_ref().map(|rate| Share::new(Arc::clone(rate)))),
                 Arc::clone(&server.counters[usize::from(number)]),
             );
             let failed = failed.clone();

@@ -1,7 +1,7 @@
 //! One shard: a thread that serves a share of the clients, and never waits for anything but its socket.
 //!
-//! A PULL goes to the responder, which checks it; its runs are looked up in the pack; if all of their extents are hot
-//! the answer leaves in one train: the regions of the pack as they stand in the file, then END. Otherwise the request
+//! A PULL goes to the responder, which checks it, and waits for its session's turn; its runs are looked up in the pack;
+//! if all of their extents are hot the answer leaves in one train: the regions of the pack as they stand in the file, then END. Otherwise the request
 //! is parked until helpers have read the cold extents in. Where the PULL names a rate that a train would exceed, the
 //! answer leaves in several, each when it is due.
 
@@ -20,11 +20,11 @@ use braidcast_transport::responder::{Action, Now, Outcome, Request, Responder};
 use crate::answer::{self, Plan};
 use crate::catalogue::Reader;
 use crate::counters::ShardCounters;
-use crate::fair::Turns;
 use crate::limits::{BUSY_RETRY, COUNTERS_EVERY, PACED_MAX};
 use crate::mailbox::{Forwarded, Mailbox};
 use crate::pack::Pack;
 use crate::parking::Parking;
+use crate::turns::Turns;
 use crate::warm::Warmer;
 
 /// What one shard's thread runs.
@@ -35,8 +35,8 @@ pub(crate) struct Shard {
     responder: Responder,
     reader: Reader,
     parking: Parking,
-    /// Requests that wait for their turn; nothing where the server has no total rate.
-    turns: Option<Turns>,
+    /// Requests that wait for their turn.
+    turns: Turns,
     /// Answers that leave in several trains, with the pack that they are read from.
     paced: Paced<(Arc<Pack>, Plan)>,
     mailboxes: Arc<[Mailbox]>,
@@ -54,7 +54,7 @@ impl Shard {
         reader: Reader,
         mailboxes: Arc<[Mailbox]>,
         warmer: Warmer,
-        turns: Option<Turns>,
+        turns: Turns,
         counters: Arc<ShardCounters>,
     ) -> Self {
         Self {
@@ -101,27 +101,11 @@ impl Shard {
             Some(Action::Send(packet)) => {
                 push(out, Train::datagram(from, &packet).expect("a small packet is no longer than a tail"));
             }
-            Some(Action::Pull(request)) => self.serve_in_turn(now, request, out),
+            Some(Action::Pull(request)) => match self.turns.room_for(request.handle) {
+                Ok(()) => self.turns.push(now, request),
+                Err(retry_after) => self.refuse(now, &request, Status::Busy, retry_after, out),
+            },
             None => {}
-        }
-    }
-
-    fn serve_in_turn(&mut self, now: Instant, request: Request, out: &mut Outbox) {
-        let Some(turns) = &mut self.turns else {
-            return self.serve(now, request, out);
-        };
-        match turns.push(now, &request) {
-            Ok(()) => self.take_turns(now, out),
-            Err(retry_after) => self.refuse(now, &request, Status::Busy, retry_after, out),
-        }
-    }
-
-    /// Serves those whose turn it is.
-    fn take_turns(&mut self, now: Instant, out: &mut Outbox) {
-        while out.room() > 0
-            && let Some(request) = self.turns.as_mut().and_then(|turns| turns.poll_ready(now))
-        {
-            self.serve(now, request, out);
         }
     }
 
@@ -249,15 +233,22 @@ impl Service for Shard {
         {
             self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
         }
-        self.take_turns(now, out);
+        self.turns.handle_timeout(now);
         self.send_paced(now, out);
+    }
+
+    fn fill(&mut self, now: Instant, out: &mut Outbox) {
+        while out.room() > 0
+            && let Some(request) = self.turns.poll_ready(now)
+        {
+            self.serve(now, request, out);
+        }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
         let paced = self.paced.poll_timeout();
-        let turns = self.turns.as_ref().and_then(Turns::poll_timeout);
         let others = [self.responder.poll_timeout(), self.publish_at, self.parking.poll_timeout()];
-        others.into_iter().chain([paced, turns]).flatten().min()
+        others.into_iter().chain([paced, self.turns.poll_timeout()]).flatten().min()
     }
 
     fn on_send_error(&mut self, to: SocketAddr, error: &io::Error) {

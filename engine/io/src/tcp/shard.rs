@@ -131,12 +131,12 @@ impl<'a, S: Service> Streams<'a, S> {
     fn let_time_pass(&mut self, now: Instant) -> io::Result<()> {
         if self.service.poll_timeout().is_some_and(|due| due <= now) {
             self.service.handle_timeout(now, &mut self.outbox);
-            self.deliver();
+            self.fill(now);
         }
         if self.wake.take() || self.wake_again {
             self.service.handle_wake(now, &mut self.outbox);
             self.wake_again = self.outbox.room() == 0;
-            self.deliver();
+            self.fill(now);
         }
         if self.accept_at.is_some_and(|due| due <= now) {
             self.accept_at = None;
@@ -195,7 +195,7 @@ impl<'a, S: Service> Streams<'a, S> {
                 Taken::Nothing => return self.rest(key),
                 Taken::Closed => return self.table.remove(key),
             }
-            self.deliver();
+            self.fill(now);
             if !self.send(now, key) {
                 return;
             }
@@ -228,6 +228,20 @@ impl<'a, S: Service> Streams<'a, S> {
             }
         }
         Taken::Nothing
+    }
+
+    /// Takes what waits for its turn, and delivers all.
+    fn fill(&mut self, now: Instant) {
+        loop {
+            if self.outbox.room() > 0 {
+                self.service.fill(now, &mut self.outbox);
+            }
+            let may_have_more = self.outbox.room() == 0;
+            self.deliver();
+            if !may_have_more {
+                return;
+            }
+        }
     }
 
     /// Gives the trains of the outbox to their connections.

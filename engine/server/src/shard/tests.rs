@@ -57,7 +57,8 @@ impl World {
             let config = ResponderConfig { shard: number, ..ResponderConfig::default() };
             let responder = Responder::new(config, [number; 32], Vec::new());
             let (reader, counters) = (Reader::new(Arc::clone(&shelf)), Arc::default());
-            Shard::new((number, siblings), responder, reader, Arc::clone(&mailboxes), warmer.clone(), None, counters)
+            let (mailboxes, warmer, turns) = (Arc::clone(&mailboxes), warmer.clone(), Turns::new(None));
+            Shard::new((number, siblings), responder, reader, mailboxes, warmer, turns, counters)
         };
         let (now, secret) = (Instant::now(), SessionSecret::new([2; 32]));
         let congestion = Box::new(FixedWindow { bytes: 1 << 20 });
@@ -97,6 +98,13 @@ impl World {
         while self.client.poll_transmit(self.now, &mut packet) {
             self.shards[number].handle_datagram(self.now, CLIENT.into(), &packet, &mut self.outbox);
         }
+        self.shards[number].fill(self.now, &mut self.outbox);
+    }
+
+    /// Has shard `number` take up what other threads left for it.
+    fn wake(&mut self, number: usize) {
+        self.shards[number].handle_wake(self.now, &mut self.outbox);
+        self.shards[number].fill(self.now, &mut self.outbox);
     }
 
     /// Gives the client the short packets of all trains; gives back the bytes of DATA before each.
@@ -118,7 +126,7 @@ fn a_pull_at_the_wrong_shard_is_answered_by_the_one_that_made_its_handle() {
     world.pull(&[Run::new(0, 52)]);
     world.deliver(1);
     assert!(world.outbox.is_empty(), "the wrong shard says nothing");
-    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    world.wake(0);
     assert_eq!(world.receive(), [52 * PACKET_BYTES]);
 }
 
@@ -136,7 +144,7 @@ fn a_pull_of_the_other_way_is_that_of_a_stranger() {
         let reset = world.outbox.pop().expect("an answer at once");
         assert_eq!(Kind::of(reset.tail()), Some(Kind::Reset), "greeted at {greeted}");
         assert_eq!((reset.bytes(), world.outbox.is_empty()), (reset.tail().len(), true));
-        world.shards[greeted].handle_wake(world.now, &mut world.outbox);
+        world.wake(greeted);
         assert!(world.outbox.is_empty(), "nothing was handed over");
     }
 }
@@ -150,9 +158,9 @@ fn forwarded_pulls_wait_while_the_outbox_is_full() {
         world.pull(&[Run::new(0, 1)]);
     }
     world.deliver(1);
-    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    world.wake(0);
     assert_eq!(world.receive().len(), room);
-    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    world.wake(0);
     assert_eq!(world.receive().len(), 3);
 }
 
@@ -169,7 +177,7 @@ fn a_pull_for_cold_extents_waits_for_all_of_them() {
         };
         pack.hot().insert(extent);
         world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent });
-        world.shards[0].handle_wake(world.now, &mut world.outbox);
+        world.wake(0);
     }
     assert_eq!(world.receive(), [12 * PACKET_BYTES]);
 }
@@ -193,7 +201,7 @@ fn what_comes_next_is_read_in_once_before_it_is_asked_for() {
         world.pack.hot().insert(extent);
         world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent });
     }
-    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    world.wake(0);
     world.pull(&[Run::new(200, 52)]);
     world.deliver(0);
     assert!(world.jobs.is_empty(), "they are hot");
@@ -206,7 +214,7 @@ fn an_extent_that_proves_rotten_while_a_pull_waits_is_answered_as_not_held() {
     world.deliver(0);
     world.pack.forsake(1);
     world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent: 1 });
-    world.shards[0].handle_wake(world.now, &mut world.outbox);
+    world.wake(0);
     assert_eq!(world.receive(), [0]);
     let lost = Event::Lost { stream: StreamId::ORIGINAL, runs: vec![Run::new(256, 4)], why: Loss::NotHeld };
     assert!(std::iter::from_fn(|| world.client.poll_event()).any(|event| event == lost));
@@ -258,6 +266,7 @@ fn a_pull_costs_a_shard_no_allocation() {
                 shard.handle_timeout(now, outbox);
             }
             shard.handle_datagram(now, CLIENT.into(), &packet, outbox);
+            shard.fill(now, outbox);
             sent = outbox.pop();
         });
         let train = sent.expect("each PULL is answered at once");
