@@ -5,6 +5,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::num::{NonZeroU16, NonZeroUsize};
 
+use nix::libc::{self, BPF_A, BPF_ABS, BPF_B, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET};
 use nix::sys::socket::{SetSockOpt, setsockopt, sockopt};
 use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -44,6 +45,28 @@ impl ServerSocket {
             sockets.push(bind_one(addr, shared).and_then(|udp| Self::new(udp, segment_bytes)).map_err(at)?);
         }
         Ok(sockets)
+    }
+
+    /// Has the kernel hand datagrams that begin with the byte `kind` to the socket whose number, as they were bound, is the
+    /// byte at `place`. Others go by their addresses as before, and so do those that name no socket. The program is classic
+    /// BPF (SO_ATTACH_REUSEPORT_CBPF, socket(7)).
+    ///
+    /// # Errors
+    /// The kernel takes no such program, or `sockets` are not several of one port.
+    pub fn steer(sockets: &[Self], kind: u8, place: usize) -> io::Result<()> {
+        let Some(first) = sockets.first() else { return Ok(()) };
+        let load = |at: usize| (BPF_LD | BPF_B | BPF_ABS, 0, 0, at as u32);
+        let program = [
+            load(0),
+            (BPF_JMP | BPF_JEQ | BPF_K, 0, 2, kind.into()),
+            load(place),
+            (BPF_RET | BPF_A, 0, 0, 0),
+            // No socket has this number.
+            (BPF_RET | BPF_K, 0, 0, u32::MAX),
+        ];
+        let mut program = program.map(|(code, jt, jf, k)| libc::sock_filter { code: code as u16, jt, jf, k });
+        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+        Ok(setsockopt(&first.udp, sockopt::AttachReusePortCbpf, &program)?)
     }
 
     /// Address and port.
@@ -107,6 +130,34 @@ mod tests {
                 Ok(sockets) => assert!(!sockets[0].state.may_fragment(), "{addr}"),
                 Err(error) => assert!(addr.contains("::"), "{error}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_datagram_of_the_kind_that_is_steered_reaches_the_socket_that_it_names_and_others_go_by_their_address() {
+        let shards = NonZeroUsize::new(4).unwrap();
+        let sockets = ServerSocket::bind("127.0.0.1:0".parse().unwrap(), shards, NonZeroU16::MIN).unwrap();
+        ServerSocket::steer(&sockets, b'P', 4).unwrap();
+        let heard = |datagram: &[u8]| {
+            let by = sockets.iter().position(|socket| {
+                let mut room = [0; 8];
+                socket.udp.recv(&mut room).is_ok_and(|bytes| room[..bytes] == *datagram)
+            });
+            by.expect("on loopback it is there at once")
+        };
+        for _ in 0..8 {
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let send = |datagram: &[u8]| {
+                client.send_to(datagram, sockets[0].local_addr()).unwrap();
+                heard(datagram)
+            };
+            let by_address = send(b"H");
+            for named in 0..4 {
+                assert_eq!(send(&[b'P', 0, 0, 0, named, 9]), usize::from(named));
+                assert_eq!(send(&[b'H', 0, 0, 0, named, 9]), by_address);
+            }
+            assert_eq!(send(&[b'P', 0, 0, 0, 4, 9]), by_address, "there is no fifth");
+            assert_eq!(send(b"P"), 0, "one cut short is for the first");
         }
     }
 }

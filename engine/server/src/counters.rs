@@ -13,8 +13,6 @@ pub struct ServerCounters {
     pub sent_bytes: u64,
     /// Sessions at present, half-open ones included.
     pub sessions: usize,
-    /// PULLs dropped because the shard that they belong to was behind.
-    pub forward_dropped: u64,
     /// PULLs that waited for cold extents.
     pub parked: u64,
     /// PULLs answered BUSY because the disk was behind.
@@ -34,7 +32,6 @@ pub struct ServerCounters {
 pub(crate) struct ShardCounters {
     sent_bytes: AtomicU64,
     sessions: AtomicUsize,
-    forward_dropped: AtomicU64,
     parked: AtomicU64,
     busy: AtomicU64,
     send_errors: AtomicU64,
@@ -47,10 +44,6 @@ pub(crate) struct ShardCounters {
 impl ShardCounters {
     pub(crate) fn on_sent(&self, bytes: u64) {
         self.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(crate) fn on_forward_dropped(&self) {
-        self.forward_dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn on_parked(&self) {
@@ -86,7 +79,6 @@ pub(crate) fn total<'a>(shards: impl IntoIterator<Item = &'a ShardCounters>) -> 
     for shard in shards {
         total.sent_bytes += shard.sent_bytes.load(Ordering::Relaxed);
         total.sessions += shard.sessions.load(Ordering::Relaxed);
-        total.forward_dropped += shard.forward_dropped.load(Ordering::Relaxed);
         total.parked += shard.parked.load(Ordering::Relaxed);
         total.busy += shard.busy.load(Ordering::Relaxed);
         total.send_errors += shard.send_errors.load(Ordering::Relaxed);

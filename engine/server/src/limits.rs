@@ -8,9 +8,6 @@ use braidcast_transport::limits::{CHUNKS_PER_PULL_MAX, RUNS_PER_PULL_MAX};
 /// Shards of one server for UDP; one more is for TCP. A shard's number is one byte of its session handles.
 pub const SHARDS_MAX: u8 = 64;
 
-/// PULLs that wait for another shard to take them. Beyond it they are dropped, and the client pulls again.
-pub(crate) const FORWARDED_MAX: usize = 1_024;
-
 /// Requests of one shard that wait for cold extents. Beyond it the answer is BUSY.
 pub(crate) const PARKED_MAX: usize = 1_024;
 /// Requests of one session among them: one client that jumps about in a cold film does not shut others out.

@@ -19,7 +19,7 @@ use braidcast_transport::responder::{Responder, ResponderConfig};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::catalogue::{Reader, Shelf};
 use crate::config::{ServerConfig, ZeroCopyMode};
@@ -154,7 +154,7 @@ impl Server {
         keeper: Arc<Keeper>,
         folder_users: mpsc::Receiver<Infallible>,
     ) -> Result<Self, ServerError> {
-        let (udp_addr, udp_shards) = (sockets[0].local_addr(), sockets.len() as u8);
+        let udp_addr = sockets[0].local_addr();
         let ports: Vec<Port> = sockets.into_iter().map(Port::Udp).chain(listener.map(Port::Tcp)).collect();
         let (wakers, wakes): (Vec<_>, Vec<_>) = ports.iter().map(|_| waker()).unzip();
         shelf.on_shards_started(wakers.clone());
@@ -185,9 +185,8 @@ impl Server {
         }
         let total_rate = (config.total_bytes_s > 0).then(|| Arc::new(TotalRate::new(config.total_bytes_s)));
         for ((number, port), wake) in (0..).zip(ports).zip(wakes) {
-            let siblings = if number < udp_shards { 0..udp_shards } else { number..number + 1 };
             let shard = Shard::new(
-                (number, siblings),
+                number,
                 Responder::new(responder_config(config, number), random_seed()?, Vec::new()),
                 Reader::new(Arc::clone(shelf)),
                 Arc::clone(&mailboxes),
@@ -294,12 +293,19 @@ async fn cool(shelf: Arc<Shelf>) {
 fn bind(config: &ServerConfig) -> Result<(Vec<ServerSocket>, Option<StreamListener>), ServerError> {
     let (shards, segment) =
         (shard_count(config)?, NonZeroU16::new(PACKET_BYTES as u16).expect("packets are not empty"));
-    let bound = if config.tcp {
+    let (sockets, listener) = if config.tcp {
         bind_pair(config.listen, shards, segment).map(|(sockets, listener)| (sockets, Some(listener)))
     } else {
         ServerSocket::bind(config.listen, shards, segment).map(|sockets| (sockets, None))
-    };
-    bound.map_err(ServerError::Listen)
+    }
+    .map_err(ServerError::Listen)?;
+    if sockets.len() > 1 {
+        let (kind, place) = Responder::SHARD_IN_PULL;
+        if let Err(error) = ServerSocket::steer(&sockets, kind, place) {
+            debug!(%error, "PULLs find their shard by their address alone");
+        }
+    }
+    Ok((sockets, listener))
 }
 
 fn shard_count(config: &ServerConfig) -> Result<NonZeroUsize, ServerError> {

@@ -21,7 +21,7 @@ use crate::answer::{self, Plan};
 use crate::catalogue::Reader;
 use crate::counters::ShardCounters;
 use crate::limits::{BUSY_RETRY, COUNTERS_EVERY, PACED_MAX};
-use crate::mailbox::{Forwarded, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::pack::Pack;
 use crate::parking::Parking;
 use crate::turns::Turns;
@@ -30,8 +30,6 @@ use crate::warm::Warmer;
 /// What one shard's thread runs.
 pub(crate) struct Shard {
     number: u8,
-    /// Shards among which a session's PULL is handed to the one that made its handle, this one included.
-    siblings: Range<u8>,
     responder: Responder,
     reader: Reader,
     parking: Parking,
@@ -47,9 +45,9 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Shard `number` of those that have a mailbox. It shares its sockets' port with `siblings`, itself among them.
+    /// Shard `number` of those that have a mailbox.
     pub(crate) fn new(
-        (number, siblings): (u8, Range<u8>),
+        number: u8,
         responder: Responder,
         reader: Reader,
         mailboxes: Arc<[Mailbox]>,
@@ -59,7 +57,6 @@ impl Shard {
     ) -> Self {
         Self {
             number,
-            siblings,
             responder,
             reader,
             parking: Parking::default(),
@@ -75,37 +72,6 @@ impl Shard {
     fn refresh(&mut self) {
         if self.reader.refresh() {
             self.responder.set_ticket_keys(self.reader.catalogue().ticket_keys.clone());
-        }
-    }
-
-    /// Leaves a PULL to the shard that made its handle, if that is another one of this server.
-    fn is_forwarded(&self, from: SocketAddr, datagram: &[u8]) -> bool {
-        //= PROTOCOL T7: A server MUST hold the address pair of a TCP connection and that of UDP datagrams for different ones, though they look the same.
-        let is_other = |owner: &u8| *owner != self.number && self.siblings.contains(owner);
-        let owner = Responder::shard_of(datagram).filter(is_other);
-        let Some(mailbox) = owner.and_then(|owner| self.mailboxes.get(usize::from(owner))) else {
-            return false;
-        };
-        let Ok(pull) = datagram.try_into() else {
-            return false;
-        };
-        if !mailbox.forward(Forwarded { from, pull }) {
-            self.counters.on_forward_dropped();
-        }
-        true
-    }
-
-    fn take(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], out: &mut Outbox) {
-        self.publish_at.get_or_insert(now + COUNTERS_EVERY);
-        match self.responder.handle_datagram(both_clocks(now), from, datagram) {
-            Some(Action::Send(packet)) => {
-                push(out, Train::datagram(from, &packet).expect("a small packet is no longer than a tail"));
-            }
-            Some(Action::Pull(request)) => match self.turns.room_for(request.handle) {
-                Ok(()) => self.turns.push(now, request),
-                Err(retry_after) => self.refuse(now, &request, Status::Busy, retry_after, out),
-            },
-            None => {}
         }
     }
 
@@ -196,8 +162,16 @@ impl Shard {
 impl Service for Shard {
     fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8], out: &mut Outbox) {
         self.refresh();
-        if !self.is_forwarded(from, datagram) {
-            self.take(now, from, datagram, out);
+        self.publish_at.get_or_insert(now + COUNTERS_EVERY);
+        match self.responder.handle_datagram(both_clocks(now), from, datagram) {
+            Some(Action::Send(packet)) => {
+                push(out, Train::datagram(from, &packet).expect("a small packet is no longer than a tail"));
+            }
+            Some(Action::Pull(request)) => match self.turns.room_for(request.handle) {
+                Ok(()) => self.turns.push(now, request),
+                Err(retry_after) => self.refuse(now, &request, Status::Busy, retry_after, out),
+            },
+            None => {}
         }
     }
 
@@ -212,11 +186,6 @@ impl Service for Shard {
             && let Some(request) = self.parking.poll_ready()
         {
             self.serve(now, request, out);
-        }
-        while out.room() > 0
-            && let Some(Forwarded { from, pull }) = mailbox.poll_forwarded()
-        {
-            self.take(now, from, &pull, out);
         }
     }
 

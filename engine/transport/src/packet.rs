@@ -31,7 +31,7 @@ pub enum Kind {
 
 const HELLO: u8 = VERSION << 4 | 1;
 const WELCOME: u8 = VERSION << 4 | 2;
-const PULL: u8 = VERSION << 4 | 3;
+pub(crate) const PULL: u8 = VERSION << 4 | 3;
 const DATA: u8 = braidcast_media::chunk::DATA_KIND;
 const END: u8 = VERSION << 4 | 5;
 const RESET: u8 = VERSION << 4 | 6;

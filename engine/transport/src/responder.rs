@@ -245,13 +245,9 @@ impl Responder {
         &self.counters
     }
 
-    /// The shard that made the handle in a PULL; nothing for other packets.
-    pub fn shard_of(datagram: &[u8]) -> Option<u8> {
-        if Kind::of(datagram) != Some(Kind::Pull) {
-            return None;
-        }
-        packet::handle_and_sequence(datagram).map(|(handle, _)| (handle >> SHARD_SHIFT) as u8)
-    }
+    /// Where a PULL names the shard that made its handle: the byte with which PULLs begin, and the place of the byte that
+    /// is the shard's number.
+    pub const SHARD_IN_PULL: (u8, usize) = (packet::PULL, 4);
 
     fn handle_pull(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) -> Option<Action> {
         let (handle, sequence) = packet::handle_and_sequence(datagram)?;

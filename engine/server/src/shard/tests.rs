@@ -53,12 +53,11 @@ impl World {
         let mailboxes: Arc<[Mailbox]> = (0..=TCP).map(|_| Mailbox::new(waker().0)).collect();
         let (warmer, jobs) = Warmer::without_helpers(warm_queue);
         let shard = |number: u8| {
-            let siblings = if usize::from(number) == TCP { number..number + 1 } else { 0..TCP as u8 };
             let config = ResponderConfig { shard: number, ..ResponderConfig::default() };
             let responder = Responder::new(config, [number; 32], Vec::new());
             let (reader, counters) = (Reader::new(Arc::clone(&shelf)), Arc::default());
             let (mailboxes, warmer, turns) = (Arc::clone(&mailboxes), warmer.clone(), Turns::new(None));
-            Shard::new((number, siblings), responder, reader, mailboxes, warmer, turns, counters)
+            Shard::new(number, responder, reader, mailboxes, warmer, turns, counters)
         };
         let (now, secret) = (Instant::now(), SessionSecret::new([2; 32]));
         let congestion = Box::new(FixedWindow { bytes: 1 << 20 });
@@ -119,17 +118,6 @@ impl World {
     }
 }
 
-#[test]
-fn a_pull_at_the_wrong_shard_is_answered_by_the_one_that_made_its_handle() {
-    let mut world = World::new(WARM_QUEUE_MAX);
-    world.make_hot();
-    world.pull(&[Run::new(0, 52)]);
-    world.deliver(1);
-    assert!(world.outbox.is_empty(), "the wrong shard says nothing");
-    world.wake(0);
-    assert_eq!(world.receive(), [52 * PACKET_BYTES]);
-}
-
 //= PROTOCOL T7: A server MUST hold the address pair of a TCP connection and that of UDP datagrams for different ones, though they look the same.
 #[test]
 fn a_pull_of_the_other_way_is_that_of_a_stranger() {
@@ -150,17 +138,16 @@ fn a_pull_of_the_other_way_is_that_of_a_stranger() {
 }
 
 #[test]
-fn forwarded_pulls_wait_while_the_outbox_is_full() {
+fn pulls_wait_for_their_turn_while_the_outbox_is_full() {
     let mut world = World::new(WARM_QUEUE_MAX);
     world.make_hot();
     let room = world.outbox.room();
     for _ in 0..room + 3 {
         world.pull(&[Run::new(0, 1)]);
     }
-    world.deliver(1);
-    world.wake(0);
+    world.deliver(0);
     assert_eq!(world.receive().len(), room);
-    world.wake(0);
+    world.deliver(0);
     assert_eq!(world.receive().len(), 3);
 }
 

@@ -308,7 +308,6 @@ fn handles_name_their_shard() {
     let mut server = Server::with(ResponderConfig { shard: 0xa7, ..ResponderConfig::default() });
     let mut client = server.open_default();
     let pull = client.pull(&[(0, 1)]);
-    assert_eq!(Responder::shard_of(&pull), Some(0xa7));
-    assert_eq!(Responder::shard_of(&pull[1..]), None);
-    assert_eq!(Responder::shard_of(&hello_of(&PassFor::number(1).sealed(), 1)), None);
+    let (kind, shard_at) = Responder::SHARD_IN_PULL;
+    assert_eq!((pull[0], pull[shard_at]), (kind, 0xa7));
 }
