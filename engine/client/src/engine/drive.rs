@@ -178,6 +178,11 @@ impl Drive {
                 }
             }
         }
+        for number in 0..self.links.len() {
+            if let Err(error) = self.links[number].flush() {
+                self.on_socket_error(now, SourceNo(number as u8), Way::Udp, &error);
+            }
+        }
     }
 
     /// Tells of packets that got as far as this host. It comes before losses are judged.

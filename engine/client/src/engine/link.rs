@@ -12,12 +12,18 @@ use super::carrier::{Carrier, Way, Ways};
 use crate::fetcher::SourceNo;
 use crate::planner::SOURCES_MAX;
 
+/// Datagrams of one length that are sent together at most; what kernels cut at a time is 64 or more.
+const GATHERED_MAX: usize = 32;
+
 /// One source's sockets. The selector knows both by its number.
 pub(super) struct Link {
     number: SourceNo,
     udp: Arc<ClientSocket>,
     tcp: Option<Arc<ClientStream>>,
     carrier: Carrier,
+    /// What is to leave over UDP together: datagrams of `gathered_bytes` each.
+    gathered: Vec<u8>,
+    gathered_bytes: usize,
     /// Messages that the UDP socket's full receive buffer had cost at the last look.
     drops: u32,
 }
@@ -37,7 +43,8 @@ impl Link {
     ) -> io::Result<Self> {
         let udp = Arc::new(udp);
         selector.add(number.0.into(), Arc::clone(&udp))?;
-        Ok(Self { number, udp, tcp: None, carrier: Carrier::new(tcp_at_once), drops: 0 })
+        let carrier = Carrier::new(tcp_at_once);
+        Ok(Self { number, udp, tcp: None, carrier, gathered: Vec::new(), gathered_bytes: 0, drops: 0 })
     }
 
     /// This end's address, by which networks are told apart.
@@ -65,14 +72,30 @@ impl Link {
         [(udp, Way::Udp), (tcp, Way::Tcp)].into_iter().filter(|(goes, _)| *goes).map(|(_, way)| way)
     }
 
-    /// Sends on `way`, by a new connection if that is TCP and there is none. A full buffer loses the datagram like a full
-    /// router would; the fetcher finds out.
+    /// Sends on `way`: by a new connection if that is TCP and there is none; over UDP with the next [`Link::flush`], or
+    /// before. A full buffer loses datagrams like a full router would; the fetcher finds out.
     pub(super) fn send(&mut self, way: Way, datagram: &[u8], selector: &mut Selector) -> io::Result<()> {
-        let sent = match way {
-            Way::Udp => self.udp.send(datagram),
-            Way::Tcp => self.open_tcp(selector).and_then(|stream| stream.send(datagram)),
-        };
-        sent.or_else(|error| if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) })
+        match way {
+            Way::Udp => {
+                let goes_along = self.gathered_bytes == datagram.len();
+                let flushed = if goes_along { Ok(()) } else { self.flush() };
+                self.gathered_bytes = datagram.len();
+                self.gathered.extend_from_slice(datagram);
+                flushed?;
+                if self.gathered.len() >= GATHERED_MAX * datagram.len() { self.flush() } else { Ok(()) }
+            }
+            Way::Tcp => unless_full(self.open_tcp(selector).and_then(|stream| stream.send(datagram))),
+        }
+    }
+
+    /// Sends what was gathered, in one system call where the kernel can cut it.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let sent = self.udp.send_many(&self.gathered, self.gathered_bytes);
+        self.gathered.clear();
+        unless_full(sent.map(drop))
     }
 
     /// Takes one batch in.
@@ -144,4 +167,8 @@ impl Link {
     fn tcp_key(&self) -> usize {
         SOURCES_MAX + usize::from(self.number.0)
     }
+}
+
+fn unless_full(sent: io::Result<()>) -> io::Result<()> {
+    sent.or_else(|error| if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) })
 }
