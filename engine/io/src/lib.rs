@@ -81,6 +81,7 @@ mod server;
 mod service;
 mod shard;
 mod sys;
+mod tails;
 mod tcp;
 mod train;
 mod wake;

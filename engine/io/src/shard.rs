@@ -22,6 +22,7 @@ use crate::server::ServerSocket;
 use crate::service::Service;
 use crate::sys::Registered;
 use crate::sys::ring::{SendRing, Sent};
+use crate::tails::Tails;
 use crate::train::Train;
 use crate::wake::WakeReceiver;
 
@@ -88,6 +89,8 @@ struct Shard<'a, S> {
     sent: Vec<Sent>,
     /// Long regions are sent by `sendfile`.
     by_reference: bool,
+    /// Of trains that were sent so; empty but while trains are handed over.
+    tails: Tails,
 }
 
 /// What is known of the socket's input.
@@ -139,6 +142,7 @@ impl<'a, S: Service> Shard<'a, S> {
             notifications,
             sent: Vec::with_capacity(TRAINS_MAX),
             by_reference,
+            tails: Tails::new(),
         })
     }
 
@@ -213,7 +217,10 @@ impl<'a, S: Service> Shard<'a, S> {
         {
             if self.by_reference && !train.copied && train.has_long_regions() && !self.sender.is_plain(now, &train) {
                 match self.sender.send_regions(&mut train) {
-                    Ok(()) => {}
+                    Ok(()) => {
+                        self.send_tail_with_others(now, &train);
+                        continue;
+                    }
                     Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                         self.settle(now, train, Err(error));
                         continue;
@@ -231,6 +238,7 @@ impl<'a, S: Service> Shard<'a, S> {
                 }
             }
         }
+        self.send_tails(now);
         if let Some(ring) = &mut self.ring {
             ring.finish(&mut self.sent, |notification| self.service.on_notification(notification))?;
             // Those to be sent again go back in front, so the last comes first.
@@ -239,6 +247,26 @@ impl<'a, S: Service> Shard<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Has what is left of a train leave with others, before anything is awaited.
+    fn send_tail_with_others(&mut self, now: Instant, train: &Train) {
+        if train.tail().is_empty() {
+            return;
+        }
+        if !self.tails.takes(train) {
+            self.send_tails(now);
+        }
+        self.tails.push(train);
+    }
+
+    fn send_tails(&mut self, now: Instant) {
+        let Err((error, unsent)) = self.tails.send(self.sender.socket(), &self.inbound_state) else { return };
+        // Those to be sent again go back in front, so the last comes first.
+        for train in unsent.into_iter().rev() {
+            let error = error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error);
+            self.settle(now, train, Err(error));
+        }
     }
 
     /// Gives memory free that network cards have read.
