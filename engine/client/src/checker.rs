@@ -5,22 +5,39 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use braidcast_io::SelectorWaker;
 use braidcast_media::StreamId;
 use crossbeam::channel::{Receiver, SendError, Sender, bounded, unbounded};
 
 use crate::fetcher::{Buffer, Checked, Filled, Job, SourceNo, Verdict};
 use crate::sink::{Given, Lent, Parallel, Sink};
 
-/// The checking threads of one download.
+/// The checking threads of one lane of a download.
 pub(crate) struct Checker {
     work: Option<Sender<Filled>>,
     done: Receiver<io::Result<Checked>>,
     threads: Vec<JoinHandle<()>>,
 }
 
+/// How a lane hears of its extents, from whichever thread puts them into the output.
+#[derive(Clone)]
+pub(crate) struct Reply {
+    outbox: Sender<io::Result<Checked>>,
+    waker: SelectorWaker,
+}
+
+impl Reply {
+    /// Says whether the lane still listens.
+    fn send(&self, checked: io::Result<Checked>) -> bool {
+        let is_heard = self.outbox.send(checked).is_ok();
+        self.waker.wake();
+        is_heard
+    }
+}
+
 impl Checker {
     /// Starts `threads` threads that put what is right of `stream` into `sink`, give back what is right of other
-    /// streams, and call `wake` for each extent that is done. An output that must be written in order takes one thread.
+    /// streams, and wake the lane for each extent that is done. An output that must be written in order takes one thread.
     ///
     /// # Errors
     /// What the system says if a thread cannot be started.
@@ -28,22 +45,19 @@ impl Checker {
         threads: usize,
         capacity: usize,
         stream: StreamId,
-        sink: Sink,
-        wake: impl Fn() + Clone + Send + 'static,
+        sink: &Arc<Mutex<Sink>>,
+        waker: SelectorWaker,
     ) -> io::Result<Self> {
         let (work, inbox) = bounded::<Filled>(capacity);
         // Never more than the window's buffers are in it.
         let (outbox, done) = unbounded();
-        let sink = Arc::new(Mutex::new(sink));
+        let reply = Reply { outbox, waker };
         let threads = (0..threads)
             .map(|number| {
-                let (inbox, outbox, wake, sink) = (inbox.clone(), outbox.clone(), wake.clone(), Arc::clone(&sink));
+                let (inbox, reply, sink) = (inbox.clone(), reply.clone(), Arc::clone(sink));
                 std::thread::Builder::new().name(format!("check-{number}")).spawn(move || {
                     for filled in inbox {
-                        let released = check(filled, stream, &sink);
-                        let open = released.into_iter().all(|checked| outbox.send(checked).is_ok());
-                        wake();
-                        if !open {
+                        if !check(filled, stream, &sink, &reply) {
                             return;
                         }
                     }
@@ -78,12 +92,15 @@ impl Drop for Checker {
     }
 }
 
-fn check(filled: Filled, stream: StreamId, sink: &Mutex<Sink>) -> Vec<io::Result<Checked>> {
+/// Says whether the lane still listens.
+fn check(filled: Filled, stream: StreamId, sink: &Mutex<Sink>, reply: &Reply) -> bool {
     let checked = filled.check();
     let Checked { job, verdict, misled_by } = checked;
     match verdict {
-        Verdict::Good { buffer, liars } if job.key.stream == stream => write(job, buffer, liars, misled_by, sink),
-        verdict => vec![Ok(Checked { job, verdict, misled_by })],
+        Verdict::Good { buffer, liars } if job.key.stream == stream => {
+            write(job, buffer, liars, misled_by, sink, reply)
+        }
+        verdict => reply.send(Ok(Checked { job, verdict, misled_by })),
     }
 }
 
@@ -93,16 +110,17 @@ fn write(
     liars: Vec<SourceNo>,
     misled_by: Vec<SourceNo>,
     sink: &Mutex<Sink>,
-) -> Vec<io::Result<Checked>> {
+    reply: &Reply,
+) -> bool {
     let parallel = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).parallel();
     let verdict = match parallel {
         Some(Parallel::File(file)) => {
             file.write(job.key.extent, &buffer[..job.bytes]).map(|()| Verdict::Good { buffer, liars })
         }
         Some(Parallel::Player(player)) => Ok(lend(&job, buffer, liars, &player)),
-        None => return write_in_order(job, buffer, liars, sink),
+        None => return write_in_order(job, buffer, liars, sink, reply),
     };
-    vec![verdict.map(|verdict| Checked { job, verdict, misled_by })]
+    reply.send(verdict.map(|verdict| Checked { job, verdict, misled_by }))
 }
 
 fn lend(job: &Job, buffer: Buffer, liars: Vec<SourceNo>, player: &Sender<Given>) -> Verdict {
@@ -114,23 +132,22 @@ fn lend(job: &Job, buffer: Buffer, liars: Vec<SourceNo>, player: &Sender<Given>)
     }
 }
 
-fn write_in_order(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>) -> Vec<io::Result<Checked>> {
+/// Tells each extent that is written to the lane that brought it.
+fn write_in_order(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<Sink>, reply: &Reply) -> bool {
     let mut sink = sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let Sink::Ordered(ordered) = &mut *sink else { unreachable!("the others are used side by side") };
-    match ordered.write(job, buffer) {
-        Err(error) => vec![Err(error)],
-        Ok(written) => {
-            let mut out = Vec::with_capacity(written.len() + 1);
-            let mut liars = Some(liars);
-            for (done, buffer) in written {
-                let liars = if done.key == job.key { liars.take().unwrap_or_default() } else { Vec::new() };
-                let verdict = Verdict::Good { buffer, liars };
-                out.push(Ok(Checked { job: done, verdict, misled_by: Vec::new() }));
-            }
-            if let Some(liars) = liars {
-                out.push(Ok(Checked { job, verdict: Verdict::Kept { liars }, misled_by: Vec::new() }));
-            }
-            out
-        }
+    let written = match ordered.write(job, buffer, reply.clone()) {
+        Ok(written) => written,
+        Err(error) => return reply.send(Err(error)),
+    };
+    let (mut liars, mut is_heard) = (Some(liars), true);
+    for (done, buffer, lane) in written {
+        let liars = if done.key == job.key { liars.take().unwrap_or_default() } else { Vec::new() };
+        let verdict = Verdict::Good { buffer, liars };
+        is_heard &= lane.send(Ok(Checked { job: done, verdict, misled_by: Vec::new() }));
     }
+    if let Some(liars) = liars {
+        is_heard &= reply.send(Ok(Checked { job, verdict: Verdict::Kept { liars }, misled_by: Vec::new() }));
+    }
+    is_heard
 }

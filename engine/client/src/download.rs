@@ -15,7 +15,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::control::{Control, VideoRef, Window};
-use crate::engine::{Command, Engine, EngineConfig, EngineError, Told};
+use crate::engine::{Command, Engine, EngineConfig, EngineError, Lanes, Told};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, JobList, Notice, Order, Traffic};
 use crate::reports::{Answered, Reports, Request};
@@ -44,17 +44,22 @@ pub struct DownloadOptions {
     pub traffic: Traffic,
     /// Most bytes per second of packets, from all servers together. Default: no bound.
     pub rate_max: Option<f64>,
-    /// Extents (307,200 bytes) in memory at a time. Default 160, 47 MiB.
+    /// Extents (307,200 bytes) in memory at a time; half as many for each further lane. Default 160, 47 MiB.
     pub extents_max: usize,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,
     /// Where to write what was done and when, a [`crate::trace::Record`] a line. Default: nowhere.
     pub trace: Option<PathBuf>,
+    /// Lanes: threads that receive and open packets, each with sessions of its own. Default 0: one, and more, up to one a
+    /// core, while it cannot keep up. There is always one with a trace, a bound on the rate, or
+    /// [`Traffic::Background`].
+    pub lanes: usize,
 }
 
 impl Default for DownloadOptions {
     fn default() -> Self {
-        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall: Duration::from_secs(10), trace: None }
+        let stall = Duration::from_secs(10);
+        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall, trace: None, lanes: 0 }
     }
 }
 
@@ -64,6 +69,8 @@ const LIST_EXTENTS: u32 = 512;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Hash list that is held in memory: enough for 2.5 TB of film.
 const HASH_LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Most lanes of a download: one takes in 20 Gbit/s.
+pub const LANES_MAX: usize = 8;
 /// How long a master that does not answer is asked again while servers go on.
 const MASTER_RETRY: Duration = Duration::from_millis(500);
 
@@ -102,7 +109,9 @@ pub async fn download(
         stall: options.stall,
         trace_from: trace.as_ref().map(|trace| trace.recorder().start()),
     };
-    let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 }, trace };
+    let is_alone = trace.is_some() || options.rate_max.is_some() || options.traffic == Traffic::Background;
+    let lanes = if is_alone { Lanes::ONE } else { lanes(options.lanes) };
+    let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 }, trace, lanes };
     let sink = output.sink().map_err(|error| output.error(error))?;
     let (engine, notices) = Engine::start(config, sink).map_err(DownloadError::System)?;
     let mut run = Run {
@@ -139,8 +148,20 @@ async fn start_trace(path: Option<PathBuf>) -> Result<Option<TraceWriter>, Downl
     .map_err(|_| DownloadError::Interrupted)?
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn checker_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(2)
+    cores().min(2)
+}
+
+/// `wanted`: so many, or 0.
+fn lanes(wanted: usize) -> Lanes {
+    match wanted {
+        0 => Lanes { first: 1, most: cores().min(LANES_MAX) },
+        wanted => Lanes { first: wanted.min(LANES_MAX), most: wanted.min(LANES_MAX) },
+    }
 }
 
 /// The hash list as it comes.
@@ -232,6 +253,7 @@ impl Run {
     ) -> Result<(), DownloadError> {
         let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let overloaded = self.engine.overloaded();
         loop {
             tokio::select! {
                 notice = self.notices.recv() => {
@@ -247,6 +269,11 @@ impl Run {
                     self.take_notice(notice);
                 }
                 answered = self.reports.answered() => self.take_answer(answered)?,
+                () = overloaded.notified() => {
+                    if let Err(error) = self.engine.add_lane() {
+                        tracing::info!(%error, "no further thread can be had to receive with");
+                    }
+                }
                 _ = tick.tick() => on_progress(&self.progress()),
             }
         }

@@ -1,6 +1,6 @@
-//! The thread that fetches: it gives a [`crate::fetcher`] its clock, its sockets and its random seed.
+//! The threads that fetch: each gives a [`crate::fetcher`] its clock, its sockets and its random seed.
 //!
-//! **The loop, until all is fetched or it is told to stop:**
+//! **The loop of one, until all is fetched or it is told to stop:**
 //! 1. take commands (lists of servers, what to fetch) and extents that were checked;
 //! 2. let time pass;
 //! 3. connect to new servers, send, hand filled extents to the checker, pass notices on;
@@ -8,34 +8,57 @@
 //!
 //! Nothing here waits for a disk, a hash or the master: these are [`crate::checker`] and the caller of
 //! [`Engine::start`], who hears of everything through the channel that it gives.
+//!
+//! **Lanes.** One such thread takes in what a network card of 20 Gbit/s brings. A download whose thread cannot keep up
+//! gets another one, with sessions of its own and whole extents of its own: what is to be fetched is shared
+//! ([`JobList`]), and so is the output. A lane takes a share of a path like a client of its own, so there is a second one
+//! only where the path gives more than a core can take.
 
 mod carrier;
 mod drive;
+mod lane;
 mod link;
+mod load;
 
 use std::io;
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 
-use braidcast_io::{Selector, SelectorWaker};
+use braidcast_io::SelectorWaker;
 use braidcast_media::hashes::Hash;
-use braidcast_media::{ChunkNo, StreamId};
-use crossbeam::channel::{Receiver, Sender, unbounded};
-use tokio::sync::mpsc;
+use braidcast_media::{ChunkNo, ExtentNo, StreamId};
+use crossbeam::channel::Sender;
+use tokio::sync::{Notify, mpsc};
 
 use crate::fetcher::{Buffer, EarlyPart, FetchError, FetcherConfig, JobList, Notice, Snapshot, SourceList};
 use crate::sink::Sink;
 use crate::trace::writer::TraceWriter;
+use lane::{Lane, LaneConfig, Listener};
 
 /// Settings of an engine.
 #[derive(Debug)]
 pub(crate) struct EngineConfig {
-    /// What is fetched, and how; its own stream goes to the sink.
+    /// What is fetched, and how; its own stream goes to the sink. Further lanes have half of the extents each.
     pub(crate) fetcher: FetcherConfig,
-    /// Threads that hash and write.
+    /// Threads of each lane that hash and write.
     pub(crate) checkers: usize,
-    /// Where the fetcher's records go, if it makes any.
+    /// Where the fetcher's records go, if it makes any; there is one lane then.
     pub(crate) trace: Option<TraceWriter>,
+    /// Lanes.
+    pub(crate) lanes: Lanes,
+}
+
+/// How many lanes there are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Lanes {
+    /// At the start; at least 1.
+    pub(crate) first: usize,
+    /// With those that [`Engine::add_lane`] starts.
+    pub(crate) most: usize,
+}
+
+impl Lanes {
+    /// One, whatever comes.
+    pub(crate) const ONE: Self = Self { first: 1, most: 1 };
 }
 
 /// What the engine is told.
@@ -55,6 +78,20 @@ pub(crate) enum Command {
     Return(Buffer),
     /// End the thread.
     Stop,
+}
+
+impl Command {
+    /// The same for another lane; nothing of what concerns a player, who has one lane.
+    fn for_further_lanes(&self) -> Option<Self> {
+        Some(match self {
+            Self::List(list) => Self::List(list.clone()),
+            Self::Fetch(lists) => Self::Fetch(lists.clone()),
+            Self::Hashes(stream, hashes) => Self::Hashes(*stream, Arc::clone(hashes)),
+            Self::Abandon => Self::Abandon,
+            Self::Stop => Self::Stop,
+            Self::WantEarly(_) | Self::Return(_) => return None,
+        })
+    }
 }
 
 /// Why an engine gave up.
@@ -85,81 +122,171 @@ impl From<FetchError> for EngineError {
     }
 }
 
-/// What the engine tells; after an error it has stopped.
+/// What the engine tells; after an error it is of no more use.
 pub(crate) type Told = Result<Notice, EngineError>;
 
 /// A running engine.
 pub(crate) struct Engine {
-    commands: Sender<Command>,
-    waker: SelectorWaker,
-    snapshot: Arc<Mutex<Snapshot>>,
-    stream: StreamId,
-    thread: Option<JoinHandle<()>>,
+    lanes: Vec<Lane>,
+    lanes_max: usize,
+    /// What another lane begins with.
+    fetcher: FetcherConfig,
+    checkers: usize,
+    sink: Arc<Mutex<Sink>>,
+    listener: Listener,
+    overloaded: Arc<Notify>,
+    told: Briefing,
     /// The output may keep a writer waiting for ever: whoever reads a pipe has stopped.
     may_block: bool,
 }
 
-impl Engine {
-    /// Starts the thread. What it tells comes out of the channel.
-    ///
-    /// # Errors
-    /// What the system says if there is no descriptor or thread to be had.
-    pub(crate) fn start(config: EngineConfig, sink: Sink) -> io::Result<(Self, mpsc::UnboundedReceiver<Told>)> {
-        let (commands, inbox) = unbounded();
-        // The fetcher tells of each thing once, and limits by time what can repeat without end.
-        let (notices, heard) = mpsc::unbounded_channel();
-        let selector = Selector::new()?;
-        let waker = selector.waker();
-        let snapshot = Arc::new(Mutex::new(Snapshot::default()));
-        let stream = config.fetcher.stream;
-        let may_block = matches!(sink, Sink::Ordered(_));
-        let drive = drive::Drive::new(config, sink, selector, inbox, notices, Arc::clone(&snapshot))?;
-        let thread = std::thread::Builder::new().name("pull".into()).spawn(move || drive.run())?;
-        Ok((Self { commands, waker, snapshot, stream, thread: Some(thread), may_block }, heard))
+/// What a lane that comes later must know.
+#[derive(Default)]
+struct Briefing {
+    lists: Vec<SourceList>,
+    jobs: Vec<JobList>,
+}
+
+impl Briefing {
+    /// The first extent of `stream` that is not started; the first of all before any is to be fetched.
+    fn next_extent(&self, stream: StreamId) -> ExtentNo {
+        let of_stream = self.jobs.iter().filter(|jobs| jobs.stream() == stream);
+        of_stream.map(JobList::next_extent).min().unwrap_or(ExtentNo(0))
     }
 
-    /// Tells the engine something.
-    pub(crate) fn send(&self, command: Command) {
-        // A stopped engine has said why; there is nothing to add.
-        let _ = self.commands.send(command);
-        self.waker.wake();
-    }
-
-    /// What gives buffers back, from any thread.
-    pub(crate) fn returns(&self) -> Returns {
-        Returns { commands: self.commands.clone(), waker: self.waker.clone() }
-    }
-
-    /// The stream that goes to the sink.
-    pub(crate) fn stream(&self) -> StreamId {
-        self.stream
-    }
-
-    /// How things stand.
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        self.snapshot_reader().read()
-    }
-
-    /// What tells how things stand, from any thread, also when the engine has stopped.
-    pub(crate) fn snapshot_reader(&self) -> SnapshotReader {
-        SnapshotReader(Arc::clone(&self.snapshot))
-    }
-
-    /// Stops the thread and waits until all that was checked is written.
-    pub(crate) fn stop(&mut self) {
-        self.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been printed, and the download ends either way.
-            let _ = thread.join();
+    fn take_note(&mut self, command: &Command, stream: StreamId) {
+        match command {
+            Command::List(list) => {
+                let next = self.next_extent(stream);
+                self.lists.retain(|list| list.ranges.iter().any(|range| range.last >= next));
+                self.lists.push(list.clone());
+            }
+            Command::Fetch(lists) => self.jobs.extend(lists.iter().cloned()),
+            Command::Hashes(stream, hashes) => self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(*stream, hashes)),
+            Command::Abandon => *self = Self::default(),
+            Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
         }
     }
 }
 
+impl Engine {
+    /// Starts the threads. What they tell comes out of the channel.
+    ///
+    /// # Errors
+    /// What the system says if there is no descriptor or thread to be had.
+    pub(crate) fn start(config: EngineConfig, sink: Sink) -> io::Result<(Self, mpsc::UnboundedReceiver<Told>)> {
+        let EngineConfig { fetcher, checkers, trace, lanes } = config;
+        // The fetcher tells of each thing once, and limits by time what can repeat without end.
+        let (listener, heard) = Listener::new();
+        let overloaded = Arc::new(Notify::new());
+        let may_block = matches!(sink, Sink::Ordered(_));
+        let sink = Arc::new(Mutex::new(sink));
+        let wants_more = lanes.most > 1;
+        let first = LaneConfig {
+            fetcher: fetcher.clone(),
+            checkers,
+            trace,
+            remembers: true,
+            overloaded: wants_more.then(|| Arc::clone(&overloaded)),
+        };
+        let first = Lane::start("pull".to_owned(), first, &sink, listener.clone())?;
+        let told = Briefing::default();
+        let lanes_max = lanes.most;
+        let mut engine =
+            Self { lanes: vec![first], lanes_max, fetcher, checkers, sink, listener, overloaded, told, may_block };
+        for _ in 1..lanes.first {
+            engine.lanes.push(engine.further_lane()?);
+        }
+        Ok((engine, heard))
+    }
+
+    /// Waits until a lane cannot keep up with what comes; for ever if there is no need of another.
+    pub(crate) fn overloaded(&self) -> Arc<Notify> {
+        Arc::clone(&self.overloaded)
+    }
+
+    /// Has another lane take part in what is being fetched, if there may be one more.
+    ///
+    /// # Errors
+    /// What the system says if there is no descriptor or thread to be had; all goes on without it.
+    pub(crate) fn add_lane(&mut self) -> io::Result<()> {
+        if self.lanes.len() >= self.lanes_max {
+            return Ok(());
+        }
+        let mut lane = self.further_lane()?;
+        if !self.listener.expect_one_more() {
+            lane.send(Command::Stop);
+            lane.join();
+            return Ok(());
+        }
+        tracing::debug!(lanes = self.lanes.len() + 1, "one thread cannot keep up: another takes part");
+        self.told.lists.iter().for_each(|list| lane.send(Command::List(list.clone())));
+        lane.send(Command::Fetch(self.told.jobs.clone()));
+        self.lanes.push(lane);
+        Ok(())
+    }
+
+    fn further_lane(&self) -> io::Result<Lane> {
+        let fetcher = FetcherConfig { extents_max: (self.fetcher.extents_max / 2).max(1), ..self.fetcher.clone() };
+        let overloaded = Some(Arc::clone(&self.overloaded));
+        let config = LaneConfig { fetcher, checkers: self.checkers, trace: None, remembers: false, overloaded };
+        Lane::start(format!("pull-{}", self.lanes.len()), config, &self.sink, self.listener.clone())
+    }
+
+    /// Tells the engine something.
+    pub(crate) fn send(&mut self, command: Command) {
+        if self.lanes_max > 1 {
+            self.told.take_note(&command, self.fetcher.stream);
+        }
+        if matches!(command, Command::Fetch(_)) {
+            self.listener.expect(self.lanes.len());
+        }
+        for lane in &self.lanes[1..] {
+            if let Some(copy) = command.for_further_lanes() {
+                lane.send(copy);
+            }
+        }
+        self.lanes[0].send(command);
+    }
+
+    /// What gives buffers back, from any thread.
+    pub(crate) fn returns(&self) -> Returns {
+        let (commands, waker) = self.lanes[0].way_in();
+        Returns { commands, waker }
+    }
+
+    /// The stream that goes to the sink.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.fetcher.stream
+    }
+
+    /// How things stand.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let lanes = self.lanes.iter().map(|lane| lane.snapshot().read());
+        lanes.reduce(Snapshot::with).unwrap_or_default()
+    }
+
+    /// What tells how things stand in the first lane, from any thread, also when the engine has stopped.
+    pub(crate) fn snapshot_reader(&self) -> SnapshotReader {
+        self.lanes[0].snapshot().clone()
+    }
+
+    /// Stops the threads and waits until all that was checked is written.
+    pub(crate) fn stop(&mut self) {
+        self.send(Command::Stop);
+        self.lanes.iter_mut().for_each(Lane::join);
+    }
+}
+
 /// Tells how things stand in an engine.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct SnapshotReader(Arc<Mutex<Snapshot>>);
 
 impl SnapshotReader {
+    fn publish(&self, snapshot: Snapshot) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = snapshot;
+    }
+
     pub(crate) fn read(&self) -> Snapshot {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
@@ -174,8 +301,8 @@ pub(crate) struct Returns {
 impl Returns {
     /// A way back that ends at the receiver.
     #[cfg(test)]
-    pub(crate) fn apart(selector: &Selector) -> (Self, Receiver<Command>) {
-        let (commands, returned) = unbounded();
+    pub(crate) fn apart(selector: &braidcast_io::Selector) -> (Self, crossbeam::channel::Receiver<Command>) {
+        let (commands, returned) = crossbeam::channel::unbounded();
         (Self { commands, waker: selector.waker() }, returned)
     }
 
@@ -202,5 +329,71 @@ impl Drop for Engine {
     }
 }
 
-type Inbox = Receiver<Command>;
-type Listener = mpsc::UnboundedSender<Told>;
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use braidcast_media::layout::EXTENT_BYTES;
+    use braidcast_media::{AssetId, ContentKey, PackLayout};
+
+    use super::*;
+    use crate::control::Range;
+    use crate::fetcher::{Order, Traffic};
+
+    /// An engine that knows no server, for a file of six extents; of one lane, and two at most.
+    fn engine() -> (Engine, mpsc::UnboundedReceiver<Told>, JobList) {
+        let layout = PackLayout::of_file(6 * EXTENT_BYTES as u64).expect("short");
+        let stream = *layout.stream(StreamId::ORIGINAL).expect("every asset has one");
+        let fetcher = FetcherConfig {
+            asset: AssetId(1),
+            content_key: ContentKey::new([0; 16]),
+            layout,
+            stream: StreamId::ORIGINAL,
+            extents_max: 4,
+            order: Order::AsPlanned,
+            traffic: Traffic::Normal,
+            rate_max: None,
+            stall: Duration::from_secs(60),
+            trace_from: None,
+        };
+        let config = EngineConfig { fetcher, checkers: 1, trace: None, lanes: Lanes { first: 1, most: 2 } };
+        let (engine, heard) = Engine::start(config, Sink::ordered(Box::new(io::sink()))).expect("threads");
+        (engine, heard, JobList::new(stream, vec![[0; 32]; 6].into(), Arc::new([])))
+    }
+
+    fn list_to(last: u32) -> SourceList {
+        let range = Range { first: ExtentNo(0), last: ExtentNo(last), hosts: Vec::new() };
+        SourceList { hosts: Vec::new(), ranges: vec![range] }
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_comes_later_takes_part_in_what_is_left() {
+        let (mut engine, mut heard, jobs) = engine();
+        engine.add_lane().expect("threads");
+        assert_eq!(engine.lanes.len(), 1, "there is nothing to be fetched");
+        engine.send(Command::Fetch(vec![jobs]));
+        // Each lane asks who holds the first extent that it has taken.
+        for extent in 0..2 {
+            let wanted = heard.recv().await.expect("it runs");
+            assert!(matches!(wanted, Ok(Notice::WantList { first: ExtentNo(first) }) if first == extent), "{wanted:?}");
+            engine.add_lane().expect("threads");
+            assert_eq!(engine.lanes.len(), 2, "as many as there may be");
+        }
+        engine.stop();
+    }
+
+    #[test]
+    fn a_lane_that_comes_later_is_told_what_may_still_matter() {
+        let (mut engine, _heard, jobs) = engine();
+        let mut told = Briefing::default();
+        told.take_note(&Command::List(list_to(1)), StreamId::ORIGINAL);
+        told.take_note(&Command::Fetch(vec![jobs.clone()]), StreamId::ORIGINAL);
+        told.take_note(&Command::List(list_to(3)), StreamId::ORIGINAL);
+        assert_eq!(told.lists.len(), 2);
+        assert!(jobs.take(0).is_some() && jobs.take(0).is_some());
+        told.take_note(&Command::List(list_to(5)), StreamId::ORIGINAL);
+        let lasts: Vec<u32> = told.lists.iter().map(|list| list.ranges[0].last.0).collect();
+        assert_eq!(lasts, [3, 5], "extents 0 and 1 are under way");
+        engine.stop();
+    }
+}

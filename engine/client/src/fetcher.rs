@@ -27,6 +27,7 @@ mod notice;
 mod setbacks;
 mod snapshot;
 mod source;
+mod ticks;
 mod trace;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -58,6 +59,7 @@ pub use notice::{FailureKind, FetchError, Notice, SourceFailure};
 use setbacks::Impossible;
 pub use snapshot::{Snapshot, SourceSnapshot};
 use source::{Source, State};
+use ticks::TICK;
 use trace::Tracer;
 
 /// Settings of a [`Fetcher`].
@@ -111,13 +113,6 @@ pub enum Traffic {
     },
 }
 
-/// How often rates are measured and tickets looked at.
-const TICK: Duration = Duration::from_millis(100);
-/// Part of a bound on the rate that is shared out evenly, whatever sources deliver.
-const RATE_SPARE: f64 = 0.25;
-/// At most one wish for tickets in this time.
-const TICKET_WISH_PAUSE: Duration = Duration::from_secs(1);
-
 /// Fetches extents of one asset from several servers. See the module's description.
 pub struct Fetcher {
     config: FetcherConfig,
@@ -144,6 +139,8 @@ pub struct Fetcher {
     /// Something is to be fetched, and the end of it was not told yet.
     fetching: bool,
     jobs: VecDeque<JobList>,
+    /// Taken from `jobs`, and not started: no list says who holds it yet.
+    held_up: Option<Job>,
     /// How often everything was abandoned.
     generation: u32,
     /// Extents whose hash was wrong, to be fetched anew from one source each.
@@ -189,6 +186,7 @@ impl Fetcher {
             lent: 0,
             fetching: false,
             jobs: VecDeque::new(),
+            held_up: None,
             generation: 0,
             again: Vec::new(),
             impossible: Impossible::default(),
@@ -207,16 +205,19 @@ impl Fetcher {
     }
 
     /// Fetches these, after what is to be fetched already. [`Notice::Fetched`] tells the end of all.
-    pub fn fetch(&mut self, now: Instant, jobs: JobList) {
+    pub fn fetch(&mut self, now: Instant, lists: impl IntoIterator<Item = JobList>) {
         self.progress_at = now;
         self.fetching = true;
-        self.jobs.push_back(jobs);
+        self.jobs.extend(lists);
         self.tell_if_fetched(now);
     }
 
     /// The hashes of all extents of a stream have become known ([`JobList::awaiting_hashes`]).
     pub fn set_hashes(&mut self, stream: StreamId, hashes: &Arc<[Hash]>) {
         self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(stream, hashes));
+        if let Some(job) = self.held_up.as_mut().filter(|job| job.key.stream == stream) {
+            job.hash = hashes.get(job.key.extent.0 as usize).copied();
+        }
         self.window.set_hashes(stream, hashes);
         let (known, others) = std::mem::take(&mut self.unhashed)
             .into_iter()
@@ -238,6 +239,7 @@ impl Fetcher {
         }
         self.fetching = false;
         self.jobs.clear();
+        self.held_up = None;
         self.again.clear();
         self.early.forget(&self.window);
         self.window.clear();
@@ -425,6 +427,11 @@ impl Fetcher {
         source.map_or(0, |source| u64::from(source.puller.in_flight_chunks()) * PACKET_BYTES as u64)
     }
 
+    /// Bytes of packets that have come, of all sources.
+    pub fn delivered_bytes(&self) -> u64 {
+        self.sources.iter().map(|source| source.puller.delivered_bytes()).sum()
+    }
+
     /// What is worth remembering of the path to a source for the next session.
     pub fn retained(&self, source: SourceNo) -> Option<Retained> {
         self.sources.get(usize::from(source.0))?.puller.congestion().retained()
@@ -436,48 +443,6 @@ impl Fetcher {
         self.window.len() + self.out()
     }
 
-    fn tick(&mut self, now: Instant) {
-        let elapsed = now.duration_since(self.ticked_at);
-        self.ticked_at = now;
-        let mut want_tickets = false;
-        for source in &mut self.sources {
-            source.measure(elapsed);
-            if source.state == State::Up && source.renewal_is_due(now) {
-                want_tickets = true;
-            }
-            if source.state == State::Up && source.has_spare_ticket() {
-                source.greet(now);
-            }
-        }
-        self.aggregate.tick(now, &self.sources);
-        aggregate::act_together(now, &mut self.sources);
-        self.share_rate();
-        self.trace_tick(now);
-        let paused = self.tickets_wanted_at.is_some_and(|at| now.duration_since(at) < TICKET_WISH_PAUSE);
-        if want_tickets && !paused {
-            self.want_tickets(now);
-        }
-    }
-
-    /// Divides the rate that all sources may take together among them, by what they deliver.
-    fn share_rate(&mut self) {
-        let Some(rate_max) = self.config.rate_max else { return };
-        let delivering = |source: &Source| source.bytes_per_s.unwrap_or(0.0);
-        let total: f64 = self.sources.iter().map(delivering).sum();
-        let count = self.sources.len() as f64;
-        for source in &mut self.sources {
-            let part = if total > 0.0 { delivering(source) / total } else { 1.0 / count };
-            // Each keeps a little more than it takes, so that one that gets faster can show it.
-            let share = (part + RATE_SPARE / count) / (1.0 + RATE_SPARE);
-            source.puller.set_rate_max(Some(rate_max * share));
-        }
-    }
-
-    fn want_tickets(&mut self, now: Instant) {
-        self.tickets_wanted_at = Some(now);
-        self.notices.push_back(Notice::WantTickets);
-    }
-
     /// Buffers that are elsewhere: being checked, or with a player.
     fn out(&self) -> usize {
         self.checking.saturating_add_signed(self.lent)
@@ -487,7 +452,8 @@ impl Fetcher {
         while self.jobs.front().is_some_and(JobList::is_empty) {
             self.jobs.pop_front();
         }
-        let idle = self.jobs.is_empty() && self.window.is_empty() && self.checking == 0 && self.again.is_empty();
+        let all_started = self.jobs.is_empty() && self.held_up.is_none() && self.again.is_empty();
+        let idle = all_started && self.window.is_empty() && self.checking == 0;
         if self.fetching && idle {
             self.fetching = false;
             self.notices.push_back(Notice::Fetched);

@@ -23,7 +23,7 @@ use crossbeam::channel::{Receiver, select, unbounded};
 use tokio::sync::mpsc;
 
 use crate::control::{Control, VideoRef, Window};
-use crate::engine::{Engine, EngineConfig, SnapshotReader};
+use crate::engine::{Engine, EngineConfig, Lanes, SnapshotReader};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, Order, Traffic};
 use crate::sink::{Given, Sink};
@@ -181,7 +181,7 @@ pub async fn open(
         trace_from: trace.as_ref().map(|trace| trace.recorder().start()),
     };
     let stalls = Stalls::new(trace.as_ref().map(|trace| trace.recorder().clone()));
-    let config = EngineConfig { fetcher, checkers: 1, trace };
+    let config = EngineConfig { fetcher, checkers: 1, trace, lanes: Lanes::ONE };
     let (give, given) = unbounded();
     let (engine, notices) = Engine::start(config, Sink::Player(give)).map_err(FilmError::System)?;
     let (tell, events) = unbounded();

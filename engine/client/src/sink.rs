@@ -12,6 +12,7 @@ use braidcast_media::layout::EXTENT_BYTES;
 
 use crossbeam::channel::Sender;
 
+use crate::checker::Reply;
 use crate::fetcher::EarlyPiece;
 use crate::window::{Buffer, ExtentKey, Job};
 
@@ -54,7 +55,7 @@ pub(crate) struct Positioned(pub(crate) Arc<File>);
 pub(crate) struct Ordered {
     out: Box<dyn Write + Send>,
     next: u32,
-    waiting: BTreeMap<ExtentNo, (Job, Buffer)>,
+    waiting: BTreeMap<ExtentNo, (Job, Buffer, Reply)>,
 }
 
 impl Sink {
@@ -80,14 +81,14 @@ pub(crate) enum Parallel {
 }
 
 impl Ordered {
-    /// Takes an extent, and gives the ones that are now written.
-    pub(crate) fn write(&mut self, job: Job, buffer: Buffer) -> io::Result<Vec<(Job, Buffer)>> {
-        self.waiting.insert(job.key.extent, (job, buffer));
+    /// Takes an extent, and gives the ones that are now written, each with the lane that brought it.
+    pub(crate) fn write(&mut self, job: Job, buffer: Buffer, from: Reply) -> io::Result<Vec<(Job, Buffer, Reply)>> {
+        self.waiting.insert(job.key.extent, (job, buffer, from));
         let mut written = Vec::new();
-        while let Some((job, buffer)) = self.waiting.remove(&ExtentNo(self.next)) {
+        while let Some((job, buffer, from)) = self.waiting.remove(&ExtentNo(self.next)) {
             self.out.write_all(&buffer[..job.bytes])?;
             self.next += 1;
-            written.push((job, buffer));
+            written.push((job, buffer, from));
         }
         self.out.flush()?;
         Ok(written)

@@ -414,7 +414,7 @@ impl Client {
             };
             let jobs = JobList::part(self.asset.stream(), first, self.asset.hashes(first, count), have);
             self.told += count;
-            self.fetcher.fetch(clock.at(now), jobs);
+            self.fetcher.fetch(clock.at(now), [jobs]);
         }
     }
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use braidcast_client::download::{DownloadOptions, Report, SourceReport, Target, download};
+use braidcast_client::download::{DownloadOptions, LANES_MAX, Report, SourceReport, Target, download};
 use braidcast_client::fetcher::Traffic;
-use clap::Args;
+use clap::{Args, value_parser};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -39,6 +39,9 @@ pub(crate) struct GetArgs {
     /// Take what other traffic leaves of the network, and give way to it
     #[arg(long)]
     background: bool,
+    /// Threads that receive, up to 8; 0 means one, and more while it cannot keep up
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u8).range(..=LANES_MAX as i64))]
+    lanes: u8,
     /// Write what was done and when to this file, one JSON object a line; `braidcast trace` draws it
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -75,7 +78,8 @@ pub(crate) async fn run(args: GetArgs, started: Instant) -> Result<(), CliError>
     let control = connect(&args.profile).await?;
     let traffic = if args.background { Traffic::Background } else { Traffic::Normal };
     let rate_max = args.max_rate.map(|rate| rate.0 as f64);
-    let options = DownloadOptions { traffic, rate_max, trace: args.trace, ..DownloadOptions::default() };
+    let lanes = args.lanes.into();
+    let options = DownloadOptions { traffic, rate_max, trace: args.trace, lanes, ..DownloadOptions::default() };
     let mut bars = DownloadBars::new(&args.name);
     let outcome = download(control, &args.name, target, options, |progress| bars.show(progress)).await;
     bars.clear();

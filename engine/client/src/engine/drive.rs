@@ -8,12 +8,15 @@ use braidcast_io::{ClientSocket, ReceiveBuffer, Selector};
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_transport::packet::Kind;
 use crossbeam::channel::{Sender, TryRecvError};
+use tokio::sync::Notify;
 
 use super::carrier::Way;
+use super::lane::{Inbox, LaneConfig, Listener};
 use super::link::{self, Link};
-use super::{Command, EngineConfig, EngineError, Inbox, Listener};
+use super::load::Load;
+use super::{Command, EngineError, SnapshotReader};
 use crate::checker::Checker;
-use crate::fetcher::{FailureKind, Fetcher, Notice, Snapshot, SourceNo};
+use crate::fetcher::{FailureKind, Fetcher, Notice, SourceNo};
 use crate::planner::SourceSet;
 use crate::sink::{Given, Sink};
 
@@ -27,19 +30,24 @@ const OVERFLOW_INTERVAL: Duration = Duration::from_millis(2);
 /// Batches that are taken from one socket before the others get their turn.
 const BATCHES_MAX: usize = 4;
 
-/// Everything that the thread owns.
+/// Everything that the thread of one lane owns.
 pub(super) struct Drive {
     fetcher: Fetcher,
     /// One for each source, at the place of its number.
     links: Vec<Link>,
     ways: Ways,
+    /// What is learnt of networks and paths is written down: one lane does.
+    remembers: bool,
     selector: Selector,
     checker: Checker,
     /// Takes what cannot wait for the checker.
     player: Option<Sender<Given>>,
     inbox: Inbox,
     listener: Listener,
-    snapshot: Arc<Mutex<Snapshot>>,
+    snapshot: SnapshotReader,
+    /// Told when this thread cannot keep up; once.
+    overloaded: Option<Arc<Notify>>,
+    load: Load,
     published_at: Instant,
     looked_for_overflow_at: Instant,
     buffer: ReceiveBuffer,
@@ -49,20 +57,19 @@ pub(super) struct Drive {
 
 impl Drive {
     pub(super) fn new(
-        config: EngineConfig,
-        sink: Sink,
+        config: LaneConfig,
+        sink: &Arc<Mutex<Sink>>,
         selector: Selector,
         inbox: Inbox,
         listener: Listener,
-        snapshot: Arc<Mutex<Snapshot>>,
+        snapshot: SnapshotReader,
     ) -> io::Result<Self> {
-        let EngineConfig { fetcher: config, checkers, trace } = config;
-        let waker = selector.waker();
-        let player = match &sink {
+        let LaneConfig { fetcher: config, checkers, trace, remembers, overloaded } = config;
+        let player = match &*sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             Sink::Player(player) => Some(player.clone()),
             Sink::File(_) | Sink::Ordered(_) => None,
         };
-        let checker = Checker::start(checkers, config.extents_max, config.stream, sink, move || waker.wake())?;
+        let checker = Checker::start(checkers, config.extents_max, config.stream, sink, selector.waker())?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("no random numbers"))?;
         let now = Instant::now();
@@ -70,12 +77,15 @@ impl Drive {
             fetcher: Fetcher::new(now, config, seed),
             links: Vec::new(),
             ways: Ways::load(),
+            remembers,
             selector,
             checker,
             player,
             inbox,
             listener,
             snapshot,
+            overloaded,
+            load: Load::new(now),
             published_at: now,
             looked_for_overflow_at: now,
             buffer: ReceiveBuffer::new(),
@@ -90,13 +100,14 @@ impl Drive {
         self.pass_notices_on();
         self.publish_snapshot();
         if let Err(error) = stopped {
-            // Nobody listens any more once the download is dropped.
-            let _ = self.listener.send(Err(error));
+            self.listener.tell(Err(error));
         }
         self.pass_records_on();
-        self.remember_paths();
-        if let Err(error) = self.ways.save(SystemTime::now()) {
-            tracing::debug!(%error, "what was learnt of networks and paths cannot be remembered");
+        if self.remembers {
+            self.remember_paths();
+            if let Err(error) = self.ways.save(SystemTime::now()) {
+                tracing::debug!(%error, "what was learnt of networks and paths cannot be remembered");
+            }
         }
         if let Some(trace) = self.trace {
             trace.finish();
@@ -120,7 +131,8 @@ impl Drive {
                 self.published_at = now;
                 self.publish_snapshot();
             }
-            self.receive(now)?;
+            self.look_at_load(now);
+            self.receive()?;
         }
         Ok(())
     }
@@ -136,7 +148,7 @@ impl Drive {
                 }
                 Ok(Command::Fetch(lists)) => {
                     let now = Instant::now();
-                    lists.into_iter().for_each(|jobs| self.fetcher.fetch(now, jobs));
+                    self.fetcher.fetch(now, lists);
                 }
                 Ok(Command::Hashes(stream, hashes)) => self.fetcher.set_hashes(stream, &hashes),
                 Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
@@ -228,8 +240,7 @@ impl Drive {
             if matches!(notice, Notice::Fetched) {
                 self.publish_snapshot();
             }
-            // Nobody listens any more once the download is dropped; the next command tells.
-            let _ = self.listener.send(Ok(notice));
+            self.listener.tell(Ok(notice));
         }
     }
 
@@ -247,10 +258,11 @@ impl Drive {
     }
 
     /// Waits for input, or until the next deadline, and takes it in.
-    fn receive(&mut self, now: Instant) -> Result<(), EngineError> {
+    fn receive(&mut self) -> Result<(), EngineError> {
         let joins = self.links.iter().filter_map(Link::poll_timeout);
         let deadline = joins.chain(self.fetcher.poll_timeout()).min();
-        let wait = deadline.map(|at| at.saturating_duration_since(now));
+        let begun = Instant::now();
+        let wait = deadline.map(|at| at.saturating_duration_since(begun));
         let [mut over_udp, mut over_tcp] = [SourceSet::default(); 2];
         let on_ready = |key| match link::of_key(key) {
             (source, Way::Udp) => over_udp.insert(source),
@@ -258,6 +270,7 @@ impl Drive {
         };
         self.selector.wait(wait, on_ready).map_err(EngineError::System)?;
         let now = Instant::now();
+        self.load.on_waited(now - begun);
         for source in (0..self.links.len()).map(|number| SourceNo(number as u8)) {
             for (way, ready) in [(Way::Udp, over_udp), (Way::Tcp, over_tcp)] {
                 if ready.contains(source) {
@@ -298,6 +311,16 @@ impl Drive {
         }
     }
 
+    /// Says so, once, if this thread cannot keep up with what comes.
+    fn look_at_load(&mut self, now: Instant) {
+        if self.overloaded.is_some() && self.load.is_due(now) {
+            let is_overloaded = self.load.end_span(now, self.fetcher.delivered_bytes());
+            if let Some(overloaded) = self.overloaded.take_if(|_| is_overloaded) {
+                overloaded.notify_one();
+            }
+        }
+    }
+
     fn remember_paths(&mut self) {
         for (number, link) in self.links.iter().enumerate() {
             if let (Some(here), Some(retained)) = (link.here(), self.fetcher.retained(SourceNo(number as u8))) {
@@ -321,6 +344,6 @@ impl Drive {
     }
 
     fn publish_snapshot(&self) {
-        *self.snapshot.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = self.fetcher.snapshot();
+        self.snapshot.publish(self.fetcher.snapshot());
     }
 }

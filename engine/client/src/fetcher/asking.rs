@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Fetcher;
 use super::source::State;
+use crate::window::Job;
 
 impl Fetcher {
     /// Learns what the pullers have to tell, starts extents, and gives the first source its turn. Says whose it is.
@@ -38,21 +39,25 @@ impl Fetcher {
                 }
                 continue;
             }
-            let Some(jobs) = self.jobs.front() else { return };
-            let Some(job) = jobs.peek(self.generation) else {
-                self.jobs.pop_front();
-                continue;
-            };
-            if self.window.contains(job.key) {
+            let Some(job) = self.held_up.take().or_else(|| self.next_job()) else { return };
+            let holders = if self.window.contains(job.key) { None } else { self.holders(job.key) };
+            let Some(holders) = holders else {
+                self.held_up = Some(job);
                 return;
-            }
-            let Some(holders) = self.holders(job.key) else { return };
+            };
             let barred = self.banned();
             let piece = self.window.start(job, holders, barred, None, None);
             self.plan_started(piece);
-            if let Some(jobs) = self.jobs.front_mut() {
-                jobs.advance();
+        }
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        loop {
+            let job = self.jobs.front()?.take(self.generation);
+            if job.is_some() {
+                return job;
             }
+            self.jobs.pop_front();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is to be fetched, in order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use braidcast_media::hashes::Hash;
 use braidcast_media::{ExtentNo, StreamId, StreamLayout};
@@ -15,7 +16,8 @@ enum Hashes {
     Awaited(usize),
 }
 
-/// Extents of one stream that are to be fetched, lowest first.
+/// Extents of one stream that are to be fetched, lowest first. Clones share what is left: each extent is given once, to
+/// whichever asks.
 #[derive(Clone, Debug)]
 pub struct JobList {
     stream: StreamLayout,
@@ -24,8 +26,8 @@ pub struct JobList {
     hashes: Hashes,
     /// Extents that need not be fetched.
     have: Arc<[bool]>,
-    /// Counted from `first`.
-    next: usize,
+    /// Counted from `first`; of an extent that is to be fetched, or beyond the last.
+    next: Arc<AtomicUsize>,
 }
 
 impl JobList {
@@ -40,7 +42,8 @@ impl JobList {
 
     /// All extents of `stream`, whose hashes [`super::Fetcher::set_hashes`] will tell. None of them is handed on before.
     pub fn awaiting_hashes(stream: StreamLayout) -> Self {
-        Self { stream, first: 0, hashes: Hashes::Awaited(stream.extents() as usize), have: Arc::new([]), next: 0 }
+        let hashes = Hashes::Awaited(stream.extents() as usize);
+        Self { stream, first: 0, hashes, have: Arc::new([]), next: Arc::default() }
     }
 
     /// As many extents of `stream` from `first` on as there are hashes, but for those in `have` (may be empty).
@@ -49,37 +52,42 @@ impl JobList {
     /// If the stream ends before.
     pub fn part(stream: StreamLayout, first: ExtentNo, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
         assert!(first.0 as usize + hashes.len() <= stream.extents() as usize);
-        let mut list = Self { stream, first: first.0, hashes: Hashes::Known(hashes), have, next: 0 };
-        list.skip();
+        let list = Self { stream, first: first.0, hashes: Hashes::Known(hashes), have, next: Arc::default() };
+        list.next.store(list.missing_from(0), Ordering::Relaxed);
         list
     }
 
     /// Whether there is no next job.
     pub(super) fn is_empty(&self) -> bool {
-        let extents = match &self.hashes {
-            Hashes::Known(hashes) => hashes.len(),
-            Hashes::Awaited(extents) => *extents,
-        };
-        self.next >= extents
+        self.next.load(Ordering::Relaxed) >= self.len()
+    }
+
+    /// The extent of the next job; one past the last where there is none.
+    pub(crate) fn next_extent(&self) -> ExtentNo {
+        ExtentNo(self.first + self.next.load(Ordering::Relaxed).min(self.len()) as u32)
+    }
+
+    /// Which stream.
+    pub(crate) fn stream(&self) -> StreamId {
+        self.stream.id
     }
 
     /// The hashes of all extents of a stream have become known.
-    pub(super) fn set_hashes(&mut self, stream: StreamId, hashes: &Arc<[Hash]>) {
+    pub(crate) fn set_hashes(&mut self, stream: StreamId, hashes: &Arc<[Hash]>) {
         if self.stream.id == stream && matches!(self.hashes, Hashes::Awaited(_)) {
             self.hashes = Hashes::Known(Arc::clone(hashes));
         }
     }
 
-    /// The next job, if there is one; it stays the next.
-    pub(super) fn peek(&self, generation: u32) -> Option<Job> {
-        if self.is_empty() {
-            return None;
-        }
+    /// Takes the next job, if there is one.
+    pub(crate) fn take(&self, generation: u32) -> Option<Job> {
+        let after = |next: usize| (next < self.len()).then(|| self.missing_from(next + 1));
+        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).ok()?;
         let hash = match &self.hashes {
-            Hashes::Known(hashes) => hashes.get(self.next).copied(),
+            Hashes::Known(hashes) => hashes.get(taken).copied(),
             Hashes::Awaited(_) => None,
         };
-        let extent = ExtentNo(self.first + self.next as u32);
+        let extent = ExtentNo(self.first + taken as u32);
         Some(Job {
             key: ExtentKey { stream: self.stream.id, extent },
             chunks: self.stream.extent_chunks(extent),
@@ -89,15 +97,39 @@ impl JobList {
         })
     }
 
-    /// Goes on to the one after.
-    pub(super) fn advance(&mut self) {
-        self.next += 1;
-        self.skip();
+    /// Extents that it speaks of.
+    fn len(&self) -> usize {
+        match &self.hashes {
+            Hashes::Known(hashes) => hashes.len(),
+            Hashes::Awaited(extents) => *extents,
+        }
     }
 
-    fn skip(&mut self) {
-        while self.have.get(self.next).copied().unwrap_or(false) {
-            self.next += 1;
-        }
+    /// The first extent from `index` on that is to be fetched.
+    fn missing_from(&self, index: usize) -> usize {
+        let held = self.have.iter().skip(index).take_while(|have| **have).count();
+        index + held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use braidcast_media::PackLayout;
+    use braidcast_media::layout::EXTENT_BYTES;
+
+    use super::*;
+
+    #[test]
+    fn clones_share_what_is_left_and_give_each_extent_once() {
+        let layout = PackLayout::of_file(6 * EXTENT_BYTES as u64).expect("short");
+        let stream = *layout.stream(StreamId::ORIGINAL).expect("every asset has one");
+        let have = [true, false, false, true, false, true];
+        let one = JobList::new(stream, vec![[0; 32]; 6].into(), Arc::new(have));
+        let other = one.clone();
+        assert_eq!(one.next_extent(), ExtentNo(1));
+        let taken = [&one, &other, &one].map(|list| list.take(0).map(|job| job.key.extent.0));
+        assert_eq!(taken, [Some(1), Some(2), Some(4)]);
+        assert!(one.is_empty() && other.is_empty() && other.take(0).is_none());
+        assert_eq!(other.next_extent(), ExtentNo(6));
     }
 }

@@ -36,6 +36,28 @@ pub struct SourceSnapshot {
     pub state: &'static str,
 }
 
+impl Snapshot {
+    /// How things stand here and in another lane of the same download together.
+    pub(crate) fn with(mut self, other: Self) -> Self {
+        self.written_bytes += other.written_bytes;
+        self.accepted_bytes += other.accepted_bytes;
+        self.unwanted_bytes += other.unwanted_bytes;
+        for theirs in other.sources {
+            match self.sources.iter_mut().find(|ours| ours.address == theirs.address) {
+                Some(ours) => {
+                    ours.bytes += theirs.bytes;
+                    ours.bytes_per_s += theirs.bytes_per_s;
+                    ours.lost += theirs.lost;
+                    ours.rejected += theirs.rejected;
+                    ours.ever_failed |= theirs.ever_failed;
+                }
+                None => self.sources.push(theirs),
+            }
+        }
+        self
+    }
+}
+
 impl Fetcher {
     /// How things stand.
     pub fn snapshot(&self) -> Snapshot {

@@ -49,7 +49,7 @@ fn what_is_abandoned_is_not_taken_when_it_comes_and_the_session_goes_on() {
     let first = ExtentNo(20);
     let list = world.list();
     world.fetcher.handle_list(world.now, list);
-    world.fetcher.fetch(world.now, world.asset.jobs_from(first));
+    world.fetcher.fetch(world.now, [world.asset.jobs_from(first)]);
     world.run_until(World::is_fetched);
     world.given.sort_unstable();
     assert_eq!(world.given, (first.0..world.asset.extents()).map(ExtentNo).collect::<Vec<_>>());

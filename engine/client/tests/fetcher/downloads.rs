@@ -25,7 +25,7 @@ fn extents_of_another_stream_are_told_and_not_counted_as_written() {
     let mut world = World::new(Asset::new(1_000_000), 1);
     let list = world.list();
     world.fetcher.handle_list(world.now, list);
-    world.fetcher.fetch(world.now, world.asset.list_jobs());
+    world.fetcher.fetch(world.now, [world.asset.list_jobs()]);
     world.run_until(World::is_fetched);
     let told = world.notices.iter().find_map(|notice| match notice {
         Notice::Extent { extent: ExtentNo(0), bytes } => Some(bytes),
@@ -42,7 +42,7 @@ fn a_list_that_ends_too_early_is_asked_for_once_and_the_next_one_is_taken_up() {
     let mut short = whole.clone();
     short.ranges.truncate(2);
     world.fetcher.handle_list(world.now, short);
-    world.fetcher.fetch(world.now, world.asset.jobs());
+    world.fetcher.fetch(world.now, [world.asset.jobs()]);
     world.run_until(|world| world.given.len() == 2 && world.in_flight_bytes() == 0);
     let wanted: Vec<ExtentNo> = world
         .notices
@@ -60,7 +60,7 @@ fn a_list_that_ends_too_early_is_asked_for_once_and_the_next_one_is_taken_up() {
 #[test]
 fn jobs_that_are_none_are_fetched_at_once() {
     let mut world = World::new(Asset::new(0), 0);
-    world.fetcher.fetch(world.now, world.asset.jobs());
+    world.fetcher.fetch(world.now, [world.asset.jobs()]);
     assert!(matches!(world.fetcher.poll_notice(), Some(Notice::Fetched)));
     assert_eq!(world.fetcher.poll_timeout(), None, "there is neither a source nor anything to fetch");
 }
@@ -96,7 +96,7 @@ fn what_comes_before_its_hashes_is_held_back_until_they_are_known() {
     let list = world.list();
     world.fetcher.handle_list(world.now, list);
     let stream = *world.asset.layout.stream(StreamId::ORIGINAL).expect("a file");
-    world.fetcher.fetch(world.now, JobList::awaiting_hashes(stream));
+    world.fetcher.fetch(world.now, [JobList::awaiting_hashes(stream)]);
     world.run_for(Duration::from_secs(2));
     assert_eq!((world.given.len(), world.fetcher.buffers()), (0, EXTENTS_MAX), "as much as there is memory for");
     assert!(!world.is_fetched());
@@ -112,7 +112,7 @@ fn what_waits_for_hashes_goes_when_all_is_abandoned() {
     let list = world.list();
     world.fetcher.handle_list(world.now, list);
     let stream = *world.asset.layout.stream(StreamId::ORIGINAL).expect("a file");
-    world.fetcher.fetch(world.now, JobList::awaiting_hashes(stream));
+    world.fetcher.fetch(world.now, [JobList::awaiting_hashes(stream)]);
     world.run_for(Duration::from_secs(2));
     world.fetcher.abandon(world.now);
     assert_eq!(world.fetcher.buffers(), 0);

@@ -39,7 +39,7 @@ fn what_stands_before_it_in_its_extent_is_asked_for_later() {
     world.fetcher.want_early(vec![part(3, EXTENT_BYTES - 20_000..EXTENT_BYTES), part(4, 0..3)]);
     let list = world.list();
     world.fetcher.handle_list(world.now, list);
-    world.fetcher.fetch(world.now, world.asset.jobs_from(ExtentNo(3)));
+    world.fetcher.fetch(world.now, [world.asset.jobs_from(ExtentNo(3))]);
     world.run_until(|world| world.early.len() == 2);
     assert_eq!(world.elapsed(), 4 * DELAY);
     world.run_until(World::is_fetched);

@@ -154,7 +154,7 @@ impl World {
     pub(crate) fn begin(&mut self) {
         let list = self.list();
         self.fetcher.handle_list(self.now, list);
-        self.fetcher.fetch(self.now, self.asset.jobs());
+        self.fetcher.fetch(self.now, [self.asset.jobs()]);
     }
 
     /// Runs until all was fetched, and checks that each extent of the file came once.

@@ -1,0 +1,83 @@
+//! A download by several threads, each with sessions and extents of its own, is a download like any other.
+
+use std::time::Duration;
+
+use crate::support::{
+    Dev, DevBuilder, SlowReader, chunks, hash_list_bytes, partial_path, sha256_of_file, wait_written,
+};
+
+const FILM: &str = "film";
+const FILM_BYTES: u64 = 50_000_000;
+/// KiB/s of each session: two lanes at three servers have 12 MiB/s after a burst of 12 MiB.
+const RATE_KIB_S: &str = "2048";
+
+fn slow_dev() -> DevBuilder {
+    Dev::of([(FILM, FILM_BYTES)]).flag("--rate", RATE_KIB_S)
+}
+
+#[test]
+fn each_chunk_comes_once_by_whichever_lane_and_the_report_adds_them_up() {
+    let dev = Dev::of([(FILM, FILM_BYTES)]).start();
+    let mut sent_before = 0;
+    for lanes in ["1", "2", "5"] {
+        let copy = dev.path(lanes);
+        let report = dev.client().get(FILM).flag("--lanes", lanes).to(&copy).finish().report();
+        assert!(report.verified && report.redistributions == 0, "{report:?}");
+        assert_eq!(report.sources.len(), 3, "{report:?}");
+        assert_eq!(report.source_bytes(), FILM_BYTES + hash_list_bytes(FILM_BYTES), "{report:?}");
+        assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256, "{lanes} lanes");
+        let sent: u64 = dev.client().sent_bytes().values().sum();
+        report.check_sent(chunks(FILM_BYTES), sent - sent_before);
+        sent_before = sent;
+    }
+}
+
+#[test]
+fn standard_output_gets_what_several_lanes_fetch_in_order() {
+    let dev = Dev::of([(FILM, FILM_BYTES)]).start();
+    let mut running = dev.client().get(FILM).flag("--lanes", "3").piped().start();
+    let reader = SlowReader::start(running.take_stdout(), 40_000_000);
+    let report = running.wait().report();
+    assert_eq!(reader.finish(), (FILM_BYTES, dev.film(FILM).sha256.clone()));
+    assert!(report.verified && report.redundant_bytes == 0, "{report:?}");
+}
+
+#[test]
+fn all_lanes_move_away_from_a_server_that_dies() {
+    let dev = slow_dev().start();
+    let copy = dev.path("copy");
+    let mut running = dev.client().get(FILM).flag("--lanes", "2").to(&copy).start();
+    wait_written(&copy, FILM_BYTES / 2);
+    dev.kill_server(2);
+    assert!(!running.has_ended(), "the download is not over yet");
+    let report = running.wait().report();
+    assert!(report.verified && report.redistributions >= 1, "{report:?}");
+    assert_eq!(report.failed(), dev.addresses(&[2]), "{report:?}");
+    assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
+}
+
+#[test]
+fn what_several_lanes_have_fetched_is_taken_up_again() {
+    let dev = slow_dev().start();
+    let copy = dev.path("copy");
+    let running = dev.client().get(FILM).flag("--lanes", "2").to(&copy).start();
+    wait_written(&copy, FILM_BYTES / 2);
+    running.kill();
+    assert!(partial_path(&copy).exists() && !copy.exists());
+    let report = dev.client().get(FILM).flag("--lanes", "2").to(&copy).finish().report();
+    assert!(report.verified && report.source_bytes() < FILM_BYTES * 3 / 4, "{report:?}");
+    assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
+}
+
+#[test]
+fn a_bound_on_the_rate_holds_for_all_lanes_together() {
+    const BYTES: u64 = 6_000_000;
+    const RATE_MIB_S: u64 = 2;
+    let dev = Dev::of([(FILM, BYTES)]).start();
+    let get = dev.client().get(FILM).flag("--lanes", "4").flag("--max-rate", format!("{RATE_MIB_S}MiB"));
+    let ended = get.to(&dev.path("copy")).finish();
+    let at_that_rate = Duration::from_secs_f64(BYTES as f64 / (RATE_MIB_S << 20) as f64);
+    // A second for what is under way before the bound is known to all sources.
+    assert!(ended.elapsed > at_that_rate - Duration::from_secs(1), "{:?}", ended.elapsed);
+    assert!(ended.report().verified);
+}

@@ -1,0 +1,145 @@
+//! One thread of an engine, and what it is told and tells.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use braidcast_io::{Selector, SelectorWaker};
+use crossbeam::channel::{Receiver, Sender, unbounded};
+use tokio::sync::{Notify, mpsc};
+
+use super::drive::Drive;
+use super::{Command, SnapshotReader, Told};
+use crate::fetcher::{FetcherConfig, Notice};
+use crate::sink::Sink;
+use crate::trace::writer::TraceWriter;
+
+/// Settings of a lane.
+pub(super) struct LaneConfig {
+    pub(super) fetcher: FetcherConfig,
+    /// Threads that hash and write.
+    pub(super) checkers: usize,
+    pub(super) trace: Option<TraceWriter>,
+    /// It writes down what it has learnt of networks and paths.
+    pub(super) remembers: bool,
+    /// To be told, once, if the thread cannot keep up with what comes.
+    pub(super) overloaded: Option<Arc<Notify>>,
+}
+
+/// A running lane.
+pub(super) struct Lane {
+    commands: Sender<Command>,
+    waker: SelectorWaker,
+    snapshot: SnapshotReader,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a lane is told.
+pub(super) type Inbox = Receiver<Command>;
+
+impl Lane {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// What the system says if there is no descriptor or thread to be had.
+    pub(super) fn start(
+        name: String,
+        config: LaneConfig,
+        sink: &Arc<Mutex<Sink>>,
+        listener: Listener,
+    ) -> io::Result<Self> {
+        let (commands, inbox) = unbounded();
+        let selector = Selector::new()?;
+        let (waker, snapshot) = (selector.waker(), SnapshotReader::default());
+        let drive = Drive::new(config, sink, selector, inbox, listener, snapshot.clone())?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || drive.run())?;
+        Ok(Self { commands, waker, snapshot, thread: Some(thread) })
+    }
+
+    /// Tells it something.
+    pub(super) fn send(&self, command: Command) {
+        // A stopped lane has said why; there is nothing to add.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+
+    /// What tells it something, from any thread.
+    pub(super) fn way_in(&self) -> (Sender<Command>, SelectorWaker) {
+        (self.commands.clone(), self.waker.clone())
+    }
+
+    /// What tells how things stand in it.
+    pub(super) fn snapshot(&self) -> &SnapshotReader {
+        &self.snapshot
+    }
+
+    /// Waits until the thread has ended.
+    pub(super) fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been printed, and the download ends either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where the lanes' news go. That all is fetched is passed on when the last of them says so.
+#[derive(Clone)]
+pub(super) struct Listener {
+    news: mpsc::UnboundedSender<Told>,
+    /// Lanes that have not said yet that all is fetched.
+    fetching: Arc<AtomicUsize>,
+}
+
+impl Listener {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Told>) {
+        let (news, heard) = mpsc::unbounded_channel();
+        (Self { news, fetching: Arc::default() }, heard)
+    }
+
+    /// So many lanes are asked to fetch.
+    pub(super) fn expect(&self, lanes: usize) {
+        self.fetching.store(lanes, Ordering::Relaxed);
+    }
+
+    /// Another lane takes part. No if all is fetched already.
+    pub(super) fn expect_one_more(&self) -> bool {
+        let more = |lanes: usize| (lanes > 0).then_some(lanes + 1);
+        self.fetching.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// A lane says that all is fetched. Says whether it was the last.
+    fn expect_one_less(&self) -> bool {
+        let less = |lanes: usize| Some(lanes.saturating_sub(1));
+        self.fetching.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok_and(|lanes| lanes <= 1)
+    }
+
+    /// Passes news on.
+    pub(super) fn tell(&self, told: Told) {
+        if matches!(told, Ok(Notice::Fetched)) && !self.expect_one_less() {
+            return;
+        }
+        // Nobody listens any more once the download is dropped; the next command tells.
+        let _ = self.news.send(told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_is_told_when_the_last_lane_tells_it() {
+        let (listener, mut heard) = Listener::new();
+        assert!(!listener.expect_one_more(), "nothing is being fetched");
+        listener.expect(2);
+        assert!(listener.expect_one_more());
+        for _ in 0..2 {
+            listener.tell(Ok(Notice::Fetched));
+            assert!(heard.try_recv().is_err());
+        }
+        listener.tell(Ok(Notice::Fetched));
+        assert!(matches!(heard.try_recv(), Ok(Ok(Notice::Fetched))));
+        assert!(!listener.expect_one_more(), "it is over");
+    }
+}
