@@ -76,6 +76,8 @@ pub struct Shown {
 
 struct Slot {
     job: Job,
+    /// Empty until the first chunk comes: what is asked for later takes the memory that what came before gave back, which
+    /// is still in a core's cache.
     buffer: Buffer,
     origins: Origins,
     /// Bit i: chunk i is missing.
@@ -116,7 +118,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// A window of at most `extents` extents; their memory is taken as it is needed.
+    /// A window of at most `extents` extents; their memory is taken as their first chunks come.
     pub fn new(extents: usize) -> Self {
         Self {
             slots: (0..extents).map(|_| None).collect(),
@@ -157,12 +159,12 @@ impl Window {
         suspect: Option<Box<Suspect>>,
     ) -> Piece {
         let index = self.slots.iter().position(Option::is_none).expect("has_room said that a slot is free");
-        let buffer = self.spare.pop().unwrap_or_else(|| vec![0; EXTENT_BYTES].into_boxed_slice());
         let mut missing = [0; 4];
         for chunk in 0..job.chunks as usize {
             missing[chunk / 64] |= 1 << (chunk % 64);
         }
         let origins = [SourceNo(0); CHUNKS_PER_EXTENT as usize];
+        let buffer = Buffer::default();
         let slot = Slot { job, buffer, origins, missing, holders, barred, pin, suspect, damage: HashMap::new() };
         let piece = slot.piece(Run { first: job.key.extent.first_chunk(), count: job.chunks as u16 });
         self.slots[index] = Some(slot);
@@ -172,10 +174,14 @@ impl Window {
 
     /// The room of a chunk that is still missing.
     pub fn place(&mut self, stream: StreamId, chunk: ChunkNo) -> Option<&mut [u8; CHUNK_BYTES]> {
-        let slot = self.slot(stream, chunk)?;
+        let slot = self.find(stream, chunk)?;
+        let slot = self.slots[slot].as_mut()?;
         let index = chunk.index_in_extent();
         if slot.missing[index / 64] >> (index % 64) & 1 == 0 {
             return None;
+        }
+        if slot.buffer.is_empty() {
+            slot.buffer = self.spare.pop().unwrap_or_else(|| vec![0; EXTENT_BYTES].into_boxed_slice());
         }
         slot.buffer.as_chunks_mut::<CHUNK_BYTES>().0.get_mut(index)
     }
@@ -224,7 +230,7 @@ impl Window {
         self.by_key.clear();
         self.last = None;
         let dropped: Vec<Slot> = self.slots.iter_mut().filter_map(Option::take).collect();
-        for slot in dropped {
+        for slot in dropped.into_iter().filter(|slot| !slot.buffer.is_empty()) {
             self.recycle(slot.buffer);
         }
     }
@@ -316,16 +322,21 @@ impl Window {
     }
 
     fn slot(&mut self, stream: StreamId, chunk: ChunkNo) -> Option<&mut Slot> {
+        let index = self.find(stream, chunk)?;
+        self.slots[index].as_mut()
+    }
+
+    /// The place of the slot of a chunk's extent.
+    fn find(&mut self, stream: StreamId, chunk: ChunkNo) -> Option<usize> {
         let key = ExtentKey { stream, extent: chunk.extent() };
-        let index = match self.last {
-            Some((last, index)) if last == key => index,
+        match self.last {
+            Some((last, index)) if last == key => Some(index),
             _ => {
                 let index = *self.by_key.get(&key)?;
                 self.last = Some((key, index));
-                index
+                Some(index)
             }
-        };
-        self.slots[index].as_mut()
+        }
     }
 }
 
@@ -385,6 +396,17 @@ mod tests {
             assert!(window.place(StreamId::ORIGINAL, ChunkNo(chunk)).is_none(), "chunk {chunk}");
         }
         assert!(window.place(StreamId::PLAIN_HASHES, ChunkNo(0)).is_none());
+    }
+
+    #[test]
+    fn an_extent_takes_memory_with_its_first_chunk_and_the_memory_that_was_used_last() {
+        let mut window = window(0, 1);
+        window.start(job(1, 1), Holders::default(), SourceSet::default(), None, None);
+        let first = fill(&mut window, 0, A).expect("one chunk fills it").buffer;
+        let address = first.as_ptr();
+        window.recycle(first);
+        let second = fill(&mut window, 256, A).expect("one chunk fills it").buffer;
+        assert_eq!(second.as_ptr(), address, "started before, filled after");
     }
 
     #[test]
