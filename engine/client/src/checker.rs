@@ -37,7 +37,7 @@ impl Reply {
 
 impl Checker {
     /// Starts `threads` threads that put what is right of `stream` into `sink`, give back what is right of other
-    /// streams, and wake the lane for each extent that is done. An output that must be written in order takes one thread.
+    /// streams, and wake the lane for each extent that is done. An output that must be written in order takes one thread of each lane.
     ///
     /// # Errors
     /// What the system says if a thread cannot be started.
@@ -140,14 +140,12 @@ fn write_in_order(job: Job, buffer: Buffer, liars: Vec<SourceNo>, sink: &Mutex<S
         Ok(written) => written,
         Err(error) => return reply.send(Err(error)),
     };
-    let (mut liars, mut is_heard) = (Some(liars), true);
+    let mut liars = Some(liars);
     for (done, buffer, lane) in written {
         let liars = if done.key == job.key { liars.take().unwrap_or_default() } else { Vec::new() };
         let verdict = Verdict::Good { buffer, liars };
-        is_heard &= lane.send(Ok(Checked { job: done, verdict, misled_by: Vec::new() }));
+        // A lane that has ended needs to hear nothing: it has said why, or all of them are told to stop.
+        lane.send(Ok(Checked { job: done, verdict, misled_by: Vec::new() }));
     }
-    if let Some(liars) = liars {
-        is_heard &= reply.send(Ok(Checked { job, verdict: Verdict::Kept { liars }, misled_by: Vec::new() }));
-    }
-    is_heard
+    liars.is_none_or(|liars| reply.send(Ok(Checked { job, verdict: Verdict::Kept { liars }, misled_by: Vec::new() })))
 }

@@ -107,9 +107,10 @@ pub async fn download(
         traffic: options.traffic,
         rate_max: options.rate_max,
         stall: options.stall,
+        joins: false,
         trace_from: trace.as_ref().map(|trace| trace.recorder().start()),
     };
-    let is_alone = trace.is_some() || options.rate_max.is_some() || options.traffic == Traffic::Background;
+    let is_alone = trace.is_some() || options.rate_max.is_some() || options.traffic != Traffic::Normal;
     let lanes = if is_alone { Lanes::ONE } else { lanes(options.lanes) };
     let config = EngineConfig { fetcher, checkers: if resumable { checker_threads() } else { 1 }, trace, lanes };
     let sink = output.sink().map_err(|error| output.error(error))?;

@@ -20,6 +20,7 @@ mod lane;
 mod link;
 mod load;
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -29,7 +30,7 @@ use braidcast_media::{ChunkNo, ExtentNo, StreamId};
 use crossbeam::channel::Sender;
 use tokio::sync::{Notify, mpsc};
 
-use crate::fetcher::{Buffer, EarlyPart, FetchError, FetcherConfig, JobList, Notice, Snapshot, SourceList};
+use crate::fetcher::{Buffer, EarlyPart, FetchError, FetcherConfig, Host, JobList, Notice, Snapshot, SourceList};
 use crate::sink::Sink;
 use crate::trace::writer::TraceWriter;
 use lane::{Lane, LaneConfig, Listener};
@@ -144,6 +145,8 @@ pub(crate) struct Engine {
 #[derive(Default)]
 struct Briefing {
     lists: Vec<SourceList>,
+    /// Every server as the newest list has named it: with its newest ticket.
+    hosts: HashMap<String, Host>,
     jobs: Vec<JobList>,
 }
 
@@ -160,12 +163,23 @@ impl Briefing {
                 let next = self.next_extent(stream);
                 self.lists.retain(|list| list.ranges.iter().any(|range| range.last >= next));
                 self.lists.push(list.clone());
+                self.hosts.extend(list.hosts.iter().map(|host| (host.server_id.clone(), host.clone())));
             }
             Command::Fetch(lists) => self.jobs.extend(lists.iter().cloned()),
             Command::Hashes(stream, hashes) => self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(*stream, hashes)),
             Command::Abandon => *self = Self::default(),
             Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
         }
+    }
+}
+
+impl Briefing {
+    /// The lists that may still matter.
+    fn lists(&self) -> impl Iterator<Item = SourceList> {
+        self.lists.iter().map(|list| {
+            let newest = |host: &Host| self.hosts.get(&host.server_id).unwrap_or(host).clone();
+            SourceList { hosts: list.hosts.iter().map(newest).collect(), ranges: list.ranges.clone() }
+        })
     }
 }
 
@@ -180,11 +194,16 @@ impl Engine {
         let (listener, heard) = Listener::new();
         let overloaded = Arc::new(Notify::new());
         let may_block = matches!(sink, Sink::Ordered(_));
+        let player = match &sink {
+            Sink::Player(player) => Some(player.clone()),
+            Sink::File(_) | Sink::Ordered(_) => None,
+        };
         let sink = Arc::new(Mutex::new(sink));
         let wants_more = lanes.most > 1;
         let first = LaneConfig {
             fetcher: fetcher.clone(),
             checkers,
+            player,
             trace,
             remembers: true,
             overloaded: wants_more.then(|| Arc::clone(&overloaded)),
@@ -220,16 +239,18 @@ impl Engine {
             return Ok(());
         }
         tracing::debug!(lanes = self.lanes.len() + 1, "one thread cannot keep up: another takes part");
-        self.told.lists.iter().for_each(|list| lane.send(Command::List(list.clone())));
+        self.told.lists().for_each(|list| lane.send(Command::List(list)));
         lane.send(Command::Fetch(self.told.jobs.clone()));
         self.lanes.push(lane);
         Ok(())
     }
 
     fn further_lane(&self) -> io::Result<Lane> {
-        let fetcher = FetcherConfig { extents_max: (self.fetcher.extents_max / 2).max(1), ..self.fetcher.clone() };
+        let extents_max = (self.fetcher.extents_max / 2).max(1);
+        let fetcher = FetcherConfig { extents_max, joins: true, ..self.fetcher.clone() };
         let overloaded = Some(Arc::clone(&self.overloaded));
-        let config = LaneConfig { fetcher, checkers: self.checkers, trace: None, remembers: false, overloaded };
+        let (checkers, player) = (self.checkers, None);
+        let config = LaneConfig { fetcher, checkers, player, trace: None, remembers: false, overloaded };
         Lane::start(format!("pull-{}", self.lanes.len()), config, &self.sink, self.listener.clone())
     }
 
@@ -354,6 +375,7 @@ mod tests {
             traffic: Traffic::Normal,
             rate_max: None,
             stall: Duration::from_secs(60),
+            joins: false,
             trace_from: None,
         };
         let config = EngineConfig { fetcher, checkers: 1, trace: None, lanes: Lanes { first: 1, most: 2 } };
@@ -366,18 +388,15 @@ mod tests {
         SourceList { hosts: Vec::new(), ranges: vec![range] }
     }
 
-    #[tokio::test]
-    async fn a_lane_that_comes_later_takes_part_in_what_is_left() {
-        let (mut engine, mut heard, jobs) = engine();
+    #[test]
+    fn lanes_come_while_something_is_fetched_and_no_more_than_there_may_be() {
+        let (mut engine, _heard, jobs) = engine();
         engine.add_lane().expect("threads");
         assert_eq!(engine.lanes.len(), 1, "there is nothing to be fetched");
         engine.send(Command::Fetch(vec![jobs]));
-        // Each lane asks who holds the first extent that it has taken.
-        for extent in 0..2 {
-            let wanted = heard.recv().await.expect("it runs");
-            assert!(matches!(wanted, Ok(Notice::WantList { first: ExtentNo(first) }) if first == extent), "{wanted:?}");
+        for _ in 0..2 {
             engine.add_lane().expect("threads");
-            assert_eq!(engine.lanes.len(), 2, "as many as there may be");
+            assert_eq!(engine.lanes.len(), 2);
         }
         engine.stop();
     }

@@ -84,6 +84,8 @@ pub struct FetcherConfig {
     pub rate_max: Option<f64>,
     /// How long nothing may come before it is given up.
     pub stall: Duration,
+    /// Others fetch from the same lists already: nothing is taken before a source is up, and none need ever be.
+    pub joins: bool,
     /// Makes records of what it does, with times counted from then ([`Fetcher::poll_record`]); nothing makes none.
     pub trace_from: Option<Instant>,
 }
@@ -448,7 +450,7 @@ impl Fetcher {
         self.checking.saturating_add_signed(self.lent)
     }
 
-    fn tell_if_fetched(&mut self, now: Instant) {
+    pub(super) fn tell_if_fetched(&mut self, now: Instant) {
         while self.jobs.front().is_some_and(JobList::is_empty) {
             self.jobs.pop_front();
         }

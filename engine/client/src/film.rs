@@ -178,6 +178,7 @@ pub async fn open(
         traffic: Traffic::Normal,
         rate_max: options.rate_max,
         stall: options.stall,
+        joins: false,
         trace_from: trace.as_ref().map(|trace| trace.recorder().start()),
     };
     let stalls = Stalls::new(trace.as_ref().map(|trace| trace.recorder().clone()));

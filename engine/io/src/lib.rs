@@ -10,9 +10,10 @@
 //!
 //! 1. **[`Service::handle_timeout`] if the instant of [`Service::poll_timeout`] has come.**
 //! 2. **[`Service::handle_wake`] if [`Waker::wake`] was called since, or if the last call left the outbox full.**
-//! 3. **[`Service::handle_datagram`] for each datagram that has arrived, as long as the [`Outbox`] has room.**
+//! 3. **[`Service::handle_datagram`] for each datagram that has arrived, as long as half of the [`Outbox`] is free.**
 //! 4. **[`Service::fill`], so that of all that has arrived the most urgent may leave first.**
-//! 5. **What stands in the outbox is sent, by one system call or ring operation for each [`Train`];
+//! 5. **What stands in the outbox is sent: each [`Train`] by a system call or ring operation, or by reference (`sendfile`),
+//!    its tail with others;
 //!    [`Service::on_send_error`] hears of each train that could not be.**
 //! 6. **If nothing is left to do, the thread sleeps until a datagram, a wake or the instant of `poll_timeout`.**
 //!

@@ -172,10 +172,10 @@ impl<'a, S: Service> Shard<'a, S> {
             self.service.handle_wake(now, &mut self.outbox);
             self.wake_again = !self.has_room();
         }
-        if self.has_room() && !self.inbox.has_next() {
+        if self.takes_datagrams() && !self.inbox.has_next() {
             self.receive(now);
         }
-        while self.has_room()
+        while self.takes_datagrams()
             && let Some((from, datagram)) = self.inbox.next_datagram()
         {
             self.service.handle_datagram(now, from, datagram, &mut self.outbox);
@@ -309,15 +309,16 @@ impl<'a, S: Service> Shard<'a, S> {
     fn is_idle(&self) -> bool {
         let has_place = self.ring.as_ref().is_none_or(SendRing::has_room);
         let can_send = self.hold.is_none() && has_place && !self.outbox.is_empty();
-        let input = self.inbox.has_next() || matches!(self.input, Input::Ready) || self.wake.is_woken();
-        let can_take = self.stop_by.is_none() && self.has_room() && (input || self.wake_again || self.fill_again);
+        let input = self.takes_datagrams() && (self.inbox.has_next() || matches!(self.input, Input::Ready));
+        let again = self.has_room() && (self.wake.is_woken() || self.wake_again || self.fill_again);
+        let can_take = self.stop_by.is_none() && (input || again);
         !can_send && !can_take
     }
 
     /// Sleeps until there may be work.
     async fn wait(&mut self) -> io::Result<()> {
         let deadline = self.next_deadline();
-        let wants_input = self.stop_by.is_none() && self.has_room() && matches!(self.input, Input::Awaited);
+        let wants_input = self.stop_by.is_none() && self.takes_datagrams() && matches!(self.input, Input::Awaited);
         let mut notified = pin!(self.wake.notified());
         let mut timer = pin!(deadline.map(|at| tokio::time::sleep_until(at.into())));
         let (inbound, input, hold) = (&self.inbound, &mut self.input, &mut self.hold);
@@ -355,9 +356,16 @@ impl<'a, S: Service> Shard<'a, S> {
             Input::PausedUntil(end) => Some(end),
             _ => None,
         };
-        let takes = self.stop_by.is_none() && self.has_room();
-        let service = if takes { self.service.poll_timeout().into_iter().chain(input).min() } else { None };
-        [hold, service, self.stop_by].into_iter().flatten().min()
+        let goes_on = self.stop_by.is_none();
+        let input = input.filter(|_| goes_on && self.takes_datagrams());
+        let service = if goes_on && self.has_room() { self.service.poll_timeout() } else { None };
+        [hold, input, service, self.stop_by].into_iter().flatten().min()
+    }
+
+    /// Whether datagrams may be handed over: half of the outbox is left to what already waits for its turn, however many of
+    /// them are answered at once.
+    fn takes_datagrams(&self) -> bool {
+        self.outbox.room() > TRAINS_MAX / 2
     }
 
     fn has_room(&self) -> bool {

@@ -43,8 +43,8 @@ pub struct ServerConfig {
     pub clock_skew: Duration,
     /// Most that one session may take, in KiB/s, whatever its ticket allows. Default 0: no limit but the ticket's.
     pub rate_kib_s: u32,
-    /// Most bytes of packets per second that all sessions together are sent, over UDP and TCP. Default 0: no limit. Sessions
-    /// of one shard then take turns, and get the same number of bytes each.
+    /// Most bytes of packets per second that all sessions together are sent, over UDP and TCP. Default 0: no limit. Those that
+    /// ask for more than their share of it get the same number of bytes each.
     pub total_bytes_s: u64,
     /// Bytes per second of packs that are hashed in the background, to find what has rotted before a client does. Default:
     /// 8 MiB, a terabyte in a day and a half. 0: none are.

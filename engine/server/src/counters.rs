@@ -15,7 +15,7 @@ pub struct ServerCounters {
     pub sessions: usize,
     /// PULLs that waited for cold extents.
     pub parked: u64,
-    /// PULLs answered BUSY because the disk was behind.
+    /// PULLs answered BUSY: the disk or the shard was behind, or the total rate is used up.
     pub busy: u64,
     /// Trains that the network refused.
     pub send_errors: u64,

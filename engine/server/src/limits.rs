@@ -18,7 +18,7 @@ pub(crate) const AWAITED_MAX: usize = 512;
 pub(crate) const EXTENTS_AHEAD: usize = 8;
 /// A request that waited for so long is answered BUSY.
 pub(crate) const PARKED_FOR_MAX: Duration = Duration::from_secs(2);
-/// What BUSY asks the client to wait when the disk is behind.
+/// What BUSY asks the client to wait at least, when the disk or the shard is behind.
 pub(crate) const BUSY_RETRY: Duration = Duration::from_millis(50);
 /// Answers of one shard that leave in several trains. Beyond it the answer is BUSY.
 pub(crate) const PACED_MAX: usize = 16_384;

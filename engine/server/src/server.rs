@@ -184,6 +184,8 @@ impl Server {
             server.stopper.tasks.push(tokio::spawn(scrub).abort_handle());
         }
         let total_rate = (config.total_bytes_s > 0).then(|| Arc::new(TotalRate::new(config.total_bytes_s)));
+        //= PROTOCOL T7: A server MUST hold the address pair of a TCP connection and that of UDP datagrams for different ones, though they look the same.
+        // Each port has a responder of its own, which knows its own sessions alone.
         for ((number, port), wake) in (0..).zip(ports).zip(wakes) {
             let shard = Shard::new(
                 number,

@@ -212,6 +212,7 @@ impl Service for Shard {
         {
             self.serve(now, request, out);
         }
+        self.send_paced(now, out);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

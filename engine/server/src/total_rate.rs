@@ -20,13 +20,15 @@ pub(crate) struct TotalRate {
     busy_until_ns: AtomicU64,
     /// Sessions of all shards that have asked lately.
     sessions: AtomicU64,
+    /// Those of them that wait.
+    waiting: AtomicU64,
 }
 
 impl TotalRate {
     /// At most `bytes_s` bytes a second; at least 1.
     pub(crate) fn new(bytes_s: u64) -> Self {
-        let [busy_until_ns, sessions] = [0, 0].map(AtomicU64::new);
-        Self { bytes_s: bytes_s.max(1), start: Instant::now(), busy_until_ns, sessions }
+        let [busy_until_ns, sessions, waiting] = [0, 0, 0].map(AtomicU64::new);
+        Self { bytes_s: bytes_s.max(1), start: Instant::now(), busy_until_ns, sessions, waiting }
     }
 
     /// How long `bytes` take when nothing else is sent.
@@ -41,6 +43,7 @@ pub(crate) struct Share {
     rate: Arc<TotalRate>,
     /// Sessions of this shard that have asked lately.
     sessions: u64,
+    waiting: u64,
     /// When what this shard has taken of its own will have left, in nanoseconds from the rate's start.
     busy_until_ns: u64,
 }
@@ -48,26 +51,33 @@ pub(crate) struct Share {
 impl Share {
     /// The share of a shard without sessions.
     pub(crate) fn new(rate: Arc<TotalRate>) -> Self {
-        Self { rate, sessions: 0, busy_until_ns: 0 }
+        Self { rate, sessions: 0, waiting: 0, busy_until_ns: 0 }
     }
 
-    /// Sets for how many sessions the shard is to have a share.
-    pub(crate) fn set_sessions(&mut self, sessions: u64) {
-        if sessions > self.sessions {
-            self.rate.sessions.fetch_add(sessions - self.sessions, Ordering::Relaxed);
-        } else {
-            self.rate.sessions.fetch_sub(self.sessions - sessions, Ordering::Relaxed);
-        }
-        self.sessions = sessions;
+    /// Sessions that have a share here, and those that wait.
+    #[cfg(test)]
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        (self.sessions, self.waiting)
     }
 
-    /// How long `bytes` take at the share of one session.
+    /// Sets for how many sessions the shard is to have a share, and how many of them wait.
+    pub(crate) fn set_sessions(&mut self, sessions: u64, waiting: u64) {
+        change(&self.rate.sessions, &mut self.sessions, sessions);
+        change(&self.rate.waiting, &mut self.waiting, waiting);
+    }
+
+    /// How long `bytes` take one of the sessions that wait.
     pub(crate) fn time_for_one(&self, bytes: u64) -> Duration {
-        self.rate.time_of(bytes.saturating_mul(self.sessions_of_all()))
+        self.rate.time_of(bytes.saturating_mul(self.waiting_of_all()))
+    }
+
+    /// How long `bytes` take this shard beside the others that wait.
+    pub(crate) fn time_for_all(&self, bytes: u64) -> Duration {
+        self.rate.time_of(bytes.saturating_mul(self.waiting_of_all()) / self.waiting.max(1))
     }
 
     /// How long `bytes` take at the share of this shard.
-    pub(crate) fn time_of(&self, bytes: u64) -> Duration {
+    fn time_of(&self, bytes: u64) -> Duration {
         self.rate.time_of(bytes.saturating_mul(self.sessions_of_all()) / self.sessions.max(1))
     }
 
@@ -99,12 +109,23 @@ impl Share {
     fn sessions_of_all(&self) -> u64 {
         self.rate.sessions.load(Ordering::Relaxed).max(self.sessions).max(1)
     }
+
+    fn waiting_of_all(&self) -> u64 {
+        self.rate.waiting.load(Ordering::Relaxed).max(self.waiting).max(1)
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.set_sessions(0);
+        self.set_sessions(0, 0);
     }
+}
+
+/// Changes a shard's own part of a sum over all shards.
+fn change(sum: &AtomicU64, own: &mut u64, to: u64) {
+    // Wraps where it gets less, and back with it.
+    sum.fetch_add(to.wrapping_sub(*own), Ordering::Relaxed);
+    *own = to;
 }
 
 fn ns(duration: Duration) -> u64 {
@@ -123,7 +144,7 @@ mod tests {
         let rate = Arc::new(TotalRate::new(1_000_000));
         let mut taken: Vec<_> = shards.iter().map(|_| (Share::new(Arc::clone(&rate)), 0)).collect();
         for ((share, _), &(sessions, ..)) in taken.iter_mut().zip(shards) {
-            share.set_sessions(sessions);
+            share.set_sessions(sessions, sessions);
         }
         for tick in 0..10_000 {
             let now = rate.start + MS * tick / 10;
@@ -160,8 +181,8 @@ mod tests {
         assert_near(&taken(&[(1, 1_000, often), (1, 1_000, Duration::from_secs(2))]), &[990_000, 10_000]);
         let rate = Arc::new(TotalRate::new(1_000_000));
         let [mut asks, mut rests] = [0; 2].map(|_| Share::new(Arc::clone(&rate)));
-        asks.set_sessions(1);
-        rests.set_sessions(9);
+        asks.set_sessions(1, 1);
+        rests.set_sessions(9, 0);
         drop(rests);
         assert_eq!(asks.time_of(1_000), MS, "who is gone has no share");
     }
@@ -170,7 +191,7 @@ mod tests {
     fn who_is_not_let_hears_when_it_will_be() {
         let rate = Arc::new(TotalRate::new(1_000_000));
         let mut share = Share::new(Arc::clone(&rate));
-        share.set_sessions(1);
+        share.set_sessions(1, 1);
         let now = rate.start + MS * 100;
         while share.take(now, 1_000).is_ok() {}
         let due = share.take(now, 1_000).expect_err("all was taken");

@@ -88,7 +88,7 @@ impl Turns {
         let one_turn_of_each = self.bytes.min(QUANTUM_BYTES.saturating_mul(self.order.len() as u64));
         let wait = match &self.limit {
             Some(limit) if waiting_bytes > 0 => limit.share.time_for_one(waiting_bytes),
-            Some(limit) => limit.share.time_of(one_turn_of_each),
+            Some(limit) => limit.share.time_for_all(one_turn_of_each),
             None if waiting_bytes > 0 => self.behind,
             None => Duration::ZERO,
         };
@@ -119,7 +119,7 @@ impl Turns {
             }
         }
         if let Some(limit) = &mut self.limit {
-            limit.share.set_sessions(self.sessions.len() as u64);
+            limit.share.set_sessions(self.sessions.len() as u64, self.order.len() as u64);
             limit.due.get_or_insert(now);
             limit.sweep_at.get_or_insert(now + TURNS_IDLE);
         }
@@ -156,6 +156,7 @@ impl Turns {
         self.behind = if is_last { Duration::ZERO } else { now.saturating_duration_since(request.received_at) };
         if let Some(limit) = &mut self.limit {
             limit.due = (!is_last).then_some(now);
+            limit.share.set_sessions(self.sessions.len() as u64, self.order.len() as u64);
         }
         //= PROTOCOL U9: A server MUST space the trains of a session to the rate that each PULL names, and make none longer than the greater of 2 chunks and 1 ms at that rate.
         request.start_at = request.start_at.max(now);
@@ -168,7 +169,7 @@ impl Turns {
             return;
         };
         self.sessions.retain(|_, session| session.queue.is_some() || session.asked_at + TURNS_IDLE > now);
-        limit.share.set_sessions(self.sessions.len() as u64);
+        limit.share.set_sessions(self.sessions.len() as u64, self.order.len() as u64);
         limit.sweep_at = (!self.sessions.is_empty()).then_some(now + TURNS_IDLE);
     }
 
@@ -311,17 +312,30 @@ mod tests {
     #[test]
     fn sessions_that_ask_no_more_have_no_share() {
         let (mut turns, start) = turns(52);
+        let counted = |turns: &Turns| turns.limit.as_ref().map(|limit| limit.share.counted());
         (0..9).for_each(|handle| turns.push(start, request(start, handle, 0, 1)));
+        assert_eq!(counted(&turns), Some((9, 9)));
         assert_eq!(turns.served(start).len(), 9);
         turns.push(start + TURNS_IDLE / 2, request(start, 0, 1, 52));
-        let bytes = 52 * PACKET_BYTES as u64;
-        let time_for_one = |turns: &Turns| turns.limit.as_ref().map(|limit| limit.share.time_for_one(bytes));
-        assert_eq!(time_for_one(&turns), Some(9 * MS));
+        assert_eq!(counted(&turns), Some((9, 1)));
         turns.handle_timeout(start + TURNS_IDLE);
-        assert_eq!(time_for_one(&turns), Some(MS));
+        assert_eq!(counted(&turns), Some((1, 1)));
         turns.served(start + TURNS_IDLE);
         turns.handle_timeout(start + TURNS_IDLE * 2);
-        assert_eq!((turns.sessions.len(), turns.poll_timeout()), (0, None));
+        assert_eq!((counted(&turns), turns.poll_timeout()), (Some((0, 0)), None));
+    }
+
+    #[test]
+    fn who_waits_behind_nobody_finds_room_however_many_ask_for_little() {
+        let (mut turns, start) = turns(52);
+        (0..300).for_each(|handle| turns.push(start, request(start, handle, 0, 1)));
+        while turns.poll_timeout().is_some_and(|due| due < start + TURNS_IDLE) {
+            turns.served(start + TURNS_IDLE / 2);
+        }
+        for sequence in 0..8 {
+            let pushed = turns.try_push(start + TURNS_IDLE / 2, request(start, 999, sequence, 52));
+            assert_eq!(pushed, Ok(()), "it alone waits, though 300 others have a share");
+        }
     }
 
     #[test]

@@ -144,6 +144,7 @@ impl Client {
             traffic: config.traffic,
             rate_max: None,
             stall: config.stall,
+            joins: false,
             trace_from: None,
         };
         let mut client = Self {

@@ -79,7 +79,7 @@ struct Settings {
     /// Most that one session may take, in KiB/s; 0 means no limit but the ticket's [default: 0]
     #[arg(long, env = "BRAIDCAST_SERVE_RATE", value_name = "KIB_S")]
     rate: Option<u32>,
-    /// Most that all sessions together are sent in a second, in turns: bytes, or with KiB, MiB, GiB or TiB; 0 means
+    /// Most that all sessions together are sent in a second, shared out evenly: bytes, or with KiB, MiB, GiB or TiB; 0 means
     /// no limit [default: 0]
     #[arg(long, env = "BRAIDCAST_SERVE_TOTAL_RATE", value_name = "SIZE")]
     total_rate: Option<ByteSize>,

@@ -64,11 +64,7 @@ impl Drive {
         listener: Listener,
         snapshot: SnapshotReader,
     ) -> io::Result<Self> {
-        let LaneConfig { fetcher: config, checkers, trace, remembers, overloaded } = config;
-        let player = match &*sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            Sink::Player(player) => Some(player.clone()),
-            Sink::File(_) | Sink::Ordered(_) => None,
-        };
+        let LaneConfig { fetcher: config, checkers, player, trace, remembers, overloaded } = config;
         let checker = Checker::start(checkers, config.extents_max, config.stream, sink, selector.waker())?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("no random numbers"))?;
@@ -180,6 +176,13 @@ impl Drive {
     }
 
     fn send(&mut self, now: Instant) {
+        // What a server that fails was to give is asked of others at once.
+        while self.send_round(now) {}
+    }
+
+    /// Says whether a socket has failed.
+    fn send_round(&mut self, now: Instant) -> bool {
+        let mut has_failed = false;
         while let Some(source) = self.fetcher.poll_transmit(now, &mut self.datagram) {
             let is_up = self.fetcher.is_up(source);
             let link = &mut self.links[usize::from(source.0)];
@@ -193,8 +196,10 @@ impl Drive {
         for number in 0..self.links.len() {
             if let Err(error) = self.links[number].flush() {
                 self.on_socket_error(now, SourceNo(number as u8), Way::Udp, &error);
+                has_failed = true;
             }
         }
+        has_failed
     }
 
     /// Tells of packets that got as far as this host. It comes before losses are judged.

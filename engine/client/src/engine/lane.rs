@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use super::drive::Drive;
 use super::{Command, SnapshotReader, Told};
 use crate::fetcher::{FetcherConfig, Notice};
-use crate::sink::Sink;
+use crate::sink::{Given, Sink};
 use crate::trace::writer::TraceWriter;
 
 /// Settings of a lane.
@@ -20,6 +20,8 @@ pub(super) struct LaneConfig {
     pub(super) fetcher: FetcherConfig,
     /// Threads that hash and write.
     pub(super) checkers: usize,
+    /// Takes what cannot wait for a checker.
+    pub(super) player: Option<Sender<Given>>,
     pub(super) trace: Option<TraceWriter>,
     /// It writes down what it has learnt of networks and paths.
     pub(super) remembers: bool,
@@ -52,6 +54,7 @@ impl Lane {
         let (commands, inbox) = unbounded();
         let selector = Selector::new()?;
         let (waker, snapshot) = (selector.waker(), SnapshotReader::default());
+        listener.on_started(waker.clone());
         let drive = Drive::new(config, sink, selector, inbox, listener, snapshot.clone())?;
         let thread = std::thread::Builder::new().name(name).spawn(move || drive.run())?;
         Ok(Self { commands, waker, snapshot, thread: Some(thread) })
@@ -89,35 +92,43 @@ pub(super) struct Listener {
     news: mpsc::UnboundedSender<Told>,
     /// Lanes that have not said yet that all is fetched.
     fetching: Arc<AtomicUsize>,
+    lanes: Arc<Mutex<Vec<SelectorWaker>>>,
 }
 
 impl Listener {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Told>) {
         let (news, heard) = mpsc::unbounded_channel();
-        (Self { news, fetching: Arc::default() }, heard)
+        (Self { news, fetching: Arc::default(), lanes: Arc::default() }, heard)
+    }
+
+    /// There is another lane.
+    fn on_started(&self, waker: SelectorWaker) {
+        self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(waker);
     }
 
     /// So many lanes are asked to fetch.
     pub(super) fn expect(&self, lanes: usize) {
-        self.fetching.store(lanes, Ordering::Relaxed);
+        self.fetching.store(lanes, Ordering::Release);
     }
 
     /// Another lane takes part. No if all is fetched already.
     pub(super) fn expect_one_more(&self) -> bool {
         let more = |lanes: usize| (lanes > 0).then_some(lanes + 1);
-        self.fetching.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        self.fetching.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
     /// A lane says that all is fetched. Says whether it was the last.
     fn expect_one_less(&self) -> bool {
         let less = |lanes: usize| Some(lanes.saturating_sub(1));
-        self.fetching.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok_and(|lanes| lanes <= 1)
+        self.fetching.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less).is_ok_and(|lanes| lanes <= 1)
     }
 
     /// Passes news on.
     pub(super) fn tell(&self, told: Told) {
         if matches!(told, Ok(Notice::Fetched)) && !self.expect_one_less() {
-            return;
+            // One that waits for a source may have nothing to do any more.
+            let lanes = self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            return lanes.iter().for_each(SelectorWaker::wake);
         }
         // Nobody listens any more once the download is dropped; the next command tells.
         let _ = self.news.send(told);

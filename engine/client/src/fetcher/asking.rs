@@ -14,6 +14,8 @@ impl Fetcher {
             self.take_events(now, index);
         }
         self.start_extents();
+        // Another fetcher may have taken what seemed to be left for this one.
+        self.tell_if_fetched(now);
         self.plan_deferred();
         for source in &self.sources {
             self.planner.set_path(source.number, source.path(now));
@@ -32,6 +34,9 @@ impl Fetcher {
     }
 
     fn start_extents(&mut self) {
+        if self.has_no_part_yet() {
+            return;
+        }
         while self.window.has_room(self.out()) {
             if let Some((job, suspect)) = self.again.pop() {
                 if !self.window.contains(job.key) {
@@ -49,6 +54,12 @@ impl Fetcher {
             let piece = self.window.start(job, holders, barred, None, None);
             self.plan_started(piece);
         }
+    }
+
+    /// Whether others are to fetch while this fetcher has no source.
+    pub(super) fn has_no_part_yet(&self) -> bool {
+        let is_without_source = self.sources.iter().all(|source| source.state != State::Up);
+        self.config.joins && is_without_source && self.window.is_empty() && self.held_up.is_none()
     }
 
     fn next_job(&mut self) -> Option<Job> {

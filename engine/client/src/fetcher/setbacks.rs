@@ -195,8 +195,9 @@ impl Fetcher {
     /// Whether there is still hope.
     pub(super) fn check_hope(&mut self, now: Instant) -> Result<(), FetchError> {
         let wants_chunks = !self.window.is_empty() || !self.again.is_empty();
-        if !self.fetching || (!wants_chunks && self.out() > 0) {
-            // Whoever takes the bytes is slow, not whoever sends them.
+        let output_is_slow = !wants_chunks && self.out() > 0;
+        if !self.fetching || output_is_slow || self.has_no_part_yet() {
+            // It is not those who send that are slow.
             self.progress_at = now;
         }
         if now.duration_since(self.progress_at) < self.config.stall {

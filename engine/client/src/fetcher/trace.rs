@@ -273,6 +273,7 @@ mod tests {
             traffic: Traffic::Normal,
             rate_max: None,
             stall: STALL_MIN,
+            joins: false,
             trace_from: Some(start),
         };
         let mut tracer = Tracer::new(start, &config);

@@ -119,3 +119,59 @@ fn what_waits_for_hashes_goes_when_all_is_abandoned() {
     world.begin();
     world.download();
 }
+
+/// What seemed to be left when it was told was taken by another before it asked: nothing else would have told the end.
+#[test]
+fn a_fetcher_that_others_have_left_nothing_to_tells_the_end() {
+    let [mut first, mut second] = [(); 2].map(|()| World::new(Asset::new(3_000_000), 1));
+    let jobs = first.asset.jobs();
+    for world in [&mut first, &mut second] {
+        let list = world.list();
+        world.fetcher.handle_list(world.now, list);
+        world.fetcher.fetch(world.now, [jobs.clone()]);
+    }
+    first.download();
+    second.run_until(World::is_fetched);
+    assert_eq!(second.given, []);
+    assert!(second.elapsed() < Duration::from_millis(1), "{:?}", second.elapsed());
+}
+
+#[test]
+fn two_fetchers_share_a_list_and_each_extent_comes_once() {
+    let [mut first, mut second] = [(); 2].map(|()| World::new(Asset::new(6_000_000), 1));
+    let jobs = first.asset.jobs();
+    for world in [&mut first, &mut second] {
+        let list = world.list();
+        world.fetcher.handle_list(world.now, list);
+        world.fetcher.fetch(world.now, [jobs.clone()]);
+    }
+    // In turns, a round trip at a time.
+    while !(first.is_fetched() && second.is_fetched()) {
+        for world in [&mut first, &mut second] {
+            world.run_for(Duration::from_millis(10));
+        }
+    }
+    assert!(!first.given.is_empty() && !second.given.is_empty());
+    let mut given = [first.given, second.given].concat();
+    given.sort_unstable();
+    assert_eq!(given, (0..first.asset.extents()).map(ExtentNo).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_that_joins_takes_nothing_without_a_source_and_does_not_give_up() {
+    let mut world = World::that_joins(Asset::new(3_000_000), 1);
+    let jobs = world.asset.jobs();
+    let list = world.list();
+    world.servers[0].is_silent = true;
+    world.fetcher.handle_list(world.now, list);
+    world.fetcher.fetch(world.now, [jobs.clone()]);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.fetcher.buffers(), 0);
+
+    let mut other = World::new(Asset::new(3_000_000), 1);
+    let list = other.list();
+    other.fetcher.handle_list(other.now, list);
+    other.fetcher.fetch(other.now, [jobs]);
+    other.download();
+    world.run_until(World::is_fetched);
+}

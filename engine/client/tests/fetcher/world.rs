@@ -79,15 +79,20 @@ impl World {
     /// `servers` that hold `asset`, and a fetcher that has not heard of them and makes records.
     pub(crate) fn new(asset: Asset, servers: usize) -> Self {
         let start = Instant::now();
-        Self::begun(asset, servers, start, Some(start))
+        Self::begun(asset, servers, start, Some(start), false)
     }
 
     /// The same with a fetcher that makes no records.
     pub(crate) fn without_trace(asset: Asset, servers: usize) -> Self {
-        Self::begun(asset, servers, Instant::now(), None)
+        Self::begun(asset, servers, Instant::now(), None, false)
     }
 
-    fn begun(asset: Asset, servers: usize, start: Instant, trace_from: Option<Instant>) -> Self {
+    /// The same with one that joins others.
+    pub(crate) fn that_joins(asset: Asset, servers: usize) -> Self {
+        Self::begun(asset, servers, Instant::now(), None, true)
+    }
+
+    fn begun(asset: Asset, servers: usize, start: Instant, trace_from: Option<Instant>, joins: bool) -> Self {
         let asset = Arc::new(asset);
         let config = FetcherConfig {
             asset: ASSET,
@@ -99,6 +104,7 @@ impl World {
             traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
             rate_max: None,
             stall: STALL,
+            joins,
             trace_from,
         };
         let mut world = Self {

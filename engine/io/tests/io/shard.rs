@@ -198,7 +198,8 @@ fn requests_beyond_the_bound_wait_in_the_socket() {
         let answers = client.receive(ASKS * ask.expected().len());
         let expected = sorted(std::iter::repeat_n(ask.expected(), ASKS).flatten().collect());
         assert!(answers == expected, "{sending}: other datagrams came than those asked for");
-        assert_eq!(shard.seen.lock().unwrap().most_trains, TRAINS_MAX, "{sending}");
+        // The other half is for what a service has let wait.
+        assert_eq!(shard.seen.lock().unwrap().most_trains, TRAINS_MAX / 2, "{sending}");
     }
 }
 
