@@ -35,6 +35,14 @@ Where network namespaces are permitted, loopback is that of a namespace, so that
 congestion control and under CUBIC without a change to the host's. --veth measures the main rows again between two
 namespaces that a veth pair joins, without segmentation, receive and checksum offloads; these are not judged.
 
+--paced judges another thing, server CPU per GB where clients are many and slow. In turns, a round each: braidcast-load,
+which lies beside this program, with 200 viewers at 10 Mbit/s that ask for 4 chunks at a time, from one server thread;
+and 200 curls with --limit-rate 1250000, from nginx with one worker by sendfile, under CUBIC where the kernel has it.
+Both run until they are steady, and then 10 s count. Bytes are what came to viewers, and what curls wrote to /dev/null
+(/proc/PID/io); CPU times are those of the processes' CPU clocks, for steps of 10 ms would be coarse for nginx. A round
+fails if its clients were more than 10% off their rate, or if braidcast-load says that its run is void. The goal: the
+median of the ratios of each round, Braidcast's by nginx's, is at most 1.00.
+
 Exit code: 0 all goals met, or none judged; 1 a goal missed or an error; 130 interrupted. A peer that does not run is
 `not run: REASON`, and its goals are not judged. What a run makes it removes, on Ctrl-C too; what a killed run left is
 removed by the next.
@@ -47,6 +55,7 @@ Examples:
   braidcast-peers --veth --svg peers.svg        over veth, too, and the ratios as a picture
   braidcast-peers --short                       smaller and fewer, to see that it works: start-up weighs more
   braidcast-peers --cold                        a server whose files are on the disk and not in memory: a minute
+  braidcast-peers --paced                       many slow clients of braidcast and of nginx: four minutes
   braidcast-peers --only braidcast --only nginx --rounds 9"
 )]
 pub(crate) struct Arguments {
@@ -59,7 +68,7 @@ pub(crate) struct Arguments {
     /// A small fast run: a file of 400 MB, and 3 rounds
     #[arg(long)]
     pub(crate) short: bool,
-    /// Size of the file [default: 2000000000]
+    /// Size of the file [default: 2000000000; with --paced 250000000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1_000_000..=100_000_000_000))]
     pub(crate) bytes: Option<u64>,
     /// How many rounds, after the one that warms up [default: 5]
@@ -71,6 +80,10 @@ pub(crate) struct Arguments {
     /// Measure nothing but braidcast from a disk: cold, beside direct reads and itself from memory
     #[arg(long, conflicts_with_all = ["only", "veth", "svg"])]
     pub(crate) cold: bool,
+    /// Measure nothing but server CPU per GB: 200 viewers at 10 Mbit/s that ask for 4 chunks at a time, beside 200 curls
+    /// at the same rate from nginx
+    #[arg(long, conflicts_with_all = ["only", "veth", "svg", "cold"])]
+    pub(crate) paced: bool,
     /// Draw the ratios as an SVG
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,

@@ -83,6 +83,11 @@ impl Bench {
         self.folder.path(name)
     }
 
+    /// A file or folder among the logs.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(name)
+    }
+
     /// A file in memory to write to; what stood there is removed.
     pub(crate) fn output(&self) -> Result<PathBuf> {
         // A client may leave notes beside its file, so all of the folder goes.
@@ -104,7 +109,7 @@ impl Bench {
 
     /// Runs a client.
     pub(crate) fn fetch(&self, command: Command) -> Result<Spent> {
-        client::run(command, &self.stop, self.client_limit(), &self.logs.join("client.log"))
+        client::run(command, &self.stop, self.client_limit(), &self.log("client.log"))
     }
 
     /// Runs a client, and accounts what the servers spend meanwhile.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use nix::time::ClockId;
+use nix::unistd::Pid;
 
 /// A process as `/proc/PID/stat` shows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,6 +24,18 @@ pub(crate) fn of_trees(roots: &[u32]) -> Result<Duration> {
     let ticks: u64 = all.iter().filter(|(pid, _)| descends(&all, **pid, roots)).map(|(_, stat)| stat.ticks).sum();
     let per_second = rustix::param::clock_ticks_per_second();
     Ok(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+}
+
+/// The same by their CPU clocks, which tell nanoseconds: many that each take less than a step of `/proc/PID/stat` would
+/// not show there. Children that have ended do not count.
+pub(crate) fn clocks_of_trees(roots: &[u32]) -> Result<Duration> {
+    let all = snapshot()?;
+    all.keys().filter(|pid| descends(&all, **pid, roots)).map(|pid| clock(*pid)).sum()
+}
+
+fn clock(pid: u32) -> Result<Duration> {
+    let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(pid as i32)).and_then(ClockId::now);
+    Ok(clock.with_context(|| format!("the CPU clock of process {pid}"))?.into())
 }
 
 /// CPU time of the children of this process that have ended and were waited for.
@@ -105,5 +119,17 @@ mod tests {
             sum = (0..100_000).fold(sum, |sum, number| sum ^ std::hint::black_box(number));
         }
         std::hint::black_box(sum);
+    }
+
+    #[test]
+    fn clocks_show_less_than_a_step() {
+        let me = [std::process::id()];
+        let before = clocks_of_trees(&me).expect("/proc");
+        let after = clocks_of_trees(&me).expect("/proc");
+        // Reading /proc is work, too; so little of it that some of its times are no multiples of a step.
+        assert!(after > before, "{before:?} {after:?}");
+        assert!([before, after].iter().any(|time| time.subsec_nanos() % 10_000_000 != 0), "{before:?} {after:?}");
+        let ticks = of_trees(&me).expect("/proc");
+        assert!(ticks.abs_diff(after) < Duration::from_secs(1), "{ticks:?} {after:?}");
     }
 }

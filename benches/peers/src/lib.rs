@@ -2,7 +2,7 @@
 //!
 //! A `place` is the network of both ends; a `bench` has the file and measures a run; `peer` starts the servers and
 //! clients, each set as it is best; `rounds` lets all of them run in turns; `goals` judges the ratios, which `table` and
-//! `picture` show.
+//! `picture` show. `cold` and `paced` each measure and judge one thing of their own.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -14,6 +14,7 @@ mod cpu;
 mod files;
 mod goals;
 mod machine;
+mod paced;
 mod peer;
 mod picture;
 mod place;
@@ -39,6 +40,8 @@ use self::rounds::Series;
 
 const BYTES: u64 = 2_000_000_000;
 const BYTES_SHORT: u64 = 400_000_000;
+/// Room for what a curl takes, and more than a processor's cache holds for them to be spread over.
+const BYTES_PACED: u64 = 250_000_000;
 const ROUNDS: u32 = 5;
 const ROUNDS_SHORT: u32 = 3;
 /// What is measured over veth.
@@ -74,6 +77,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
         let bench = Bench::build(&plan, Place::loopback(), &stop)?;
         println!("{}\n", machine::describe(&plan.braidcast).join("\n"));
         return cold::run(&bench, rounds);
+    }
+    if arguments.paced {
+        paced::check(plan.bytes)?;
+        let bench = Bench::build(&plan, Place::loopback(), &stop)?;
+        println!("{}\n", machine::describe(&plan.braidcast).join("\n"));
+        return paced::run(&bench, rounds);
     }
     let mut lines = Vec::new();
     let outcome = measure(arguments, &plan, &rows, rounds, &stop, &mut lines);
@@ -147,10 +156,14 @@ fn plan(arguments: &Arguments) -> Result<Plan> {
     let braidcast: PathBuf = path.canonicalize().with_context(|| path.display().to_string())?;
     let folder = arguments.folder.clone().unwrap_or_else(std::env::temp_dir);
     let folder = folder.canonicalize().with_context(|| folder.display().to_string())?;
-    let bytes = arguments.bytes.unwrap_or(if arguments.short { BYTES_SHORT } else { BYTES });
+    let bytes = arguments.bytes.unwrap_or(match (arguments.paced, arguments.short) {
+        (true, _) => BYTES_PACED,
+        (false, true) => BYTES_SHORT,
+        (false, false) => BYTES,
+    });
     // The file, and a pack at each master and server.
     let has_three = arguments.only.is_empty() || arguments.only.contains(&Row::BraidcastThree);
-    let copies = if has_three && !arguments.cold { 7 } else { 3 };
+    let copies = if has_three && !arguments.cold && !arguments.paced { 7 } else { 3 };
     Ok(Plan { braidcast, bytes, folder, logs: arguments.keep_logs.clone(), copies })
 }
 

@@ -14,6 +14,7 @@ use braidcast_lab::stop::Interrupted;
 use crate::bench::Bench;
 use crate::contender::{Contender, Peer, Row};
 pub(crate) use braidcast::Braidcast;
+pub(crate) use nginx::Nginx;
 
 /// Starts every server that these rows want; one that does not start is a line that says why.
 pub(crate) fn all(bench: &Rc<Bench>, rows: &[Row]) -> Result<Vec<Contender>> {

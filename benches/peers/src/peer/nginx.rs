@@ -1,7 +1,7 @@
 //! nginx, and curl as its client.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
@@ -31,9 +31,9 @@ pub(super) struct Setup {
 
 /// An nginx that runs.
 #[derive(Debug)]
-pub(super) struct Nginx {
+pub(crate) struct Nginx {
     /// The master; its workers are its children.
-    pub(super) processes: Vec<Process>,
+    pub(crate) processes: Vec<Process>,
     /// Where the file is found.
     pub(super) urls: Vec<String>,
 }
@@ -98,6 +98,26 @@ fn curls(bench: &Rc<Bench>, row: Row, setup: &Setup, variant: &str) -> Result<Ve
 }
 
 impl Nginx {
+    /// Starts one that serves plain HTTP by sendfile with one worker, for clients that do not take all they could.
+    pub(crate) fn start_paced(bench: &Bench) -> Result<Self> {
+        let setup = Setup {
+            name: "nginx-paced".to_owned(),
+            addresses: vec![bench.place.address()],
+            workers: 1,
+            lines: "sendfile on; tcp_nopush on;".to_owned(),
+            is_tls: false,
+        };
+        Self::start(bench, &setup)
+    }
+
+    /// A curl that will fetch the file to `output`.
+    pub(crate) fn curl(&self, bench: &Bench, output: &Path) -> Result<Command> {
+        let mut curl = bench.place.client("curl");
+        curl.args(["--disable", "--noproxy", "*", "--fail", "--silent", "--show-error", "--insecure", "--output"]);
+        curl.arg(output).arg(self.urls.first().context("an nginx listens somewhere")?);
+        Ok(curl)
+    }
+
     /// Starts it, and waits until it listens.
     pub(super) fn start(bench: &Bench, setup: &Setup) -> Result<Self> {
         machine::find("nginx")?;
@@ -128,10 +148,7 @@ impl Nginx {
 impl Peer for Curl {
     fn run(&self, bench: &Bench, output: PathBuf) -> Result<Run> {
         bench.place.set_congestion(self.congestion.as_deref())?;
-        let mut curl = bench.place.client("curl");
-        curl.args(["--disable", "--noproxy", "*", "--fail", "--silent", "--show-error", "--insecure", "--output"]);
-        curl.arg(output).arg(self.nginx.urls.first().context("an nginx listens somewhere")?);
-        let run = bench.measure(&self.nginx.processes, curl)?;
+        let run = bench.measure(&self.nginx.processes, self.nginx.curl(bench, &output)?)?;
         ensure!(!run.wall.is_zero(), "it took no time");
         Ok(run)
     }
