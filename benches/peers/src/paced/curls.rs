@@ -1,7 +1,7 @@
 //! nginx's half: as many curls, each with a bound on its rate.
 //!
-//! What nginx spends depends on how the kernel holds the file: written in pieces of 1 MiB, as [`crate::files`] does, it
-//! lies in larger pieces of the page cache, it seems, and sendfile takes 0.03 s/GB; written in pieces of some KB 0.06 (Linux 6.18, ext4, CUBIC).
+//! What nginx spends depends on how the file was written, it seems because of how the page cache then holds it: in pieces
+//! of 1 MiB, as [`crate::files`] does, sendfile takes 0.03 s/GB; in pieces of some KB 0.06 (Linux 6.18, ext4, CUBIC).
 
 use std::fs;
 use std::time::{Duration, Instant};
