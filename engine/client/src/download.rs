@@ -44,7 +44,7 @@ pub struct DownloadOptions {
     pub traffic: Traffic,
     /// Most bytes per second of packets, from all servers together. Default: no bound.
     pub rate_max: Option<f64>,
-    /// Extents (307,200 bytes) in memory at a time; half as many for each further lane. Default 160, 47 MiB.
+    /// Extents (307,200 bytes) in memory at a time, and as many again for all further lanes. Default 160, 47 MiB.
     pub extents_max: usize,
     /// How long nothing may come from anyone before it is given up. Default 10 s.
     pub stall: Duration,

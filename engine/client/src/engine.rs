@@ -38,7 +38,8 @@ use lane::{Lane, LaneConfig, Listener};
 /// Settings of an engine.
 #[derive(Debug)]
 pub(crate) struct EngineConfig {
-    /// What is fetched, and how; its own stream goes to the sink. Further lanes have half of the extents each.
+    /// What is fetched, and how; its own stream goes to the sink. Further lanes together have no more extents than the
+    /// first.
     pub(crate) fetcher: FetcherConfig,
     /// Threads of each lane that hash and write.
     pub(crate) checkers: usize,
@@ -171,9 +172,7 @@ impl Briefing {
             Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
         }
     }
-}
 
-impl Briefing {
     /// The lists that may still matter.
     fn lists(&self) -> impl Iterator<Item = SourceList> {
         self.lists.iter().map(|list| {
@@ -219,7 +218,7 @@ impl Engine {
         Ok((engine, heard))
     }
 
-    /// Waits until a lane cannot keep up with what comes; for ever if there is no need of another.
+    /// What is told when a lane cannot keep up with what comes: time for [`Engine::add_lane`].
     pub(crate) fn overloaded(&self) -> Arc<Notify> {
         Arc::clone(&self.overloaded)
     }
@@ -246,7 +245,7 @@ impl Engine {
     }
 
     fn further_lane(&self) -> io::Result<Lane> {
-        let extents_max = (self.fetcher.extents_max / 2).max(1);
+        let extents_max = (self.fetcher.extents_max / self.lanes_max).max(1);
         let fetcher = FetcherConfig { extents_max, joins: true, ..self.fetcher.clone() };
         let overloaded = Some(Arc::clone(&self.overloaded));
         let (checkers, player) = (self.checkers, None);
