@@ -120,16 +120,22 @@ fn what_waits_for_hashes_goes_when_all_is_abandoned() {
     world.download();
 }
 
-/// What seemed to be left when it was told was taken by another before it asked: nothing else would have told the end.
-#[test]
-fn a_fetcher_that_others_have_left_nothing_to_tells_the_end() {
-    let [mut first, mut second] = [(); 2].map(|()| World::new(Asset::new(3_000_000), 1));
-    let jobs = first.asset.jobs();
-    for world in [&mut first, &mut second] {
+/// Two fetchers of the same file, with a server each, that share what is to be fetched.
+fn two_on_one_list(bytes: usize) -> [World; 2] {
+    let mut worlds = [(); 2].map(|()| World::new(Asset::new(bytes), 1));
+    let jobs = worlds[0].asset.jobs();
+    for world in &mut worlds {
         let list = world.list();
         world.fetcher.handle_list(world.now, list);
         world.fetcher.fetch(world.now, [jobs.clone()]);
     }
+    worlds
+}
+
+/// What seemed to be left when it was told was taken by another before it asked: nothing else would have told the end.
+#[test]
+fn a_fetcher_that_others_have_left_nothing_to_tells_the_end() {
+    let [mut first, mut second] = two_on_one_list(3_000_000);
     first.download();
     second.run_until(World::is_fetched);
     assert_eq!(second.given, []);
@@ -138,13 +144,7 @@ fn a_fetcher_that_others_have_left_nothing_to_tells_the_end() {
 
 #[test]
 fn two_fetchers_share_a_list_and_each_extent_comes_once() {
-    let [mut first, mut second] = [(); 2].map(|()| World::new(Asset::new(6_000_000), 1));
-    let jobs = first.asset.jobs();
-    for world in [&mut first, &mut second] {
-        let list = world.list();
-        world.fetcher.handle_list(world.now, list);
-        world.fetcher.fetch(world.now, [jobs.clone()]);
-    }
+    let [mut first, mut second] = two_on_one_list(6_000_000);
     // In turns, a round trip at a time.
     while !(first.is_fetched() && second.is_fetched()) {
         for world in [&mut first, &mut second] {
