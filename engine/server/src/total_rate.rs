@@ -123,9 +123,12 @@ impl Drop for Share {
 
 /// Changes a shard's own part of a sum over all shards.
 fn change(sum: &AtomicU64, own: &mut u64, to: u64) {
-    // Wraps where it gets less, and back with it.
-    sum.fetch_add(to.wrapping_sub(*own), Ordering::Relaxed);
-    *own = to;
+    // Most often nothing has changed, and the sum lies in other cores' caches, too.
+    if to != *own {
+        // Wraps where it gets less, and back with it.
+        sum.fetch_add(to.wrapping_sub(*own), Ordering::Relaxed);
+        *own = to;
+    }
 }
 
 fn ns(duration: Duration) -> u64 {

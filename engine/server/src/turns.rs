@@ -43,6 +43,12 @@ struct Limit {
     sweep_at: Option<Instant>,
 }
 
+impl Limit {
+    fn count(&mut self, sessions: &HashMap<u64, Session>, waiting: &VecDeque<u64>) {
+        self.share.set_sessions(sessions.len() as u64, waiting.len() as u64);
+    }
+}
+
 /// A session that waits; where there is a total rate, also one that has asked lately.
 #[derive(Debug)]
 struct Session {
@@ -119,7 +125,7 @@ impl Turns {
             }
         }
         if let Some(limit) = &mut self.limit {
-            limit.share.set_sessions(self.sessions.len() as u64, self.order.len() as u64);
+            limit.count(&self.sessions, &self.order);
             limit.due.get_or_insert(now);
             limit.sweep_at.get_or_insert(now + TURNS_IDLE);
         }
@@ -156,7 +162,7 @@ impl Turns {
         self.behind = if is_last { Duration::ZERO } else { now.saturating_duration_since(request.received_at) };
         if let Some(limit) = &mut self.limit {
             limit.due = (!is_last).then_some(now);
-            limit.share.set_sessions(self.sessions.len() as u64, self.order.len() as u64);
+            limit.count(&self.sessions, &self.order);
         }
         //= PROTOCOL U9: A server MUST space the trains of a session to the rate that each PULL names, and make none longer than the greater of 2 chunks and 1 ms at that rate.
         request.start_at = request.start_at.max(now);
@@ -169,7 +175,7 @@ impl Turns {
             return;
         };
         self.sessions.retain(|_, session| session.queue.is_some() || session.asked_at + TURNS_IDLE > now);
-        limit.share.set_sessions(self.sessions.len() as u64, self.order.len() as u64);
+        limit.count(&self.sessions, &self.order);
         limit.sweep_at = (!self.sessions.is_empty()).then_some(now + TURNS_IDLE);
     }
 
