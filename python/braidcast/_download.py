@@ -20,7 +20,8 @@ def download(
     """Fetches a whole video, byte for byte what was published, from all servers that hold it.
 
     While it is fetched the file is named `path` with `.part` at the end. A download that was interrupted goes on from
-    there, in this or another process.
+    there, in this or another process. A video that was published a moment ago is waited for, up to 10 s, until a server
+    holds it.
 
     Args:
         name: The video's name, as `list_videos` gives it.

@@ -26,7 +26,8 @@ def open(
 ) -> "Video":
     """Opens a film to be played, and starts to fetch and decode it.
 
-    It asks the master, which takes a few round trips; in an event loop call it by `asyncio.to_thread`.
+    It asks the master, which takes a few round trips, and waits up to 10 s for a server to hold the film, where it was
+    published a moment ago; in an event loop call it by `asyncio.to_thread`.
 
     Args:
         name: The film's name, as `list_videos` gives it.

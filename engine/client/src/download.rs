@@ -14,7 +14,7 @@ use braidcast_media::{ExtentNo, PackLayout, StreamId, StreamLayout};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::MissedTickBehavior;
 
-use crate::control::{Control, VideoRef, Window};
+use crate::control::{Control, Window};
 use crate::engine::{Command, Engine, EngineConfig, EngineError, Lanes, Told};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, JobList, Notice, Order, Traffic};
@@ -46,7 +46,8 @@ pub struct DownloadOptions {
     pub rate_max: Option<f64>,
     /// Extents (307,200 bytes) in memory at a time, and as many again for all further lanes. Default 160, 47 MiB.
     pub extents_max: usize,
-    /// How long nothing may come from anyone before it is given up. Default 10 s.
+    /// How long nothing may come from anyone before it is given up, and how long no server need hold the video yet.
+    /// Default 10 s.
     pub stall: Duration,
     /// Where to write what was done and when, a [`crate::trace::Record`] a line. Default: nowhere.
     pub trace: Option<PathBuf>,
@@ -89,9 +90,8 @@ pub async fn download(
 ) -> Result<Report, DownloadError> {
     let started = Instant::now();
     let trace = start_trace(options.trace).await?;
-    let last = ExtentNo(LIST_EXTENTS - 1);
-    let first_list =
-        control.distribution(VideoRef::Name(name), Window::Extents { first: ExtentNo(0), last: Some(last) }).await?;
+    let window = Window::Extents { first: ExtentNo(0), last: Some(ExtentNo(LIST_EXTENTS - 1)) };
+    let first_list = control.distribution_once_held(name, window, options.stall).await?;
     let original = *first_list.layout.stream(StreamId::ORIGINAL).ok_or(DownloadError::NoFile)?;
     let mut output = tokio::task::spawn_blocking(move || Output::open(&target, original.bytes))
         .await

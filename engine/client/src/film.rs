@@ -22,7 +22,7 @@ use braidcast_media::layout::EXTENT_BYTES;
 use crossbeam::channel::{Receiver, select, unbounded};
 use tokio::sync::mpsc;
 
-use crate::control::{Control, VideoRef, Window};
+use crate::control::{Control, Window};
 use crate::engine::{Engine, EngineConfig, Lanes, SnapshotReader};
 use crate::error::ControlError;
 use crate::fetcher::{FetcherConfig, Order, Traffic};
@@ -46,7 +46,8 @@ pub struct FilmOptions {
     pub window_bytes: u64,
     /// Most bytes per second of packets, from all servers together. Default: no bound.
     pub rate_max: Option<f64>,
-    /// How long nothing may come from anyone before it is given up. Default 10 s.
+    /// How long nothing may come from anyone before it is given up, and how long no server need hold the film yet.
+    /// Default 10 s.
     pub stall: Duration,
     /// Where to write what was done and when, a [`crate::trace::Record`] a line. Default: nowhere.
     pub trace: Option<PathBuf>,
@@ -159,7 +160,7 @@ pub async fn open(
 ) -> Result<(FrameControl, FrameStream), FilmError> {
     let trace = start_trace(options.trace.clone()).await?;
     let window = Window::Time { start: 0.0, end: options.ahead.as_secs_f64() };
-    let mut list = match control.distribution(VideoRef::Name(name), window).await {
+    let mut list = match control.distribution_once_held(name, window, options.stall).await {
         Err(ControlError::Precondition { reason, .. }) => {
             return Err(FilmError::NotAFilm { name: name.to_owned(), reason });
         }

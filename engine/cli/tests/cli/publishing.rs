@@ -195,6 +195,22 @@ fn a_server_without_room_takes_nothing_and_the_others_serve() {
     assert!(packs(&small).is_empty(), "{:?}", packs(&small));
 }
 
+#[test]
+fn what_no_server_holds_yet_is_waited_for() {
+    let mut cluster = Cluster::start(&[]);
+    let path = cluster.path("film");
+    let sha256 = write_film(&path, MIB, 1);
+    cluster.publish(&path, "film", 0);
+    let copy = cluster.path("copy");
+    let mut running = cluster.client().get("film").to(&copy).start();
+    // Long enough to ask the master once, or it is no test.
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!running.has_ended(), "it waits");
+    cluster.add_server(&[]);
+    assert!(running.wait().report().verified);
+    assert_eq!(sha256_of_file(&copy), sha256);
+}
+
 /// Writes a film into the test's own folder.
 fn film(dev: &Dev, name: &str, bytes: u64) -> PathBuf {
     let path = dev.path(name);

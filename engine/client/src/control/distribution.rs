@@ -1,7 +1,7 @@
 //! Which servers hold what: the master's answer, checked once, so that nothing behind it has to.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use braidcast_media::hashes::{self, Hash};
 use braidcast_media::layout::STREAMS_MAX;
@@ -109,6 +109,9 @@ pub struct Range {
     pub hosts: Vec<usize>,
 }
 
+/// How long it is until the master is asked again whether a server holds a video.
+const HELD_PAUSE: Duration = Duration::from_millis(200);
+
 impl Control {
     /// Asks who holds `window` of `video`.
     ///
@@ -124,6 +127,29 @@ impl Control {
             .await?
             .into_inner();
         check(answer, window).map_err(|reason| ControlError::BadAnswer { what, reason })
+    }
+
+    /// As [`Control::distribution`] of the current version of `name`; waits for up to `patience` for a server to hold it,
+    /// because one that was published a moment ago is still on its way to them.
+    ///
+    /// # Errors
+    /// As [`Control::distribution`].
+    pub async fn distribution_once_held(
+        &self,
+        name: &str,
+        window: Window,
+        patience: Duration,
+    ) -> Result<Distribution, ControlError> {
+        let give_up_at = Instant::now() + patience;
+        loop {
+            match self.distribution(VideoRef::Name(name), window).await {
+                Err(ControlError::NoSource { reason, .. }) if Instant::now() + HELD_PAUSE < give_up_at => {
+                    tracing::info!(name, reason, "waiting for a server that holds it");
+                    tokio::time::sleep(HELD_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// Reports servers that fail this client and asks who else holds `window`.
