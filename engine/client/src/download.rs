@@ -34,6 +34,18 @@ pub enum Target {
     Stdout,
 }
 
+/// What of a download is checked.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Verify {
+    /// Every packet, and the BLAKE3 of every extent under the roots that the master vouches for: what comes is what was
+    /// published.
+    #[default]
+    Extents,
+    /// Every packet alone: what comes was sealed by somebody who holds the content key, which the publisher, the master
+    /// and all viewers of the video do. It takes a quarter less of the client's processors.
+    Packets,
+}
+
 /// Suffix of a file that is not complete.
 pub const PARTIAL_SUFFIX: &str = ".part";
 
@@ -49,6 +61,8 @@ pub struct DownloadOptions {
     /// How long nothing may come from anyone before it is given up, and how long no server need hold the video yet.
     /// Default 10 s.
     pub stall: Duration,
+    /// What is checked. Default: [`Verify::Extents`].
+    pub verify: Verify,
     /// Where to write what was done and when, a [`crate::trace::Record`] a line. Default: nowhere.
     pub trace: Option<PathBuf>,
     /// Lanes: threads that receive and open packets, each with sessions of its own. Default 0: one, and more, up to one a
@@ -60,7 +74,8 @@ pub struct DownloadOptions {
 impl Default for DownloadOptions {
     fn default() -> Self {
         let stall = Duration::from_secs(10);
-        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall, trace: None, lanes: 0 }
+        let verify = Verify::Extents;
+        Self { traffic: Traffic::Normal, rate_max: None, extents_max: 160, stall, verify, trace: None, lanes: 0 }
     }
 }
 
@@ -118,8 +133,10 @@ pub async fn download(
     let mut run = Run {
         reports: Reports::new(control, first_list.asset),
         name: first_list.name.clone(),
+        verify: options.verify,
         bytes: original.bytes,
         resumed_bytes: 0,
+        list_bytes: 0,
         layout: first_list.layout.clone(),
         engine,
         notices,
@@ -194,8 +211,11 @@ fn is_fetched(notice: &Notice) -> bool {
 struct Run {
     reports: Reports,
     name: String,
+    verify: Verify,
     bytes: u64,
     resumed_bytes: u64,
+    /// Of the list of hashes, if it is fetched.
+    list_bytes: u64,
     layout: PackLayout,
     engine: Engine,
     notices: UnboundedReceiver<Told>,
@@ -219,8 +239,13 @@ impl Run {
         if list.bytes > HASH_LIST_BYTES_MAX {
             return Err(DownloadError::TooLong { bytes: original.bytes });
         }
-        let mut plain = HashList { plain: vec![0; list.bytes as usize], missing: list.bytes as usize };
         let starts_afresh = list.bytes > 0 && output.is_empty().map_err(|error| output.error(error))?;
+        if starts_afresh && self.verify == Verify::Packets {
+            self.engine.send(Command::Fetch(vec![JobList::unchecked(original, Arc::new([]))]));
+            return self.run_until(on_progress, is_fetched).await;
+        }
+        self.list_bytes = list.bytes;
+        let mut plain = HashList { plain: vec![0; list.bytes as usize], missing: list.bytes as usize };
         if list.bytes > 0 {
             let mut jobs = vec![JobList::new(list, roots.into(), Arc::new([]))];
             // In one command: a list that is there before the file is asked for would be the end of all.
@@ -241,7 +266,11 @@ impl Run {
             let have = output.verified_extents(original, Arc::clone(&hashes)).await?;
             let resumed = have.iter().enumerate().filter(|(_, have)| **have);
             self.resumed_bytes = resumed.map(|(extent, _)| original.extent_bytes(ExtentNo(extent as u32)) as u64).sum();
-            self.engine.send(Command::Fetch(vec![JobList::new(original, hashes, have.into())]));
+            let missing = match self.verify {
+                Verify::Extents => JobList::new(original, hashes, have.into()),
+                Verify::Packets => JobList::unchecked(original, have.into()),
+            };
+            self.engine.send(Command::Fetch(vec![missing]));
         }
         self.run_until(on_progress, is_fetched).await
     }
@@ -334,16 +363,15 @@ impl Run {
 
     fn report(&self, started: Instant, path: Option<PathBuf>) -> Report {
         let snapshot = self.engine.snapshot();
-        let list_bytes = self.layout.stream(StreamId::PLAIN_HASHES).map_or(0, |stream| stream.bytes);
-        let useful = self.bytes - self.resumed_bytes + list_bytes;
-        debug_assert_eq!(list_bytes % HASH_BYTES as u64, 0);
+        let useful = self.bytes - self.resumed_bytes + self.list_bytes;
+        debug_assert_eq!(self.list_bytes % HASH_BYTES as u64, 0);
         Report {
             name: self.name.clone(),
             path,
             bytes: self.bytes,
             resumed_bytes: self.resumed_bytes,
             elapsed: started.elapsed(),
-            verified: self.is_complete(),
+            verified: self.is_complete() && self.verify == Verify::Extents,
             redundant_bytes: (snapshot.accepted_bytes + snapshot.unwanted_bytes).saturating_sub(useful),
             redistributions: self.reports.redistributions(),
             sources: snapshot.sources.iter().map(SourceReport::from).collect(),

@@ -69,6 +69,8 @@ pub(crate) enum Command {
     List(SourceList),
     /// Fetch these, after what is to be fetched already; the end of all is told once.
     Fetch(Vec<JobList>),
+    /// There is another lane.
+    Share,
     /// What the extents of a stream must hash to, that are fetched already.
     Hashes(StreamId, Arc<[Hash]>),
     /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
@@ -91,7 +93,7 @@ impl Command {
             Self::Hashes(stream, hashes) => Self::Hashes(*stream, Arc::clone(hashes)),
             Self::Abandon => Self::Abandon,
             Self::Stop => Self::Stop,
-            Self::WantEarly(_) | Self::Return(_) => return None,
+            Self::Share | Self::WantEarly(_) | Self::Return(_) => return None,
         })
     }
 }
@@ -169,7 +171,7 @@ impl Briefing {
             Command::Fetch(lists) => self.jobs.extend(lists.iter().cloned()),
             Command::Hashes(stream, hashes) => self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(*stream, hashes)),
             Command::Abandon => *self = Self::default(),
-            Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
+            Command::Share | Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
         }
     }
 
@@ -213,7 +215,8 @@ impl Engine {
         let mut engine =
             Self { lanes: vec![first], lanes_max, fetcher, checkers, sink, listener, overloaded, told, may_block };
         for _ in 1..lanes.first {
-            engine.lanes.push(engine.further_lane()?);
+            let lane = engine.further_lane()?;
+            engine.push(lane);
         }
         Ok((engine, heard))
     }
@@ -240,8 +243,13 @@ impl Engine {
         tracing::debug!(lanes = self.lanes.len() + 1, "one thread cannot keep up: another takes part");
         self.told.lists().for_each(|list| lane.send(Command::List(list)));
         lane.send(Command::Fetch(self.told.jobs.clone()));
-        self.lanes.push(lane);
+        self.push(lane);
         Ok(())
+    }
+
+    fn push(&mut self, lane: Lane) {
+        self.lanes.push(lane);
+        self.lanes[0].send(Command::Share);
     }
 
     fn further_lane(&self) -> io::Result<Lane> {

@@ -47,7 +47,7 @@ pub use crate::planner::SourceNo;
 use crate::planner::{Holders, Planner};
 pub use crate::trace::Record;
 use crate::window::Window;
-pub use crate::window::{Buffer, ExtentKey, Filled, Job, Suspect};
+pub use crate::window::{Buffer, Expected, ExtentKey, Filled, Job, Suspect};
 use aggregate::Aggregate;
 pub use checked::{Checked, Verdict};
 use early::Early;
@@ -133,6 +133,8 @@ pub struct Fetcher {
     filled: VecDeque<Filled>,
     /// The same whose hashes are still to come.
     unhashed: Vec<Filled>,
+    /// Others fetch from the same lists.
+    shares: bool,
     /// Extents that were filled and not checked yet.
     checking: usize,
     /// Extents whose buffers a player has. One that comes back before it was told of as lent counts as -1 and as 1 in
@@ -174,6 +176,7 @@ impl Fetcher {
         Self {
             window: Window::new(config.extents_max),
             tracer: config.trace_from.map(|start| Tracer::new(start, &config)),
+            shares: config.joins,
             config,
             seed,
             sources: Vec::new(),
@@ -214,23 +217,22 @@ impl Fetcher {
         self.tell_if_fetched(now);
     }
 
+    /// Others fetch from the same lists from here on: no more is taken of them than is asked for soon.
+    pub fn share(&mut self) {
+        self.shares = true;
+    }
+
     /// The hashes of all extents of a stream have become known ([`JobList::awaiting_hashes`]).
     pub fn set_hashes(&mut self, stream: StreamId, hashes: &Arc<[Hash]>) {
         self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(stream, hashes));
         if let Some(job) = self.held_up.as_mut().filter(|job| job.key.stream == stream) {
-            job.hash = hashes.get(job.key.extent.0 as usize).copied();
+            job.set_hash(hashes);
         }
         self.window.set_hashes(stream, hashes);
-        let (known, others) = std::mem::take(&mut self.unhashed)
-            .into_iter()
-            .map(|mut filled| {
-                let key = filled.job.key;
-                filled.job.hash = hashes.get(key.extent.0 as usize).copied().filter(|_| key.stream == stream);
-                filled
-            })
-            .partition::<Vec<_>, _>(|filled| filled.job.hash.is_some());
-        self.filled.extend(known);
-        self.unhashed = others;
+        for filled in self.unhashed.iter_mut().filter(|filled| filled.job.key.stream == stream) {
+            filled.job.set_hash(hashes);
+        }
+        self.filled.extend(self.unhashed.extract_if(.., |filled| filled.job.hash != Expected::Awaited));
     }
 
     /// Forgets what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
@@ -282,10 +284,9 @@ impl Fetcher {
                         tracer.on_filled(now, &filled);
                     }
                     self.checking += 1;
-                    if filled.job.hash.is_some() {
-                        self.filled.push_back(filled);
-                    } else {
-                        self.unhashed.push(filled);
+                    match filled.job.hash {
+                        Expected::Awaited => self.unhashed.push(filled),
+                        Expected::Hash(_) | Expected::Unchecked => self.filled.push_back(filled),
                     }
                 }
             }

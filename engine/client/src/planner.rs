@@ -212,6 +212,11 @@ impl Planner {
         (!runs.is_empty()).then_some((stream, runs))
     }
 
+    /// Pieces that are left to be asked for: one of an extent that was not asked for yet.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether nothing is left to be asked for.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

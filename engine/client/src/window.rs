@@ -30,10 +30,32 @@ pub struct Job {
     pub chunks: u32,
     /// Plain bytes of it.
     pub bytes: usize,
-    /// BLAKE3 of those bytes, vouched for by the master; nothing while the list of hashes is still to come.
-    pub hash: Option<Hash>,
+    /// What they must hash to.
+    pub hash: Expected,
     /// How often everything had been abandoned when it was started.
     pub generation: u32,
+}
+
+impl Job {
+    /// The hashes of its stream's extents have become known.
+    pub(crate) fn set_hash(&mut self, hashes: &[Hash]) {
+        if self.hash == Expected::Awaited
+            && let Some(hash) = hashes.get(self.key.extent.0 as usize)
+        {
+            self.hash = Expected::Hash(*hash);
+        }
+    }
+}
+
+/// What the plain bytes of an extent must hash to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expected {
+    /// The list of hashes is still to come.
+    Awaited,
+    /// This BLAKE3, vouched for by the master.
+    Hash(Hash),
+    /// It is not hashed: that each packet opened is enough.
+    Unchecked,
 }
 
 /// An extent whose chunks are all there. Nothing is known yet of whether it is what was published.
@@ -221,7 +243,7 @@ impl Window {
     /// The hashes of a stream's extents have become known.
     pub fn set_hashes(&mut self, stream: StreamId, hashes: &[Hash]) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.job.key.stream == stream) {
-            slot.job.hash = hashes.get(slot.job.key.extent.0 as usize).copied();
+            slot.job.set_hash(hashes);
         }
     }
 
@@ -349,7 +371,7 @@ mod tests {
 
     fn job(extent: u32, chunks: u32) -> Job {
         let key = ExtentKey { stream: StreamId::ORIGINAL, extent: ExtentNo(extent) };
-        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: Some([0; 32]), generation: 0 }
+        Job { key, chunks, bytes: chunks as usize * CHUNK_BYTES, hash: Expected::Hash([0; 32]), generation: 0 }
     }
 
     fn window(extent: u32, chunks: u32) -> Window {

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use braidcast_client::download::{DownloadOptions, LANES_MAX, Report, SourceReport, Target, download};
+use braidcast_client::download::{DownloadOptions, LANES_MAX, Report, SourceReport, Target, Verify, download};
 use braidcast_client::fetcher::Traffic;
-use clap::{Args, value_parser};
+use clap::{Args, ValueEnum, value_parser};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -42,11 +42,32 @@ pub(crate) struct GetArgs {
     /// Threads that receive, up to 8; 0 means one, and more while it cannot keep up
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u8).range(..=LANES_MAX as i64))]
     lanes: u8,
+    /// What is checked: `extents` means every packet and every hash that the master vouches for; `packets` means every
+    /// packet alone, which takes less of the processor, and trusts whoever may watch the video not to forge it together with
+    /// a server
+    #[arg(long, value_name = "WHAT", default_value = "extents")]
+    verify: VerifyArg,
     /// Write what was done and when to this file, one JSON object a line; `braidcast trace` draws it
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]
     profile: ProfileArg,
+}
+
+/// The values of `--verify`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum VerifyArg {
+    Extents,
+    Packets,
+}
+
+impl From<VerifyArg> for Verify {
+    fn from(verify: VerifyArg) -> Self {
+        match verify {
+            VerifyArg::Extents => Self::Extents,
+            VerifyArg::Packets => Self::Packets,
+        }
+    }
 }
 
 /// What `--json` prints.
@@ -79,7 +100,8 @@ pub(crate) async fn run(args: GetArgs, started: Instant) -> Result<(), CliError>
     let traffic = if args.background { Traffic::Background } else { Traffic::Normal };
     let rate_max = args.max_rate.map(|rate| rate.0 as f64);
     let lanes = args.lanes.into();
-    let options = DownloadOptions { traffic, rate_max, trace: args.trace, lanes, ..DownloadOptions::default() };
+    let verify = args.verify.into();
+    let options = DownloadOptions { traffic, rate_max, verify, trace: args.trace, lanes, ..DownloadOptions::default() };
     let mut bars = DownloadBars::new(&args.name);
     let outcome = download(control, &args.name, target, options, |progress| bars.show(progress)).await;
     bars.clear();
@@ -136,7 +158,7 @@ fn summary(report: &Report, path: &Path, elapsed: Duration) -> String {
     let fetched = report.bytes - report.resumed_bytes;
     let rate = HumanBytes((fetched as f64 / elapsed.as_secs_f64()) as u64);
     let path = path.display().to_string();
-    let verified = if report.verified { "verified" } else { "not verified" };
+    let verified = if report.verified { "verified" } else { "only packets verified" };
     let seconds = elapsed.as_secs_f64();
     format!("{}: {} in {seconds:.2} s ({rate}/s), {verified}\n", output::printable(&path), HumanBytes(report.bytes))
 }

@@ -20,6 +20,8 @@ const FILM: &str = "film";
 const FILM_BYTES: u64 = 20_000_123;
 /// In the third extent.
 const CHUNK: ChunkNo = ChunkNo(600);
+/// What forged chunks are full of.
+const FORGED: u8 = 0x66;
 /// Exit code of `get` where no server has a right copy.
 const INTEGRITY: i32 = 6;
 
@@ -100,6 +102,20 @@ fn a_server_that_forges_chunks_is_found_out_by_the_extents_hash_and_banned() {
     });
 }
 
+/// What `--verify packets` gives up, and nothing else: what is damaged without the key does not open.
+#[test]
+fn where_packets_alone_are_verified_a_forgery_by_who_holds_the_key_goes_through_and_damage_does_not() {
+    let rig = Rig::of_perfect(1);
+    rig.forge(1, StreamId::ORIGINAL, CHUNK);
+    rig.server_pack(1).damage(StreamId::ORIGINAL, ChunkNo(0));
+    let report = rig.client().get(FILM).flag("--verify", "packets").to(&rig.copy()).finish().report();
+    assert!(!report.verified && rig.part_of(1, &report).rejected > 0, "{report:?}");
+    assert_eq!(report.source_bytes(), FILM_BYTES, "no hashes were fetched: {report:?}");
+    let (mut film, copy) = (read(&rig.cluster.path(FILM)), read(&rig.copy()));
+    film[CHUNK.0 as usize * CHUNK_BYTES..][..CHUNK_BYTES].fill(FORGED);
+    assert!(film == copy, "all else is what was published");
+}
+
 #[test]
 fn a_forger_among_the_givers_of_an_extent_is_told_from_the_honest_ones() {
     let rig = Rig::of_perfect(3);
@@ -145,6 +161,10 @@ fn where_only_a_forger_of_the_hash_list_holds_the_film_nothing_comes_out() {
     rig.forge(1, StreamId::PLAIN_HASHES, ChunkNo(0));
     let error = rig.failure();
     assert!(error.contains("forged") && error.contains(&rig.address(1).to_string()), "{error}");
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A chunk of every PULL that a client may send: whatever a server is asked for, one of them is in it.
@@ -218,7 +238,7 @@ impl Rig {
     /// Has server `number` send, in place of a chunk, another that opens under the content key.
     fn forge(&self, number: usize, stream: StreamId, chunk: ChunkNo) {
         let layout = self.list.layout.stream(stream).expect("films have this stream");
-        let payload = vec![0x66; layout.payload_bytes(chunk).expect("the stream has this chunk")];
+        let payload = vec![FORGED; layout.payload_bytes(chunk).expect("the stream has this chunk")];
         let mut packet = [0; PACKET_BYTES];
         Sealer::new(&self.list.content_key, self.list.asset).seal(stream, chunk, &payload, &mut packet);
         self.server_pack(number).write(stream, chunk, &packet);

@@ -76,6 +76,20 @@ fn what_several_lanes_have_fetched_is_taken_up_again() {
 }
 
 #[test]
+fn what_was_fetched_with_packets_alone_verified_is_hashed_when_it_is_taken_up_again() {
+    let dev = slow_dev().start();
+    let copy = dev.path("copy");
+    let running = dev.client().get(FILM).flag("--verify", "packets").to(&copy).start();
+    wait_written(&copy, FILM_BYTES / 2);
+    running.kill();
+    let missing = missing_chunks(&partial_path(&copy), &dev.original(FILM));
+    assert!((1..chunks(FILM_BYTES)).contains(&missing), "it was killed in the middle: {missing}");
+    let report = dev.client().get(FILM).to(&copy).finish().report();
+    assert!(report.verified, "{report:?}");
+    assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
+}
+
+#[test]
 fn a_bound_on_the_rate_holds_for_all_lanes_together() {
     const BYTES: u64 = 6_000_000;
     const RATE_MIB_S: u64 = 2;

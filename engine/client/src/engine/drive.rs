@@ -146,6 +146,7 @@ impl Drive {
                     let now = Instant::now();
                     self.fetcher.fetch(now, lists);
                 }
+                Ok(Command::Share) => self.fetcher.share(),
                 Ok(Command::Hashes(stream, hashes)) => self.fetcher.set_hashes(stream, &hashes),
                 Ok(Command::Abandon) => self.fetcher.abandon(Instant::now()),
                 Ok(Command::WantEarly(parts)) => self.fetcher.want_early(parts),

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Over what time the thread is looked at.
-const SPAN: Duration = Duration::from_millis(20);
+const SPAN: Duration = Duration::from_millis(10);
 /// Part of a span that a thread which cannot keep up waits at most.
 const WAITS_MAX: f64 = 0.1;
 /// Bytes per second that come in at least. A thread that is busy with less lacks a core rather than a second thread.

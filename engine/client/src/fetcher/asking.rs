@@ -7,6 +7,11 @@ use super::Fetcher;
 use super::source::State;
 use crate::window::Job;
 
+/// Extents for each source that a fetcher which shares its lists has taken and not asked for yet, at most: as many as the
+/// master names one server for. Where each lane took what its window could hold, those that wrote in order waited for each
+/// other: 0.54 in place of 0.46 s for 2 GB (medians of nine, in turns, by hand; 8 and 32 extents did as well as 16).
+const SHARED_AHEAD: usize = 16;
+
 impl Fetcher {
     /// Learns what the pullers have to tell, starts extents, and gives the first source its turn. Says whose it is.
     pub(super) fn begin_round(&mut self, now: Instant) -> usize {
@@ -37,7 +42,7 @@ impl Fetcher {
         if self.has_no_part_yet() {
             return;
         }
-        while self.window.has_room(self.out()) {
+        while self.window.has_room(self.out()) && !self.leaves_the_rest() {
             if let Some((job, suspect)) = self.again.pop() {
                 if !self.window.contains(job.key) {
                     self.start_pinned(job, suspect);
@@ -60,6 +65,12 @@ impl Fetcher {
     pub(super) fn has_no_part_yet(&self) -> bool {
         let is_without_source = self.sources.iter().all(|source| source.state != State::Up);
         self.config.joins && is_without_source && self.window.is_empty() && self.held_up.is_none()
+    }
+
+    /// Whether what comes next is left to others that fetch from the same lists.
+    fn leaves_the_rest(&self) -> bool {
+        let up = self.sources.iter().filter(|source| source.state == State::Up).count();
+        self.shares && self.planner.len() >= SHARED_AHEAD * up.max(1)
     }
 
     fn next_job(&mut self) -> Option<Job> {

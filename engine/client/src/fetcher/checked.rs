@@ -4,7 +4,7 @@ use braidcast_media::hashes;
 use braidcast_media::layout::CHUNK_BYTES;
 
 use crate::planner::SourceNo;
-use crate::window::{Buffer, Filled, Job, Origins, Shown, Suspect};
+use crate::window::{Buffer, Expected, Filled, Job, Origins, Shown, Suspect};
 
 /// An extent that was hashed.
 #[derive(Debug)]
@@ -46,11 +46,16 @@ pub enum Verdict {
 }
 
 impl Filled {
-    /// Hashes it: [`Verdict::Good`] or [`Verdict::Forged`]. What is good still has to be written or handed on.
+    /// Hashes it, unless that was not wanted: [`Verdict::Good`] or [`Verdict::Forged`]. What is good still has to be written or handed on.
     pub fn check(self) -> Checked {
         let Self { job, buffer, origins, suspect } = self;
         //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.
-        if Some(hashes::hash(&buffer[..job.bytes])) != job.hash {
+        let is_right = match job.hash {
+            Expected::Hash(hash) => hashes::hash(&buffer[..job.bytes]) == hash,
+            Expected::Unchecked => true,
+            Expected::Awaited => false,
+        };
+        if !is_right {
             let shown = suspect.map(|suspect| suspect.shown).unwrap_or_default();
             let copy = Box::new(Suspect { buffer, origins, shown });
             return Checked { job, verdict: Verdict::Forged { copy }, misled_by: Vec::new() };

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use braidcast_media::hashes::Hash;
 use braidcast_media::{ExtentNo, StreamId, StreamLayout};
 
-use crate::window::{ExtentKey, Job};
+use crate::window::{Expected, ExtentKey, Job};
 
 /// What the extents must hash to.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ enum Hashes {
     Known(Arc<[Hash]>),
     /// To come; of so many extents.
     Awaited(usize),
+    /// Whatever comes and opens is taken; of so many extents.
+    Unchecked(usize),
 }
 
 /// Extents of one stream that are to be fetched, lowest first. Clones share what is left: each extent is given once, to
@@ -42,8 +44,12 @@ impl JobList {
 
     /// All extents of `stream`, whose hashes [`super::Fetcher::set_hashes`] will tell. None of them is handed on before.
     pub fn awaiting_hashes(stream: StreamLayout) -> Self {
-        let hashes = Hashes::Awaited(stream.extents() as usize);
-        Self { stream, first: 0, hashes, have: Arc::new([]), next: Arc::default() }
+        Self::starting(stream, ExtentNo(0), Hashes::Awaited(stream.extents() as usize), Arc::new([]))
+    }
+
+    /// All extents of `stream`, but for those in `have` (by extent; may be empty). None of them is hashed.
+    pub fn unchecked(stream: StreamLayout, have: Arc<[bool]>) -> Self {
+        Self::starting(stream, ExtentNo(0), Hashes::Unchecked(stream.extents() as usize), have)
     }
 
     /// As many extents of `stream` from `first` on as there are hashes, but for those in `have` (may be empty).
@@ -52,7 +58,11 @@ impl JobList {
     /// If the stream ends before.
     pub fn part(stream: StreamLayout, first: ExtentNo, hashes: Arc<[Hash]>, have: Arc<[bool]>) -> Self {
         assert!(first.0 as usize + hashes.len() <= stream.extents() as usize);
-        let list = Self { stream, first: first.0, hashes: Hashes::Known(hashes), have, next: Arc::default() };
+        Self::starting(stream, first, Hashes::Known(hashes), have)
+    }
+
+    fn starting(stream: StreamLayout, first: ExtentNo, hashes: Hashes, have: Arc<[bool]>) -> Self {
+        let list = Self { stream, first: first.0, hashes, have, next: Arc::default() };
         list.next.store(list.missing_from(0), Ordering::Relaxed);
         list
     }
@@ -84,8 +94,9 @@ impl JobList {
         let after = |next: usize| (next < self.len()).then(|| self.missing_from(next + 1));
         let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).ok()?;
         let hash = match &self.hashes {
-            Hashes::Known(hashes) => hashes.get(taken).copied(),
-            Hashes::Awaited(_) => None,
+            Hashes::Known(hashes) => Expected::Hash(*hashes.get(taken)?),
+            Hashes::Awaited(_) => Expected::Awaited,
+            Hashes::Unchecked(_) => Expected::Unchecked,
         };
         let extent = ExtentNo(self.first + taken as u32);
         Some(Job {
@@ -101,7 +112,7 @@ impl JobList {
     fn len(&self) -> usize {
         match &self.hashes {
             Hashes::Known(hashes) => hashes.len(),
-            Hashes::Awaited(extents) => *extents,
+            Hashes::Awaited(extents) | Hashes::Unchecked(extents) => *extents,
         }
     }
 

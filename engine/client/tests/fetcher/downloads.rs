@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use braidcast_client::fetcher::{JobList, Notice};
+use braidcast_media::layout::EXTENT_BYTES;
 use braidcast_media::{ExtentNo, StreamId};
 
 use crate::asset::Asset;
-use crate::world::{EXTENTS_MAX, World};
+use crate::world::{DELAY, EXTENTS_MAX, World};
 
 #[test]
 fn a_file_comes_whole_from_two_servers_and_each_gives_a_good_part() {
@@ -155,6 +156,26 @@ fn two_fetchers_share_a_list_and_each_extent_comes_once() {
     let mut given = [first.given, second.given].concat();
     given.sort_unstable();
     assert_eq!(given, (0..first.asset.extents()).map(ExtentNo).collect::<Vec<_>>());
+}
+
+/// Lanes that took as much as their windows hold waited for each other's extents where these are written in order.
+#[test]
+fn one_that_shares_takes_no_more_than_it_asks_for_soon() {
+    let taken = |shares: bool| {
+        let mut world = World::begun(Asset::new(40 * EXTENT_BYTES), 1, |config| config.extents_max = 40);
+        if shares {
+            world.fetcher.share();
+        }
+        world.begin();
+        // Long enough to be greeted and to ask.
+        world.run_for(3 * DELAY);
+        let taken = world.fetcher.buffers();
+        world.download();
+        taken
+    };
+    assert_eq!(taken(false), 40);
+    // 16, and what is under way: 256 KiB of packets.
+    assert!((16..=18).contains(&taken(true)), "{}", taken(true));
 }
 
 #[test]

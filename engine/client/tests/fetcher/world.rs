@@ -71,6 +71,8 @@ pub(crate) struct World {
     pub(crate) trace: blake3::Hasher,
     /// Heap allocations in calls of the fetcher that are made again and again.
     pub(crate) allocations: u64,
+    /// Extents that the fetcher may hold.
+    extents_max: usize,
     /// The server of each source.
     connected: Vec<usize>,
 }
@@ -78,23 +80,23 @@ pub(crate) struct World {
 impl World {
     /// `servers` that hold `asset`, and a fetcher that has not heard of them and makes records.
     pub(crate) fn new(asset: Asset, servers: usize) -> Self {
-        let start = Instant::now();
-        Self::begun(asset, servers, start, Some(start), false)
+        Self::begun(asset, servers, |_| {})
     }
 
     /// The same with a fetcher that makes no records.
     pub(crate) fn without_trace(asset: Asset, servers: usize) -> Self {
-        Self::begun(asset, servers, Instant::now(), None, false)
+        Self::begun(asset, servers, |config| config.trace_from = None)
     }
 
     /// The same with one that joins others.
     pub(crate) fn that_joins(asset: Asset, servers: usize) -> Self {
-        Self::begun(asset, servers, Instant::now(), None, true)
+        Self::begun(asset, servers, |config| config.joins = true)
     }
 
-    fn begun(asset: Asset, servers: usize, start: Instant, trace_from: Option<Instant>, joins: bool) -> Self {
-        let asset = Arc::new(asset);
-        let config = FetcherConfig {
+    /// The same with settings that `change` has changed.
+    pub(crate) fn begun(asset: Asset, servers: usize, change: impl FnOnce(&mut FetcherConfig)) -> Self {
+        let (asset, start) = (Arc::new(asset), Instant::now());
+        let mut config = FetcherConfig {
             asset: ASSET,
             content_key: content_key(),
             layout: asset.layout.clone(),
@@ -104,10 +106,12 @@ impl World {
             traffic: Traffic::Plain { window_bytes: WINDOW_BYTES },
             rate_max: None,
             stall: STALL,
-            joins,
-            trace_from,
+            joins: false,
+            trace_from: Some(start),
         };
+        change(&mut config);
         let mut world = Self {
+            extents_max: config.extents_max,
             fetcher: Fetcher::new(start, config, [0xc1; 32]),
             servers: Vec::new(),
             out_of_reach: Vec::new(),
@@ -247,7 +251,7 @@ impl World {
             if fetcher.poll_timeout().is_some_and(|at| at <= now) { fetcher.handle_timeout(now) } else { Ok(()) }
         })?;
         self.drain();
-        assert!(self.fetcher.buffers() <= EXTENTS_MAX, "more extents are in memory than there are buffers");
+        assert!(self.fetcher.buffers() <= self.extents_max, "more extents are in memory than there are buffers");
         for source in 0..self.connected.len() {
             let in_flight = self.fetcher.in_flight_bytes(SourceNo(source as u8));
             assert!(in_flight <= WINDOW_BYTES, "more is in flight than the window holds");
