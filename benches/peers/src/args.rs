@@ -28,8 +28,8 @@ send on, that is the client. So over loopback the server's part alone says less 
 
 How it is judged: goals hold Braidcast against the best variant of a peer, for wall times the one with the shortest
 median, for CPU times the one with the least. The figure is the median of the ratios of each round. `braidcast get`
-checks the hash of every extent besides the packets' tags, and cannot be told not to: its one time is held
-against both the goal for packets alone and the lower goal for extent hashes, and the table says which is which.
+checks the hash of every extent besides the packets' tags; told `--verify packets` it checks these alone, as TLS and
+QUIC do, and that time is held against most goals. Both are judged beside curl plain.
 
 Where network namespaces are permitted, loopback is that of a namespace, so that TCP runs under this kernel's own
 congestion control and under CUBIC without a change to the host's. --veth measures the main rows again between two

@@ -12,9 +12,8 @@ use braidcast_lab::table::align;
 use rustix::fs::{Advice, OFlags, fadvise};
 
 use crate::bench::Bench;
-use crate::contender::Peer;
 use crate::goals::median;
-use crate::peer::Braidcast;
+use crate::peer::{Braidcast, EXTENTS};
 
 /// Part of the lesser of the disk's speed and of its own from memory.
 const GOAL: f64 = 0.8;
@@ -74,7 +73,7 @@ fn one(bench: &Bench, number: u32) -> Result<Round> {
     evict(&pack)?;
     let direct = read_direct(&pack)?;
     let before = server.disk_bytes()?;
-    let cold = server.run(bench, PathBuf::from("/dev/null"))?.wall;
+    let cold = server.get(bench, PathBuf::from("/dev/null"), EXTENTS)?.wall;
     let read = server.disk_bytes()?.saturating_sub(before);
     let wanted = pack.metadata()?.len();
     ensure!(
@@ -82,7 +81,7 @@ fn one(bench: &Bench, number: u32) -> Result<Round> {
         "{}: only {read} of {wanted} bytes came from the disk; is the folder in memory? Name another --folder",
         pack.display()
     );
-    let warm = server.run(bench, PathBuf::from("/dev/null"))?.wall;
+    let warm = server.get(bench, PathBuf::from("/dev/null"), EXTENTS)?.wall;
     drop(server);
     fs::remove_dir_all(bench.path(&format!("braidcast-{name}")))?;
     Ok(Round { direct, cold, warm })

@@ -13,6 +13,8 @@ use crate::bench::Bench;
 pub(crate) enum Row {
     /// Braidcast, from one server
     Braidcast,
+    /// The same, with packets verified and extents not hashed
+    BraidcastPackets,
     /// Braidcast, from three servers on the same cores
     BraidcastThree,
     /// curl from nginx, plain HTTP by sendfile
@@ -21,8 +23,10 @@ pub(crate) enum Row {
     NginxTls,
     /// aria2c from three addresses of nginx, plain HTTP
     Aria2,
-    /// A file over a QUIC stream of quinn, AES-128-GCM
+    /// A file over a QUIC stream of quinn, AES-128-GCM, with GSO
     Quic,
+    /// The same, in packets that only a host's own loopback carries
+    QuicJumbo,
     /// srt-file-transmit, not encrypted
     Srt,
 }
@@ -32,11 +36,13 @@ impl Row {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Braidcast => "braidcast",
+            Self::BraidcastPackets => "braidcast-packets",
             Self::BraidcastThree => "braidcast-three",
             Self::Nginx => "nginx",
             Self::NginxTls => "nginx-tls",
             Self::Aria2 => "aria2",
             Self::Quic => "quic",
+            Self::QuicJumbo => "quic-jumbo",
             Self::Srt => "srt",
         }
     }
@@ -51,7 +57,7 @@ impl Row {
 
     /// Whether it is the one that the others are compared with. It must run.
     pub(crate) fn is_ours(self) -> bool {
-        matches!(self, Self::Braidcast | Self::BraidcastThree)
+        matches!(self, Self::Braidcast | Self::BraidcastPackets | Self::BraidcastThree)
     }
 }
 

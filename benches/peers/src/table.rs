@@ -13,8 +13,7 @@ const GB: f64 = 1e9;
 /// What stands below the tables.
 pub(crate) const EXPLANATION: &str = "\
 Medians; GB are 10^9 bytes; tmpfs is a file in memory that was not there before. braidcast get checks packets' tags
-and extents' hashes, and has one time, which stands in both goals beside curl plain. The goal with extent hashes is the
-one for what get does; the other is meant for packets that are verified alone, and is the harder one for get.";
+and extents' hashes; with --verify packets (braidcast-packets) the tags alone.";
 
 /// All lines: medians over the rounds, and those over veth beside them where there are any.
 pub(crate) fn print(lines: &[Series], bytes: u64) -> String {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -69,6 +70,14 @@ impl Braidcast {
         self.processes.iter().map(Process::disk_bytes).sum()
     }
 
+    /// Fetches the file once. `verify`: as the flag says.
+    pub(crate) fn get(&self, bench: &Bench, output: PathBuf, verify: &str) -> Result<Run> {
+        let mut get = bench.place.client(&bench.braidcast);
+        get.args(["get", FILE, "--json", "--verify", verify, "--output"]).arg(output);
+        get.arg("--profile").arg(&self.profile);
+        bench.measure(&self.processes, get)
+    }
+
     fn publish(&self, bench: &Bench, servers: usize) -> Result<()> {
         let mut publish = bench.place.client(&bench.braidcast);
         publish.args(["publish", "--as-file"]).arg(bench.file()).arg("--profile").arg(&self.profile);
@@ -85,11 +94,39 @@ impl Braidcast {
     }
 }
 
-impl Peer for Braidcast {
+/// What several rows share: each server has a copy of the file in memory.
+#[derive(Default)]
+pub(super) struct Clusters {
+    one: Option<Rc<Braidcast>>,
+}
+
+impl Clusters {
+    /// One server.
+    pub(super) fn of_one(&mut self, bench: &Bench) -> Result<Rc<Braidcast>> {
+        let cluster = match self.one.take() {
+            Some(cluster) => cluster,
+            None => Rc::new(Braidcast::start(bench, "one", 1)?),
+        };
+        Ok(Rc::clone(self.one.insert(cluster)))
+    }
+}
+
+/// `braidcast get`.
+pub(super) struct Get {
+    cluster: Rc<Braidcast>,
+    verify: &'static str,
+}
+
+impl Get {
+    /// `verify`: as the flag says.
+    pub(super) fn from(cluster: Rc<Braidcast>, verify: &'static str) -> Box<Self> {
+        Box::new(Self { cluster, verify })
+    }
+}
+
+impl Peer for Get {
     fn run(&self, bench: &Bench, output: PathBuf) -> Result<Run> {
-        let mut get = bench.place.client(&bench.braidcast);
-        get.args(["get", FILE, "--json", "--output"]).arg(output).arg("--profile").arg(&self.profile);
-        bench.measure(&self.processes, get)
+        self.cluster.get(bench, output, self.verify)
     }
 }
 

@@ -10,13 +10,10 @@ use crate::bench::{Bench, READY_WAIT};
 use crate::contender::{Contender, Peer, Row, Run};
 use crate::tls;
 
-/// The datagrams of Ethernet; the largest of which the kernel takes ten at once, which is what quinn hands over; and the
-/// largest of all, one at a time.
-const WAYS: [(u16, bool, &str); 3] = [
-    (1_452, true, "1,452-byte packets, GSO"),
-    (6_500, true, "6,500-byte packets, GSO"),
-    (65_507, false, "65,507-byte packets"),
-];
+/// The datagrams of Ethernet, and the largest of which the kernel takes ten at once, which is what quinn hands over.
+const WITH_OFFLOAD: [(u16, &str); 2] = [(1_452, "1,452-byte packets, GSO"), (6_500, "6,500-byte packets, GSO")];
+/// The largest of all, one at a time.
+const JUMBO: (u16, &str) = (65_507, "65,507-byte packets");
 
 struct Quic {
     server: Rc<Server>,
@@ -27,7 +24,25 @@ struct Quic {
 struct Server(Vec<Process>);
 
 /// One for each size of datagrams.
-pub(super) fn all(bench: &Rc<Bench>) -> Result<Vec<Contender>> {
+pub(super) fn with_offload(bench: &Rc<Bench>) -> Result<Vec<Contender>> {
+    let (server, [address, _]) = start(bench)?;
+    let contender = |(datagram_bytes, words): (u16, &str)| {
+        let peer = Quic { server: Rc::clone(&server), address: address.clone(), datagram_bytes };
+        Contender { row: Row::Quic, variant: words.to_owned(), peer: Ok(Box::new(peer)) }
+    };
+    Ok(WITH_OFFLOAD.map(contender).into())
+}
+
+/// Without GSO: as few packets as can be.
+pub(super) fn jumbo(bench: &Rc<Bench>) -> Result<Vec<Contender>> {
+    let (server, [_, address]) = start(bench)?;
+    let (datagram_bytes, words) = JUMBO;
+    let peer = Quic { server, address, datagram_bytes };
+    Ok(vec![Contender { row: Row::QuicJumbo, variant: words.to_owned(), peer: Ok(Box::new(peer)) }])
+}
+
+/// A server, and where it listens with GSO and without.
+fn start(bench: &Bench) -> Result<(Rc<Server>, [String; 2])> {
     let mut command = bench.place.server(std::env::current_exe()?);
     command.arg("quic-serve").arg(bench.file()).args(["--listen", &format!("{}:0", bench.place.address())]);
     command.arg("--certificate").arg(tls::certificate(bench)).arg("--key").arg(tls::key(bench));
@@ -36,13 +51,7 @@ pub(super) fn all(bench: &Rc<Bench>) -> Result<Vec<Contender>> {
     let line = process.wait_line(&bench.stop, start, READY_WAIT)?;
     let mut addresses = line[start.len()..].split_whitespace();
     let (Some(with), Some(without)) = (addresses.next(), addresses.next()) else { bail!("it listens at {line:?}") };
-    let server = Rc::new(Server(vec![process]));
-    let contender = |(datagram_bytes, has_offload, words): (u16, bool, &str)| {
-        let address = if has_offload { with } else { without }.to_owned();
-        let peer: Box<dyn Peer> = Box::new(Quic { server: Rc::clone(&server), address, datagram_bytes });
-        Contender { row: Row::Quic, variant: words.to_owned(), peer: Ok(peer) }
-    };
-    Ok(WAYS.map(contender).into())
+    Ok((Rc::new(Server(vec![process])), [with, without].map(str::to_owned)))
 }
 
 impl Peer for Quic {
