@@ -312,6 +312,7 @@ impl Run {
     fn take_notice(&mut self, notice: Notice) {
         match notice {
             Notice::Fetched | Notice::Extent { .. } => {}
+            Notice::Withdrew { extents } => self.engine.hand_on(&extents),
             Notice::WantList { first } => {
                 self.wanted_from = first.0;
                 self.reports.want_list(self.window());

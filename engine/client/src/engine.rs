@@ -30,7 +30,9 @@ use braidcast_media::{ChunkNo, ExtentNo, StreamId};
 use crossbeam::channel::Sender;
 use tokio::sync::{Notify, mpsc};
 
-use crate::fetcher::{Buffer, EarlyPart, FetchError, FetcherConfig, Host, JobList, Notice, Snapshot, SourceList};
+use crate::fetcher::{
+    Buffer, EarlyPart, ExtentKey, FetchError, FetcherConfig, Host, JobList, Notice, Snapshot, SourceList,
+};
 use crate::sink::Sink;
 use crate::trace::writer::TraceWriter;
 use lane::{Lane, LaneConfig, Listener};
@@ -236,6 +238,7 @@ impl Engine {
         }
         let mut lane = self.further_lane()?;
         if !self.listener.expect_one_more() {
+            self.listener.on_unneeded();
             lane.send(Command::Stop);
             lane.join();
             return Ok(());
@@ -266,6 +269,10 @@ impl Engine {
         if self.lanes_max > 1 {
             self.told.take_note(&command, self.fetcher.stream);
         }
+        self.pass_on(command);
+    }
+
+    fn pass_on(&self, command: Command) {
         if matches!(command, Command::Fetch(_)) {
             self.listener.expect(self.lanes.len());
         }
@@ -275,6 +282,14 @@ impl Engine {
             }
         }
         self.lanes[0].send(command);
+    }
+
+    /// What a lane has told by [`Notice::Withdrew`] is fetched by the others.
+    pub(crate) fn hand_on(&mut self, extents: &[ExtentKey]) {
+        tracing::info!(extents = extents.len(), "a thread has lost all its servers: the others take over");
+        self.told.jobs.iter().for_each(|jobs| jobs.give_back(extents));
+        self.pass_on(Command::Fetch(self.told.jobs.clone()));
+        self.listener.on_handed_on();
     }
 
     /// What gives buffers back, from any thread.

@@ -32,13 +32,14 @@ mod trace;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use braidcast_media::chunk::DATA_KIND;
 use braidcast_media::hashes::Hash;
 use braidcast_media::layout::PACKET_BYTES;
-use braidcast_media::{AssetId, ContentKey, ExtentNo, PackLayout, StreamId};
+use braidcast_media::{AssetId, ContentKey, PackLayout, StreamId};
 use braidcast_transport::congestion::Retained;
 use braidcast_transport::puller::Arrival;
 
@@ -153,8 +154,8 @@ pub struct Fetcher {
     early: Early,
     /// When time last passed: what was late by then has been looked at.
     passed_at: Option<Instant>,
-    /// Holders by extent of the fetcher's own stream, with the last extent, in order.
-    lists: VecDeque<(ExtentNo, Holders)>,
+    /// Holders by extents of the fetcher's own stream, in order.
+    lists: VecDeque<(RangeInclusive<u32>, Holders)>,
     /// One past the last extent that a list covers.
     listed: u32,
     /// A list was asked for and has not come.

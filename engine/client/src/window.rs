@@ -170,6 +170,11 @@ impl Window {
         self.by_key.contains_key(&key)
     }
 
+    /// The extents that are under way.
+    pub fn keys(&self) -> impl Iterator<Item = ExtentKey> {
+        self.by_key.keys().copied()
+    }
+
     /// Starts an extent. It must not be under way, and [`Window::has_room`] must have said yes. `pin`: the one source
     /// that is to give all of it; `suspect`: an earlier copy, to be compared. Gives what is to be planned.
     pub fn start(

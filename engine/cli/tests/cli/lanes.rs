@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use crate::support::proxy::{Faults, Proxy};
 use crate::support::{
-    Dev, DevBuilder, SlowReader, chunks, hash_list_bytes, missing_chunks, partial_path, sha256_of_file, wait_written,
+    Cluster, Dev, DevBuilder, SlowReader, chunks, eventually, hash_list_bytes, missing_chunks, partial_path,
+    sha256_of_file, wait_written, write_film,
 };
 
 const FILM: &str = "film";
@@ -55,6 +57,27 @@ fn all_lanes_move_away_from_a_server_that_dies() {
     assert!(report.verified && report.redistributions >= 1, "{report:?}");
     assert_eq!(report.failed(), dev.addresses(&[2]), "{report:?}");
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
+}
+
+/// A lane that lost all its servers had the download fail, though another went on.
+#[test]
+fn what_a_lane_that_is_cut_off_had_taken_is_fetched_by_the_other() {
+    const BYTES: u64 = 20_000_000;
+    let proxy = Proxy::start(1, Faults::NONE);
+    let mut cluster = Cluster::start(&[]);
+    let flags = ["--shards", "1", "--rate", RATE_KIB_S, "--advertise", &proxy.address().to_string()];
+    proxy.connect(cluster.add_server(&flags));
+    cluster.wait_listed(1);
+    let (film, copy) = (cluster.path(FILM), cluster.path("copy"));
+    let sha256 = write_film(&film, BYTES, 1);
+    cluster.publish(&film, FILM, 1);
+    let mut running = cluster.client().get(FILM).flag("--lanes", "2").to(&copy).start();
+    eventually("both lanes fetch", || (proxy.receivers() == 2).then_some(()));
+    proxy.cut_one_receiver();
+    assert!(!running.has_ended(), "the download is not over yet");
+    let report = running.wait().report();
+    assert!(report.verified, "{report:?}");
+    assert_eq!(sha256_of_file(&copy), sha256);
 }
 
 #[test]

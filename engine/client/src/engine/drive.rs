@@ -16,7 +16,7 @@ use super::link::{self, Link};
 use super::load::Load;
 use super::{Command, EngineError, SnapshotReader};
 use crate::checker::Checker;
-use crate::fetcher::{FailureKind, Fetcher, Notice, SourceNo};
+use crate::fetcher::{FailureKind, FetchError, Fetcher, Notice, SourceNo};
 use crate::planner::SourceSet;
 use crate::sink::{Given, Sink};
 
@@ -44,6 +44,10 @@ pub(super) struct Drive {
     player: Option<Sender<Given>>,
     inbox: Inbox,
     listener: Listener,
+    /// Commands to fetch whose end was not told yet.
+    fetching: usize,
+    /// It has left its part to other lanes, and takes no more.
+    has_withdrawn: bool,
     snapshot: SnapshotReader,
     /// Told when this thread cannot keep up; once.
     overloaded: Option<Arc<Notify>>,
@@ -79,6 +83,8 @@ impl Drive {
             player,
             inbox,
             listener,
+            fetching: 0,
+            has_withdrawn: false,
             snapshot,
             overloaded,
             load: Load::new(now),
@@ -117,7 +123,7 @@ impl Drive {
             }
             let now = Instant::now();
             self.look_for_overflow(now);
-            self.fetcher.handle_timeout(now)?;
+            self.let_time_pass(now)?;
             self.let_ways_join(now);
             self.send(now);
             self.hand_filled_over();
@@ -142,9 +148,10 @@ impl Drive {
                     self.fetcher.handle_list(now, list);
                     self.connect(now)?;
                 }
+                Ok(Command::Fetch(_)) if self.has_withdrawn => self.listener.on_fetched(1),
                 Ok(Command::Fetch(lists)) => {
-                    let now = Instant::now();
-                    self.fetcher.fetch(now, lists);
+                    self.fetching += 1;
+                    self.fetcher.fetch(Instant::now(), lists);
                 }
                 Ok(Command::Share) => self.fetcher.share(),
                 Ok(Command::Hashes(stream, hashes)) => self.fetcher.set_hashes(stream, &hashes),
@@ -154,6 +161,19 @@ impl Drive {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return Ok(false),
                 Err(TryRecvError::Empty) => return Ok(true),
             }
+        }
+    }
+
+    /// A lane without hope leaves its part to others, if there are any.
+    fn let_time_pass(&mut self, now: Instant) -> Result<(), EngineError> {
+        match self.fetcher.handle_timeout(now) {
+            Err(error @ (FetchError::NoSources(_) | FetchError::NoList)) if self.listener.withdraw() => {
+                tracing::debug!(?error, "nothing comes here: others are to take over");
+                self.has_withdrawn = true;
+                self.fetcher.withdraw(now);
+                Ok(())
+            }
+            passed => passed.map_err(EngineError::from),
         }
     }
 
@@ -245,8 +265,10 @@ impl Drive {
         while let Some(notice) = self.fetcher.poll_notice() {
             if matches!(notice, Notice::Fetched) {
                 self.publish_snapshot();
+                self.listener.on_fetched(std::mem::take(&mut self.fetching));
+            } else {
+                self.listener.tell(Ok(notice));
             }
-            self.listener.tell(Ok(notice));
         }
     }
 

@@ -90,25 +90,49 @@ impl Lane {
 #[derive(Clone)]
 pub(super) struct Listener {
     news: mpsc::UnboundedSender<Told>,
-    /// Lanes that have not said yet that all is fetched.
+    /// Lanes that were told to fetch, once for each time, and have not said yet that all of it is there.
     fetching: Arc<AtomicUsize>,
+    /// Lanes that can fetch: that have not withdrawn.
+    able: Arc<AtomicUsize>,
     lanes: Arc<Mutex<Vec<SelectorWaker>>>,
 }
 
 impl Listener {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Told>) {
         let (news, heard) = mpsc::unbounded_channel();
-        (Self { news, fetching: Arc::default(), lanes: Arc::default() }, heard)
+        (Self { news, fetching: Arc::default(), able: Arc::default(), lanes: Arc::default() }, heard)
     }
 
     /// There is another lane.
     fn on_started(&self, waker: SelectorWaker) {
+        self.able.fetch_add(1, Ordering::AcqRel);
         self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(waker);
     }
 
-    /// So many lanes are asked to fetch.
+    /// A lane that was started is to do nothing.
+    pub(super) fn on_unneeded(&self) {
+        self.able.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// So many lanes are told to fetch.
     pub(super) fn expect(&self, lanes: usize) {
-        self.fetching.store(lanes, Ordering::Release);
+        self.fetching.fetch_add(lanes, Ordering::AcqRel);
+    }
+
+    /// A lane wants to leave its part to others. Yes if there are any; the end is not told then before
+    /// [`Listener::on_handed_on`].
+    pub(super) fn withdraw(&self) -> bool {
+        let others = |able: usize| (able > 1).then(|| able - 1);
+        let may = self.able.fetch_update(Ordering::AcqRel, Ordering::Acquire, others).is_ok();
+        if may {
+            self.expect(1);
+        }
+        may
+    }
+
+    /// Others were told to fetch what a lane has left to them.
+    pub(super) fn on_handed_on(&self) {
+        self.on_fetched(1);
     }
 
     /// Another lane takes part. No if all is fetched already.
@@ -117,19 +141,20 @@ impl Listener {
         self.fetching.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
     }
 
-    /// A lane says that all is fetched. Says whether it was the last.
-    fn expect_one_less(&self) -> bool {
-        let less = |lanes: usize| Some(lanes.saturating_sub(1));
-        self.fetching.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less).is_ok_and(|lanes| lanes <= 1)
+    /// A lane has all that it was told to fetch, in so many commands. Passed on if it was the last.
+    pub(super) fn on_fetched(&self, commands: usize) {
+        let less = |left: usize| Some(left.saturating_sub(commands));
+        let was_last = self.fetching.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less) == Ok(commands);
+        if was_last {
+            return self.tell(Ok(Notice::Fetched));
+        }
+        // One that waits for a source may have nothing to do any more.
+        let lanes = self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        lanes.iter().for_each(SelectorWaker::wake);
     }
 
-    /// Passes news on.
+    /// Passes other news on.
     pub(super) fn tell(&self, told: Told) {
-        if matches!(told, Ok(Notice::Fetched)) && !self.expect_one_less() {
-            // One that waits for a source may have nothing to do any more.
-            let lanes = self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            return lanes.iter().for_each(SelectorWaker::wake);
-        }
         // Nobody listens any more once the download is dropped; the next command tells.
         let _ = self.news.send(told);
     }
@@ -146,11 +171,31 @@ mod tests {
         listener.expect(2);
         assert!(listener.expect_one_more());
         for _ in 0..2 {
-            listener.tell(Ok(Notice::Fetched));
+            listener.on_fetched(1);
             assert!(heard.try_recv().is_err());
         }
-        listener.tell(Ok(Notice::Fetched));
+        listener.on_fetched(1);
         assert!(matches!(heard.try_recv(), Ok(Ok(Notice::Fetched))));
         assert!(!listener.expect_one_more(), "it is over");
+    }
+
+    #[test]
+    fn the_end_waits_for_what_a_lane_has_left_to_others_and_the_last_leaves_nothing() {
+        let (listener, mut heard) = Listener::new();
+        let selectors = [(); 2].map(|()| Selector::new().expect("a descriptor"));
+        selectors.iter().for_each(|selector| listener.on_started(selector.waker()));
+        listener.expect(2);
+        assert!(listener.withdraw());
+        assert!(!listener.withdraw(), "there is nobody else");
+        // Both have nothing to do before the owner of the engine has heard of it.
+        listener.on_fetched(1);
+        listener.on_fetched(1);
+        assert!(heard.try_recv().is_err());
+        listener.expect(2);
+        listener.on_handed_on();
+        listener.on_fetched(1);
+        assert!(heard.try_recv().is_err());
+        listener.on_fetched(1);
+        assert!(matches!(heard.try_recv(), Ok(Ok(Notice::Fetched))));
     }
 }

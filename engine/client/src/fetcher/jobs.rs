@@ -1,7 +1,8 @@
 //! What is to be fetched, in order.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidcast_media::hashes::Hash;
 use braidcast_media::{ExtentNo, StreamId, StreamLayout};
@@ -19,7 +20,7 @@ enum Hashes {
 }
 
 /// Extents of one stream that are to be fetched, lowest first. Clones share what is left: each extent is given once, to
-/// whichever asks.
+/// whichever asks, unless it is given back.
 #[derive(Clone, Debug)]
 pub struct JobList {
     stream: StreamLayout,
@@ -28,8 +29,40 @@ pub struct JobList {
     hashes: Hashes,
     /// Extents that need not be fetched.
     have: Arc<[bool]>,
-    /// Counted from `first`; of an extent that is to be fetched, or beyond the last.
-    next: Arc<AtomicUsize>,
+    left: Arc<Left>,
+}
+
+/// What of a list is left to be taken. Extents are counted from the list's first.
+#[derive(Debug, Default)]
+struct Left {
+    /// Is to be fetched, or beyond the last.
+    next: AtomicUsize,
+    /// Before `next`, taken by those who gave them back.
+    returned: Mutex<BTreeSet<usize>>,
+    /// Of `returned`, so that nobody need lock it while it is empty.
+    returned_count: AtomicUsize,
+}
+
+impl Left {
+    fn returned(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_returned(&self) -> Option<usize> {
+        if self.returned_count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut returned = self.returned();
+        let first = returned.pop_first();
+        self.returned_count.store(returned.len(), Ordering::Release);
+        first
+    }
+
+    fn give_back(&self, extents: impl Iterator<Item = usize>) {
+        let mut returned = self.returned();
+        returned.extend(extents);
+        self.returned_count.store(returned.len(), Ordering::Release);
+    }
 }
 
 impl JobList {
@@ -62,19 +95,28 @@ impl JobList {
     }
 
     fn starting(stream: StreamLayout, first: ExtentNo, hashes: Hashes, have: Arc<[bool]>) -> Self {
-        let list = Self { stream, first: first.0, hashes, have, next: Arc::default() };
-        list.next.store(list.missing_from(0), Ordering::Relaxed);
+        let list = Self { stream, first: first.0, hashes, have, left: Arc::default() };
+        list.left.next.store(list.missing_from(0), Ordering::Relaxed);
         list
     }
 
     /// Whether there is no next job.
     pub(super) fn is_empty(&self) -> bool {
-        self.next.load(Ordering::Relaxed) >= self.len()
+        self.left.next.load(Ordering::Relaxed) >= self.len() && self.left.returned_count.load(Ordering::Acquire) == 0
     }
 
     /// The extent of the next job; one past the last where there is none.
     pub(crate) fn next_extent(&self) -> ExtentNo {
-        ExtentNo(self.first + self.next.load(Ordering::Relaxed).min(self.len()) as u32)
+        let next = self.left.next.load(Ordering::Relaxed).min(self.len());
+        let returned = self.left.returned().first().copied();
+        ExtentNo(self.first + returned.map_or(next, |returned| returned.min(next)) as u32)
+    }
+
+    /// Extents that were taken are to be fetched by others; those of other lists are left out.
+    pub fn give_back(&self, extents: &[ExtentKey]) {
+        let own = extents.iter().filter(|key| key.stream == self.stream.id && key.extent.0 >= self.first);
+        let places = own.map(|key| (key.extent.0 - self.first) as usize);
+        self.left.give_back(places.filter(|place| *place < self.len()));
     }
 
     /// Which stream.
@@ -92,7 +134,8 @@ impl JobList {
     /// Takes the next job, if there is one.
     pub(crate) fn take(&self, generation: u32) -> Option<Job> {
         let after = |next: usize| (next < self.len()).then(|| self.missing_from(next + 1));
-        let taken = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).ok()?;
+        let from_cursor = || self.left.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after).ok();
+        let taken = self.left.take_returned().or_else(from_cursor)?;
         let hash = match &self.hashes {
             Hashes::Known(hashes) => Expected::Hash(*hashes.get(taken)?),
             Hashes::Awaited(_) => Expected::Awaited,
@@ -142,5 +185,14 @@ mod tests {
         assert_eq!(taken, [Some(1), Some(2), Some(4)]);
         assert!(one.is_empty() && other.is_empty() && other.take(0).is_none());
         assert_eq!(other.next_extent(), ExtentNo(6));
+
+        let key = |stream, extent| ExtentKey { stream, extent: ExtentNo(extent) };
+        let (own, others) = (StreamId::ORIGINAL, StreamId::PLAIN_HASHES);
+        one.give_back(&[key(own, 4), key(own, 2), key(others, 1), key(own, 6)]);
+        assert!(!other.is_empty());
+        assert_eq!(other.next_extent(), ExtentNo(2));
+        let taken = [&other, &one, &one].map(|list| list.take(0).map(|job| job.key.extent.0));
+        assert_eq!(taken, [Some(2), Some(4), None]);
+        assert!(one.is_empty());
     }
 }

@@ -174,7 +174,7 @@ impl Fetcher {
             if self.config.order == Order::AsPlanned {
                 holders.first = range.hosts.first().and_then(source);
             }
-            self.lists.push_back((range.last, holders));
+            self.lists.push_back((range.first.0.max(self.listed)..=range.last.0, holders));
             self.listed = range.last.0 + 1;
         }
         self.list_wanted = false;
@@ -196,8 +196,14 @@ impl Fetcher {
             return (!self.sources.is_empty()).then(Holders::default);
         }
         let covered = key.extent.0 < self.listed;
-        while covered && self.lists.front().is_some_and(|(last, _)| *last < key.extent) {
+        while covered && self.lists.front().is_some_and(|(range, _)| *range.end() < key.extent.0) {
             self.lists.pop_front();
+        }
+        let is_known = self.lists.front().is_some_and(|(range, _)| range.contains(&key.extent.0));
+        if covered && self.shares && !is_known {
+            // Another has given back what lies before, or has asked for what lies behind.
+            self.forget_lists();
+            return self.holders(key);
         }
         let end = self.config.layout.stream(self.config.stream).map_or(0, |stream| stream.extents());
         let ahead = self.listed.saturating_sub(key.extent.0);

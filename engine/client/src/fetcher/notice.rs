@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use braidcast_media::{ChunkNo, ExtentNo, StreamId};
 
+use crate::window::ExtentKey;
+
 /// Something that whoever speaks with the master must know. Each thing is told once; what can repeat without end is
 /// limited by time.
 #[derive(Debug)]
@@ -15,8 +17,13 @@ pub enum Notice {
         /// Its plain bytes.
         bytes: Vec<u8>,
     },
-    /// All that was to be fetched is there and verified.
+    /// All that was to be fetched is there and verified, or given up by [`Notice::Withdrew`].
     Fetched,
+    /// It gives up these extents, and whatever else was to be fetched: others are to fetch it.
+    Withdrew {
+        /// What it had taken.
+        extents: Vec<ExtentKey>,
+    },
     /// Extents from here on have no sources yet; asked ahead of need.
     WantList {
         /// The first of them.

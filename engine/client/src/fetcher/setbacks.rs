@@ -206,6 +206,25 @@ impl Fetcher {
         Err(if wants_chunks { FetchError::NoSources(self.reasons()) } else { FetchError::NoList })
     }
 
+    /// Leaves to others what was taken and is not whole yet, and all that is to be fetched: there is no hope here.
+    /// [`Notice::Withdrew`] tells what was taken, and [`Notice::Fetched`] when the rest is checked.
+    pub fn withdraw(&mut self, now: Instant) {
+        let started = self.window.keys();
+        let others = self.held_up.iter().chain(self.again.iter().map(|(job, _)| job)).map(|job| job.key);
+        self.notices.push_back(Notice::Withdrew { extents: started.chain(others).collect() });
+        for source in &mut self.sources {
+            source.puller.cancel();
+        }
+        self.jobs.clear();
+        self.held_up = None;
+        self.again.clear();
+        self.window.clear();
+        self.planner.clear();
+        self.impossible = Impossible::default();
+        self.progress_at = now;
+        self.tell_if_fetched(now);
+    }
+
     pub(super) fn check_impossible(&mut self, now: Instant) -> Result<(), FetchError> {
         let Some(&Piece { stream, run, .. }) = self.planner.impossible() else {
             self.impossible.since = None;

@@ -243,7 +243,7 @@ impl Steering {
     fn take_notice(&mut self, notice: Option<Told>) -> Result<(), FilmError> {
         match notice {
             // Lists are asked for window by window, and what was fetched is told by the extents themselves.
-            Some(Ok(Notice::Fetched | Notice::WantList { .. } | Notice::Extent { .. })) => {}
+            Some(Ok(Notice::Fetched | Notice::Withdrew { .. } | Notice::WantList { .. } | Notice::Extent { .. })) => {}
             Some(Ok(Notice::WantTickets)) => self.reports.want_tickets(self.wanted()),
             Some(Ok(Notice::SourceFailed(failure))) => self.reports.failed(failure, self.wanted()),
             Some(Err(error)) => return Err(error.into()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use braidcast_client::fetcher::{JobList, Notice};
+use braidcast_client::fetcher::{FetchError, JobList, Notice};
 use braidcast_media::layout::EXTENT_BYTES;
 use braidcast_media::{ExtentNo, StreamId};
 
@@ -122,7 +122,7 @@ fn what_waits_for_hashes_goes_when_all_is_abandoned() {
 }
 
 /// Two fetchers of the same file, with a server each, that share what is to be fetched.
-fn two_on_one_list(bytes: usize) -> [World; 2] {
+fn two_on_one_list(bytes: usize) -> ([World; 2], JobList) {
     let mut worlds = [(); 2].map(|()| World::new(Asset::new(bytes), 1));
     let jobs = worlds[0].asset.jobs();
     for world in &mut worlds {
@@ -130,13 +130,13 @@ fn two_on_one_list(bytes: usize) -> [World; 2] {
         world.fetcher.handle_list(world.now, list);
         world.fetcher.fetch(world.now, [jobs.clone()]);
     }
-    worlds
+    (worlds, jobs)
 }
 
 /// What seemed to be left when it was told was taken by another before it asked: nothing else would have told the end.
 #[test]
 fn a_fetcher_that_others_have_left_nothing_to_tells_the_end() {
-    let [mut first, mut second] = two_on_one_list(3_000_000);
+    let ([mut first, mut second], _) = two_on_one_list(3_000_000);
     first.download();
     second.run_until(World::is_fetched);
     assert_eq!(second.given, []);
@@ -145,7 +145,7 @@ fn a_fetcher_that_others_have_left_nothing_to_tells_the_end() {
 
 #[test]
 fn two_fetchers_share_a_list_and_each_extent_comes_once() {
-    let [mut first, mut second] = two_on_one_list(6_000_000);
+    let ([mut first, mut second], _) = two_on_one_list(6_000_000);
     // In turns, a round trip at a time.
     while !(first.is_fetched() && second.is_fetched()) {
         for world in [&mut first, &mut second] {
@@ -153,6 +153,40 @@ fn two_fetchers_share_a_list_and_each_extent_comes_once() {
         }
     }
     assert!(!first.given.is_empty() && !second.given.is_empty());
+    let mut given = [first.given, second.given].concat();
+    given.sort_unstable();
+    assert_eq!(given, (0..first.asset.extents()).map(ExtentNo).collect::<Vec<_>>());
+}
+
+/// What a fetcher without hope had taken was lost to the others, and with it the download.
+#[test]
+fn what_one_that_withdraws_had_taken_is_fetched_by_another() {
+    let ([mut first, mut second], jobs) = two_on_one_list(6_000_000);
+    first.fetcher.share();
+    second.run_for(5 * DELAY);
+    second.servers[0].is_silent = true;
+    first.run_until(World::is_fetched);
+    let error = second.try_run_until(|_| false).expect_err("its only server is silent");
+    assert!(matches!(error, FetchError::NoSources(_)), "{error:?}");
+    second.fetcher.withdraw(second.now);
+    second.run_for(DELAY);
+    assert!(second.is_fetched(), "it has nothing to do any more");
+    assert_eq!(second.fetcher.buffers(), 0);
+
+    let taken = second.notices.iter().find_map(|notice| match notice {
+        Notice::Withdrew { extents } => Some(extents.clone()),
+        _ => None,
+    });
+    let taken = taken.expect("it has told");
+    assert!(!taken.is_empty());
+    jobs.give_back(&taken);
+    // Those who hold them are asked for anew: lists of what lies before are forgotten.
+    first.notices.clear();
+    first.fetcher.fetch(first.now, [jobs]);
+    first.run_until(|world| world.wants_list().is_some());
+    let list = first.list();
+    first.fetcher.handle_list(first.now, list);
+    first.run_until(World::is_fetched);
     let mut given = [first.given, second.given].concat();
     given.sort_unstable();
     assert_eq!(given, (0..first.asset.extents()).map(ExtentNo).collect::<Vec<_>>());

@@ -180,6 +180,14 @@ impl World {
         self.notices.iter().any(|notice| matches!(notice, Notice::Fetched))
     }
 
+    /// From where on a list is wanted.
+    pub(crate) fn wants_list(&self) -> Option<ExtentNo> {
+        self.notices.iter().find_map(|notice| match notice {
+            Notice::WantList { first } => Some(*first),
+            _ => None,
+        })
+    }
+
     /// How each source that was reported has failed, in order.
     pub(crate) fn failures(&self) -> Vec<(String, FailureKind)> {
         let failure = |notice: &Notice| match notice {

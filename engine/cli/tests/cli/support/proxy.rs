@@ -5,7 +5,7 @@
 //! which has to find out by itself. TCP connections are carried where a test asks for it, by [`Proxy::start_with_tcp`],
 //! and meet no faults.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,6 +69,10 @@ struct Path {
     server: Mutex<Option<SocketAddr>>,
     faults: Faults,
     is_cut: AtomicBool,
+    /// The number of a client that is cut off.
+    cut_client: AtomicU64,
+    /// Clients that DATA was passed on to.
+    receivers: Mutex<BTreeSet<u64>>,
     ended: AtomicBool,
     data_to_clients: AtomicU64,
     greetings: Mutex<Vec<Vec<u8>>>,
@@ -102,6 +106,8 @@ impl Proxy {
             server: Mutex::default(),
             faults,
             is_cut: AtomicBool::new(false),
+            cut_client: AtomicU64::new(u64::MAX),
+            receivers: Mutex::default(),
             ended: AtomicBool::new(false),
             data_to_clients: AtomicU64::new(0),
             greetings: Mutex::default(),
@@ -130,6 +136,18 @@ impl Proxy {
     /// Cuts the path of datagrams, or mends it. While it is cut none passes.
     pub(crate) fn cut(&self, is_cut: bool) {
         self.path.is_cut.store(is_cut, Ordering::Relaxed);
+    }
+
+    /// Clients that DATA was passed on to: each socket is one.
+    pub(crate) fn receivers(&self) -> usize {
+        self.path.receivers.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Cuts the path of the one of them that came last, for good.
+    pub(crate) fn cut_one_receiver(&self) {
+        let receivers = self.path.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = receivers.last().expect("somebody has received something");
+        self.path.cut_client.store(*last, Ordering::Relaxed);
     }
 
     /// Every HELLO that a client has sent.
@@ -170,9 +188,9 @@ impl Path {
                 let socket = Arc::new(socket());
                 socket.connect(server).expect("loopback has a route");
                 let (path, back) = (Arc::clone(self), Arc::clone(&socket));
-                let lane = Lane::new(seed ^ (2 * number + 1));
+                let lane = Lane::new(number, seed ^ (2 * number + 1));
                 answers.push(std::thread::spawn(move || path.carry_to_client(&back, from, lane)));
-                (socket, Lane::new(seed ^ (2 * number)))
+                (socket, Lane::new(number, seed ^ (2 * number)))
             });
             if room[0] == HELLO {
                 self.greetings.lock().unwrap_or_else(PoisonError::into_inner).push(room[..bytes].to_vec());
@@ -187,9 +205,11 @@ impl Path {
 
     fn carry_to_client(&self, server: &UdpSocket, client: SocketAddr, mut lane: Lane) {
         let mut room = [0; DATAGRAM_BYTES_MAX];
+        let number = lane.number;
         let forward = |datagram: &[u8]| {
             if datagram[0] == DATA {
                 self.data_to_clients.fetch_add(1, Ordering::Relaxed);
+                self.receivers.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
             }
             send(self.front.send_to(datagram, client));
         };
@@ -251,19 +271,22 @@ impl Path {
 
 /// One direction of one client's path.
 struct Lane {
+    /// Of the client.
+    number: u64,
     random: Random,
     /// A datagram that is held back, and how many may still overtake it.
     held: Option<(Vec<u8>, u64)>,
 }
 
 impl Lane {
-    fn new(seed: u64) -> Self {
-        Self { random: Random(seed), held: None }
+    fn new(number: u64, seed: u64) -> Self {
+        Self { number, random: Random(seed), held: None }
     }
 
     /// Lets one datagram meet its fate.
     fn pass(&mut self, path: &Path, datagram: &[u8], forward: impl Fn(&[u8])) {
-        if datagram.is_empty() || path.is_cut.load(Ordering::Relaxed) {
+        let is_cut = path.is_cut.load(Ordering::Relaxed) || path.cut_client.load(Ordering::Relaxed) == self.number;
+        if datagram.is_empty() || is_cut {
             return;
         }
         let faults = path.faults;
