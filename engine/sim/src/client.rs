@@ -425,6 +425,7 @@ impl Client {
             Notice::WantList { first } => self.lists_due.push_back((now + self.config.master_delay, first.0)),
             Notice::WantTickets => self.lists_due.push_back((now + self.config.master_delay, self.told)),
             Notice::SourceFailed(_) => {}
+            Notice::Withdrew { .. } => self.violate(now, "it gave up what nobody else fetches".to_owned()),
             Notice::Extent { extent, .. } => {
                 self.violate(now, format!("extent {} of another stream came, which nobody wanted", extent.0));
             }
