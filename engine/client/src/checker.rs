@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use braidcast_io::SelectorWaker;
 use braidcast_media::StreamId;
-use crossbeam::channel::{Receiver, SendError, Sender, bounded, unbounded};
+use crossbeam::channel::{Receiver, SendError, Sender, unbounded};
 
 use crate::fetcher::{Buffer, Checked, Filled, Job, SourceNo, Verdict};
 use crate::sink::{Given, Lent, Parallel, Sink};
@@ -37,19 +37,19 @@ impl Reply {
 
 impl Checker {
     /// Starts `threads` threads that put what is right of `stream` into `sink`, give back what is right of other
-    /// streams, and wake the lane for each extent that is done. An output that must be written in order takes one thread of each lane.
+    /// streams, and wake the lane for each extent that is done. An output that must be written in order takes one thread of
+    /// each lane.
     ///
     /// # Errors
     /// What the system says if a thread cannot be started.
     pub(crate) fn start(
         threads: usize,
-        capacity: usize,
         stream: StreamId,
         sink: &Arc<Mutex<Sink>>,
         waker: SelectorWaker,
     ) -> io::Result<Self> {
-        let (work, inbox) = bounded::<Filled>(capacity);
-        // Never more than the window's buffers are in it.
+        // Never more than the window's buffers are in either.
+        let (work, inbox) = unbounded::<Filled>();
         let (outbox, done) = unbounded();
         let reply = Reply { outbox, waker };
         let threads = (0..threads)
@@ -68,12 +68,10 @@ impl Checker {
     }
 
     /// Hands an extent over.
-    ///
-    /// # Panics
-    /// If more extents are handed over than the capacity allows; the window bounds them.
     pub(crate) fn submit(&self, filled: Filled) {
         let work = self.work.as_ref().expect("the queue is open until the checker is dropped");
-        assert!(work.try_send(filled).is_ok(), "the window bounds what is being checked");
+        // Threads that have ended have said why, or are told to.
+        let _ = work.send(filled);
     }
 
     /// The next extent that is done, or what the system said of one that is right and that the output does not take.

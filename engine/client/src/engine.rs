@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Fetch(Vec<JobList>),
     /// There is another lane.
     Share,
+    /// Fetch what is left of these, which is all that is to be fetched: a lane has left so many extents of them.
+    TakeOver(Vec<JobList>, usize),
     /// What the extents of a stream must hash to, that are fetched already.
     Hashes(StreamId, Arc<[Hash]>),
     /// Forget what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
@@ -92,6 +94,7 @@ impl Command {
         Some(match self {
             Self::List(list) => Self::List(list.clone()),
             Self::Fetch(lists) => Self::Fetch(lists.clone()),
+            Self::TakeOver(lists, extents) => Self::TakeOver(lists.clone(), *extents),
             Self::Hashes(stream, hashes) => Self::Hashes(*stream, Arc::clone(hashes)),
             Self::Abandon => Self::Abandon,
             Self::Stop => Self::Stop,
@@ -173,7 +176,7 @@ impl Briefing {
             Command::Fetch(lists) => self.jobs.extend(lists.iter().cloned()),
             Command::Hashes(stream, hashes) => self.jobs.iter_mut().for_each(|jobs| jobs.set_hashes(*stream, hashes)),
             Command::Abandon => *self = Self::default(),
-            Command::Share | Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
+            Command::Share | Command::TakeOver(..) | Command::WantEarly(_) | Command::Return(_) | Command::Stop => {}
         }
     }
 
@@ -238,7 +241,6 @@ impl Engine {
         }
         let mut lane = self.further_lane()?;
         if !self.listener.expect_one_more() {
-            self.listener.on_unneeded();
             lane.send(Command::Stop);
             lane.join();
             return Ok(());
@@ -269,11 +271,7 @@ impl Engine {
         if self.lanes_max > 1 {
             self.told.take_note(&command, self.fetcher.stream);
         }
-        self.pass_on(command);
-    }
-
-    fn pass_on(&self, command: Command) {
-        if matches!(command, Command::Fetch(_)) {
+        if matches!(command, Command::Fetch(_) | Command::TakeOver(..)) {
             self.listener.expect(self.lanes.len());
         }
         for lane in &self.lanes[1..] {
@@ -288,7 +286,7 @@ impl Engine {
     pub(crate) fn hand_on(&mut self, extents: &[ExtentKey]) {
         tracing::info!(extents = extents.len(), "a thread has lost all its servers: the others take over");
         self.told.jobs.iter().for_each(|jobs| jobs.give_back(extents));
-        self.pass_on(Command::Fetch(self.told.jobs.clone()));
+        self.send(Command::TakeOver(self.told.jobs.clone(), extents.len()));
         self.listener.on_handed_on();
     }
 

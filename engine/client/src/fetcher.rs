@@ -85,7 +85,8 @@ pub struct FetcherConfig {
     pub rate_max: Option<f64>,
     /// How long nothing may come before it is given up.
     pub stall: Duration,
-    /// Others fetch from the same lists already: nothing is taken before a source is up, and none need ever be.
+    /// Others fetch from the same lists already: nothing is taken before a source is up, and none need ever be, unless
+    /// they leave their part to this one.
     pub joins: bool,
     /// Makes records of what it does, with times counted from then ([`Fetcher::poll_record`]); nothing makes none.
     pub trace_from: Option<Instant>,
@@ -136,6 +137,12 @@ pub struct Fetcher {
     unhashed: Vec<Filled>,
     /// Others fetch from the same lists.
     shares: bool,
+    /// [`FetcherConfig::joins`], until others have left something to it.
+    joins: bool,
+    /// It has left its part to others.
+    has_withdrawn: bool,
+    /// A source that may have more in flight has taken nothing of what there was, since extents were started last.
+    is_starved: bool,
     /// Extents that were filled and not checked yet.
     checking: usize,
     /// Extents whose buffers a player has. One that comes back before it was told of as lent counts as -1 and as 1 in
@@ -178,6 +185,9 @@ impl Fetcher {
             window: Window::new(config.extents_max),
             tracer: config.trace_from.map(|start| Tracer::new(start, &config)),
             shares: config.joins,
+            joins: config.joins,
+            has_withdrawn: false,
+            is_starved: false,
             config,
             seed,
             sources: Vec::new(),
@@ -221,6 +231,19 @@ impl Fetcher {
     /// Others fetch from the same lists from here on: no more is taken of them than is asked for soon.
     pub fn share(&mut self) {
         self.shares = true;
+    }
+
+    /// Another has left `extents` of these lists, which take the place of all that was told before. They need room: where
+    /// bytes are written in order, all there was may hold what comes after them.
+    pub fn take_over(&mut self, now: Instant, lists: impl IntoIterator<Item = JobList>, extents: usize) {
+        if !self.fetching {
+            self.progress_at = now;
+        }
+        self.fetching = true;
+        self.joins = false;
+        self.jobs = lists.into_iter().collect();
+        self.window.grow(extents);
+        self.tell_if_fetched(now);
     }
 
     /// The hashes of all extents of a stream have become known ([`JobList::awaiting_hashes`]).
@@ -354,7 +377,7 @@ impl Fetcher {
     /// Lets time pass.
     ///
     /// # Errors
-    /// [`FetchError`]: there is no hope left. The fetcher is of no more use then.
+    /// [`FetchError`]: there is no hope left. The fetcher is of no more use then, except to [`Fetcher::withdraw`].
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), FetchError> {
         self.passed_at = Some(now);
         for index in 0..self.sources.len() {
@@ -419,6 +442,11 @@ impl Fetcher {
         self.sources.get(usize::from(source.0)).is_some_and(|source| source.state == State::Up)
     }
 
+    /// Whether any source has.
+    pub fn has_source(&self) -> bool {
+        self.sources.iter().any(|source| source.state == State::Up)
+    }
+
     /// Whether a HELLO to a source awaits its WELCOME; it does so, too, when a session that is up is renewed.
     pub fn is_greeting(&self, source: SourceNo) -> bool {
         self.sources.get(usize::from(source.0)).is_some_and(|source| source.puller.is_greeting())
@@ -441,7 +469,8 @@ impl Fetcher {
         self.sources.get(usize::from(source.0))?.puller.congestion().retained()
     }
 
-    /// Extents in memory: under way, being checked, or lent; at most [`FetcherConfig::extents_max`]. Copies that turned
+    /// Extents in memory: under way, being checked, or lent; at most [`FetcherConfig::extents_max`], and what others have
+    /// left to it. Copies that turned
     /// out to be forged and are kept to be compared are not counted; there is at most one for each.
     pub fn buffers(&self) -> usize {
         self.window.len() + self.out()

@@ -212,7 +212,7 @@ impl Planner {
         (!runs.is_empty()).then_some((stream, runs))
     }
 
-    /// Pieces that are left to be asked for: one of an extent that was not asked for yet.
+    /// Pieces that are left to be asked for: one of an extent of which nothing was asked for, more of one that lost much.
     pub fn len(&self) -> usize {
         self.queue.len()
     }

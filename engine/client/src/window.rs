@@ -150,6 +150,11 @@ impl Window {
         }
     }
 
+    /// Room for `extents` more.
+    pub fn grow(&mut self, extents: usize) {
+        self.slots.extend((0..extents).map(|_| None));
+    }
+
     /// Whether another extent can be started. `out`: buffers that are elsewhere, being checked.
     pub fn has_room(&self, out: usize) -> bool {
         self.by_key.len() + out < self.slots.len()

@@ -1,6 +1,8 @@
 //! A download by several threads, each with sessions and extents of its own, is a download like any other.
 
-use std::time::Duration;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use crate::support::proxy::{Faults, Proxy};
 use crate::support::{
@@ -8,6 +10,8 @@ use crate::support::{
     sha256_of_file, wait_written, write_film,
 };
 
+/// Exit code of `get` where nobody serves.
+const NO_SOURCE: i32 = 5;
 const FILM: &str = "film";
 const FILM_BYTES: u64 = 50_000_000;
 /// KiB/s of each session: two lanes at three servers have 12 MiB/s after a burst of 12 MiB.
@@ -59,25 +63,44 @@ fn all_lanes_move_away_from_a_server_that_dies() {
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);
 }
 
-/// A lane that lost all its servers had the download fail, though another went on.
+/// A lane that lost all its servers had the download fail, though another went on. What comes after its part fills all
+/// the memory of the other by then, because it is written in order.
 #[test]
 fn what_a_lane_that_is_cut_off_had_taken_is_fetched_by_the_other() {
-    const BYTES: u64 = 20_000_000;
+    /// More than 160 extents in 10 s.
+    const RATE_KIB_S: &str = "8192";
+    const BYTES: u64 = 100_000_000;
     let proxy = Proxy::start(1, Faults::NONE);
     let mut cluster = Cluster::start(&[]);
     let flags = ["--shards", "1", "--rate", RATE_KIB_S, "--advertise", &proxy.address().to_string()];
     proxy.connect(cluster.add_server(&flags));
     cluster.wait_listed(1);
-    let (film, copy) = (cluster.path(FILM), cluster.path("copy"));
+    let film = cluster.path(FILM);
     let sha256 = write_film(&film, BYTES, 1);
     cluster.publish(&film, FILM, 1);
-    let mut running = cluster.client().get(FILM).flag("--lanes", "2").to(&copy).start();
+    let mut running = cluster.client().get(FILM).flag("--lanes", "2").piped().start();
+    let reader = SlowReader::start(running.take_stdout(), BYTES);
     eventually("both lanes fetch", || (proxy.receivers() == 2).then_some(()));
     proxy.cut_one_receiver();
     assert!(!running.has_ended(), "the download is not over yet");
     let report = running.wait().report();
     assert!(report.verified, "{report:?}");
-    assert_eq!(sha256_of_file(&copy), sha256);
+    assert_eq!(reader.finish(), (BYTES, sha256));
+}
+
+#[test]
+fn lanes_that_have_all_lost_their_servers_give_up_together() {
+    /// Of a download.
+    const STALL: Duration = Duration::from_secs(10);
+    let dev = Dev::of([(FILM, FILM_BYTES)]).servers(1).flag("--rate", RATE_KIB_S).start();
+    let copy = dev.path("copy");
+    let running = dev.client().get(FILM).flag("--lanes", "4").to(&copy).start();
+    wait_written(&copy, 0);
+    dev.kill_server(1);
+    let killed_at = Instant::now();
+    running.wait().failure(NO_SOURCE);
+    // One after the other they would take four times as long.
+    assert!(killed_at.elapsed() < 3 * STALL, "{:?}", killed_at.elapsed());
 }
 
 #[test]
@@ -105,8 +128,11 @@ fn what_was_fetched_with_packets_alone_verified_is_hashed_when_it_is_taken_up_ag
     let running = dev.client().get(FILM).flag("--verify", "packets").to(&copy).start();
     wait_written(&copy, FILM_BYTES / 2);
     running.kill();
-    let missing = missing_chunks(&partial_path(&copy), &dev.original(FILM));
+    let partial = partial_path(&copy);
+    let missing = missing_chunks(&partial, &dev.original(FILM));
     assert!((1..chunks(FILM_BYTES)).contains(&missing), "it was killed in the middle: {missing}");
+    let written = File::options().write(true).open(&partial).expect("it stays");
+    written.write_all_at(b"forged", FILM_BYTES / 2).expect("writable");
     let report = dev.client().get(FILM).to(&copy).finish().report();
     assert!(report.verified, "{report:?}");
     assert_eq!(sha256_of_file(&copy), dev.film(FILM).sha256);

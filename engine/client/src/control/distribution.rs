@@ -140,11 +140,14 @@ impl Control {
         window: Window,
         patience: Duration,
     ) -> Result<Distribution, ControlError> {
-        let give_up_at = Instant::now() + patience;
+        let begun = Instant::now();
+        let mut is_first = true;
         loop {
             match self.distribution(VideoRef::Name(name), window).await {
-                Err(ControlError::NoSource { reason, .. }) if Instant::now() + HELD_PAUSE < give_up_at => {
-                    tracing::info!(name, reason, "waiting for a server that holds it");
+                Err(ControlError::NoSource { reason, .. }) if begun.elapsed() + HELD_PAUSE < patience => {
+                    if std::mem::take(&mut is_first) {
+                        tracing::info!(name, reason, "asking again until it can be served");
+                    }
                     tokio::time::sleep(HELD_PAUSE).await;
                 }
                 outcome => return outcome,

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use braidcast_media::hashes::{self, Hash};
 use braidcast_media::layout::EXTENT_BYTES;
 use braidcast_media::{ExtentNo, StreamLayout};
-use rustix::fs::{FallocateFlags, FlockOperation, SeekFrom as Place, fallocate, flock, fstatfs, fstatvfs, ftruncate};
+use rustix::fs::{
+    FallocateFlags, FlockOperation, SeekFrom as Place, fallocate, flock, fstat, fstatfs, fstatvfs, ftruncate,
+};
 use rustix::io::Errno;
 
 use super::{DownloadError, PARTIAL_SUFFIX, Target};
@@ -36,7 +38,7 @@ enum Kind {
 }
 
 impl Output {
-    /// Opens the target and reserves `bytes` on the disk. An earlier attempt's partial file is taken up.
+    /// Opens the target and reserves `bytes` on the disk, or sees that they are free. An earlier attempt's partial file is taken up.
     pub(super) fn open(target: &Target, bytes: u64) -> Result<Self, DownloadError> {
         let path = match target {
             Target::Stdout => return Ok(Self { path: "standard output".into(), kind: Kind::Stdout }),
@@ -119,17 +121,22 @@ impl Output {
     }
 }
 
+/// Of `st_blocks`, whatever a file system's own are.
+const STAT_BLOCK_BYTES: u64 = 512;
 /// Of `tmpfs`, from `<linux/magic.h>`.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 /// Reserves `bytes` for the file. In memory that takes long, 0.1 s for 2 GB, in which nothing is fetched: there it is only
 /// looked whether they are free.
-fn allocate(file: &File, found: u64, bytes: u64) -> rustix::io::Result<()> {
-    if fstatfs(file)?.f_type as i64 != TMPFS_MAGIC {
+fn allocate(file: &File, bytes: u64) -> rustix::io::Result<()> {
+    let disk = fstatfs(file)?;
+    if disk.f_type as i64 != TMPFS_MAGIC {
         return fallocate(file, FallocateFlags::empty(), 0, bytes);
     }
-    // What is in it already may be a part of them, or leave holes.
-    if free(file)?.saturating_add(found) < bytes { Err(Errno::NOSPC) } else { ftruncate(file, bytes) }
+    let present = fstat(file)?.st_blocks as u64 * STAT_BLOCK_BYTES;
+    // One without a bound has no blocks.
+    let is_bounded = disk.f_blocks > 0;
+    if is_bounded && free(file)?.saturating_add(present) < bytes { Err(Errno::NOSPC) } else { ftruncate(file, bytes) }
 }
 
 /// Bytes that the disk of the file has left.
@@ -147,7 +154,7 @@ fn reserve(file: &File, path: &Path, bytes: u64) -> Result<(), DownloadError> {
     if bytes == 0 {
         return Ok(());
     }
-    match allocate(file, found, bytes) {
+    match allocate(file, bytes) {
         Ok(()) => Ok(()),
         Err(Errno::NOSPC) => {
             if found == 0 {

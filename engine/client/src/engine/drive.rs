@@ -48,6 +48,8 @@ pub(super) struct Drive {
     fetching: usize,
     /// It has left its part to other lanes, and takes no more.
     has_withdrawn: bool,
+    /// It has a server, as others know.
+    is_able: bool,
     snapshot: SnapshotReader,
     /// Told when this thread cannot keep up; once.
     overloaded: Option<Arc<Notify>>,
@@ -69,7 +71,7 @@ impl Drive {
         snapshot: SnapshotReader,
     ) -> io::Result<Self> {
         let LaneConfig { fetcher: config, checkers, player, trace, remembers, overloaded } = config;
-        let checker = Checker::start(checkers, config.extents_max, config.stream, sink, selector.waker())?;
+        let checker = Checker::start(checkers, config.stream, sink, selector.waker())?;
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| io::Error::other("no random numbers"))?;
         let now = Instant::now();
@@ -85,6 +87,7 @@ impl Drive {
             listener,
             fetching: 0,
             has_withdrawn: false,
+            is_able: false,
             snapshot,
             overloaded,
             load: Load::new(now),
@@ -148,10 +151,14 @@ impl Drive {
                     self.fetcher.handle_list(now, list);
                     self.connect(now)?;
                 }
-                Ok(Command::Fetch(_)) if self.has_withdrawn => self.listener.on_fetched(1),
+                Ok(Command::Fetch(_) | Command::TakeOver(..)) if self.has_withdrawn => self.listener.on_fetched(1),
                 Ok(Command::Fetch(lists)) => {
                     self.fetching += 1;
                     self.fetcher.fetch(Instant::now(), lists);
+                }
+                Ok(Command::TakeOver(lists, extents)) => {
+                    self.fetching += 1;
+                    self.fetcher.take_over(Instant::now(), lists, extents);
                 }
                 Ok(Command::Share) => self.fetcher.share(),
                 Ok(Command::Hashes(stream, hashes)) => self.fetcher.set_hashes(stream, &hashes),
@@ -164,10 +171,15 @@ impl Drive {
         }
     }
 
-    /// A lane without hope leaves its part to others, if there are any.
+    /// A lane to which nothing comes leaves its part to others, if any of them has a server.
     fn let_time_pass(&mut self, now: Instant) -> Result<(), EngineError> {
-        match self.fetcher.handle_timeout(now) {
-            Err(error @ (FetchError::NoSources(_) | FetchError::NoList)) if self.listener.withdraw() => {
+        let passed = self.fetcher.handle_timeout(now);
+        let is_able = self.fetcher.has_source() && !self.has_withdrawn;
+        if std::mem::replace(&mut self.is_able, is_able) != is_able {
+            self.listener.on_able(is_able);
+        }
+        match passed {
+            Err(error @ FetchError::NoSources(_)) if self.listener.able() > usize::from(is_able) => {
                 tracing::debug!(?error, "nothing comes here: others are to take over");
                 self.has_withdrawn = true;
                 self.fetcher.withdraw(now);

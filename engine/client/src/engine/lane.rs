@@ -92,7 +92,7 @@ pub(super) struct Listener {
     news: mpsc::UnboundedSender<Told>,
     /// Lanes that were told to fetch, once for each time, and have not said yet that all of it is there.
     fetching: Arc<AtomicUsize>,
-    /// Lanes that can fetch: that have not withdrawn.
+    /// Lanes that have a server.
     able: Arc<AtomicUsize>,
     lanes: Arc<Mutex<Vec<SelectorWaker>>>,
 }
@@ -105,13 +105,21 @@ impl Listener {
 
     /// There is another lane.
     fn on_started(&self, waker: SelectorWaker) {
-        self.able.fetch_add(1, Ordering::AcqRel);
         self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(waker);
     }
 
-    /// A lane that was started is to do nothing.
-    pub(super) fn on_unneeded(&self) {
-        self.able.fetch_sub(1, Ordering::AcqRel);
+    /// A lane has a server now, or has none any more.
+    pub(super) fn on_able(&self, is_able: bool) {
+        if is_able {
+            self.able.fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.able.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Lanes that have a server.
+    pub(super) fn able(&self) -> usize {
+        self.able.load(Ordering::Acquire)
     }
 
     /// So many lanes are told to fetch.
@@ -119,18 +127,7 @@ impl Listener {
         self.fetching.fetch_add(lanes, Ordering::AcqRel);
     }
 
-    /// A lane wants to leave its part to others. Yes if there are any; the end is not told then before
-    /// [`Listener::on_handed_on`].
-    pub(super) fn withdraw(&self) -> bool {
-        let others = |able: usize| (able > 1).then(|| able - 1);
-        let may = self.able.fetch_update(Ordering::AcqRel, Ordering::Acquire, others).is_ok();
-        if may {
-            self.expect(1);
-        }
-        may
-    }
-
-    /// Others were told to fetch what a lane has left to them.
+    /// Others were told to fetch what a lane has left to them by [`Notice::Withdrew`].
     pub(super) fn on_handed_on(&self) {
         self.on_fetched(1);
     }
@@ -143,6 +140,9 @@ impl Listener {
 
     /// A lane has all that it was told to fetch, in so many commands. Passed on if it was the last.
     pub(super) fn on_fetched(&self, commands: usize) {
+        if commands == 0 {
+            return;
+        }
         let less = |left: usize| Some(left.saturating_sub(commands));
         let was_last = self.fetching.fetch_update(Ordering::AcqRel, Ordering::Relaxed, less) == Ok(commands);
         if was_last {
@@ -153,8 +153,11 @@ impl Listener {
         lanes.iter().for_each(SelectorWaker::wake);
     }
 
-    /// Passes other news on.
+    /// Passes other news on. What a lane leaves to others holds the end up until [`Listener::on_handed_on`].
     pub(super) fn tell(&self, told: Told) {
+        if matches!(told, Ok(Notice::Withdrew { .. })) {
+            self.expect(1);
+        }
         // Nobody listens any more once the download is dropped; the next command tells.
         let _ = self.news.send(told);
     }
@@ -177,17 +180,17 @@ mod tests {
         listener.on_fetched(1);
         assert!(matches!(heard.try_recv(), Ok(Ok(Notice::Fetched))));
         assert!(!listener.expect_one_more(), "it is over");
+        listener.on_fetched(0);
+        assert!(heard.try_recv().is_err(), "nothing was to be fetched");
     }
 
     #[test]
-    fn the_end_waits_for_what_a_lane_has_left_to_others_and_the_last_leaves_nothing() {
+    fn the_end_waits_for_what_a_lane_has_left_to_others() {
         let (listener, mut heard) = Listener::new();
-        let selectors = [(); 2].map(|()| Selector::new().expect("a descriptor"));
-        selectors.iter().for_each(|selector| listener.on_started(selector.waker()));
         listener.expect(2);
-        assert!(listener.withdraw());
-        assert!(!listener.withdraw(), "there is nobody else");
-        // Both have nothing to do before the owner of the engine has heard of it.
+        listener.tell(Ok(Notice::Withdrew { extents: Vec::new() }));
+        assert!(matches!(heard.try_recv(), Ok(Ok(Notice::Withdrew { .. }))));
+        // Both have nothing to do before the owner of the engine has acted on it.
         listener.on_fetched(1);
         listener.on_fetched(1);
         assert!(heard.try_recv().is_err());

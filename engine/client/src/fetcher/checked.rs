@@ -6,7 +6,7 @@ use braidcast_media::layout::CHUNK_BYTES;
 use crate::planner::SourceNo;
 use crate::window::{Buffer, Expected, Filled, Job, Origins, Shown, Suspect};
 
-/// An extent that was hashed.
+/// An extent that was hashed, if that was wanted.
 #[derive(Debug)]
 pub struct Checked {
     /// What was to be fetched.
@@ -20,7 +20,7 @@ pub struct Checked {
 /// How checking an extent went.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is what was published. An extent of the fetcher's own stream stands in the output, and the buffer is spare;
+    /// It is what was published, as far as that was to be checked. An extent of the fetcher's own stream stands in the output, and the buffer is spare;
     /// that of another stream holds its plain bytes.
     Good {
         /// To be used again.

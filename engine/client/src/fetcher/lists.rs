@@ -199,12 +199,6 @@ impl Fetcher {
         while covered && self.lists.front().is_some_and(|(range, _)| *range.end() < key.extent.0) {
             self.lists.pop_front();
         }
-        let is_known = self.lists.front().is_some_and(|(range, _)| range.contains(&key.extent.0));
-        if covered && self.shares && !is_known {
-            // Another has given back what lies before, or has asked for what lies behind.
-            self.forget_lists();
-            return self.holders(key);
-        }
         let end = self.config.layout.stream(self.config.stream).map_or(0, |stream| stream.extents());
         let ahead = self.listed.saturating_sub(key.extent.0);
         if self.listed < end && ahead <= LIST_AHEAD_EXTENTS && !self.list_wanted {
@@ -214,6 +208,9 @@ impl Fetcher {
         if !covered {
             return None;
         }
-        self.lists.front().map(|(_, holders)| *holders)
+        let (range, holders) = self.lists.front()?;
+        // Another fetcher may have given back what lies before, or asked for what lies behind: anybody is asked for that.
+        let is_known = range.contains(&key.extent.0) || !self.shares;
+        Some(if is_known { *holders } else { Holders::default() })
     }
 }

@@ -17,7 +17,7 @@ pub enum Notice {
         /// Its plain bytes.
         bytes: Vec<u8>,
     },
-    /// All that was to be fetched is there and verified, or given up by [`Notice::Withdrew`].
+    /// All that was to be fetched is there and was checked, or was given up by [`Notice::Withdrew`].
     Fetched,
     /// It gives up these extents, and whatever else was to be fetched: others are to fetch it.
     Withdrew {

@@ -146,7 +146,10 @@ impl Fetcher {
         if let [only] = givers[..] {
             self.ban_all(now, &[only]);
         }
-        if job.generation == self.generation {
+        if self.has_withdrawn {
+            self.notices.push_back(Notice::Withdrew { extents: vec![job.key] });
+            self.window.recycle(copy.buffer);
+        } else if job.generation == self.generation {
             self.again.push((job, copy));
         } else {
             // A seek came between: nobody wants it any more, and it will not be known what of it was right.
@@ -215,6 +218,7 @@ impl Fetcher {
         for source in &mut self.sources {
             source.puller.cancel();
         }
+        self.has_withdrawn = true;
         self.jobs.clear();
         self.held_up = None;
         self.again.clear();

@@ -7,7 +7,7 @@ use braidcast_media::layout::EXTENT_BYTES;
 use braidcast_media::{ExtentNo, StreamId};
 
 use crate::asset::Asset;
-use crate::world::{DELAY, EXTENTS_MAX, World};
+use crate::world::{Checking, DELAY, EXTENTS_MAX, World};
 
 #[test]
 fn a_file_comes_whole_from_two_servers_and_each_gives_a_good_part() {
@@ -180,16 +180,43 @@ fn what_one_that_withdraws_had_taken_is_fetched_by_another() {
     let taken = taken.expect("it has told");
     assert!(!taken.is_empty());
     jobs.give_back(&taken);
-    // Those who hold them are asked for anew: lists of what lies before are forgotten.
     first.notices.clear();
-    first.fetcher.fetch(first.now, [jobs]);
-    first.run_until(|world| world.wants_list().is_some());
-    let list = first.list();
-    first.fetcher.handle_list(first.now, list);
+    first.extents_max += taken.len();
+    first.fetcher.take_over(first.now, [jobs], taken.len());
     first.run_until(World::is_fetched);
     let mut given = [first.given, second.given].concat();
     given.sort_unstable();
     assert_eq!(given, (0..first.asset.extents()).map(ExtentNo).collect::<Vec<_>>());
+}
+
+/// Where bytes are written in order, those that wait for what was left took all the room.
+#[test]
+fn what_is_taken_over_finds_room_where_there_was_none() {
+    let mut world = World::new(Asset::new(20 * EXTENT_BYTES), 1);
+    world.checking = Checking::Never;
+    world.begin();
+    world.run_for(Duration::from_secs(2));
+    assert_eq!((world.unchecked.len(), world.fetcher.buffers()), (EXTENTS_MAX, EXTENTS_MAX));
+    let (jobs, extent) = (world.asset.jobs(), world.unchecked[0].job.key);
+    jobs.give_back(&[extent]);
+    world.extents_max += 1;
+    world.fetcher.take_over(world.now, [jobs], 1);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.unchecked.back().map(|filled| filled.job.key), Some(extent));
+}
+
+/// With a short queue the planner sees nobody who is to be helped.
+#[test]
+fn one_that_shares_takes_more_where_a_source_may_not_take_what_there_is() {
+    let mut world = World::begun(Asset::new(40 * EXTENT_BYTES), 2, |config| config.extents_max = 40);
+    world.fetcher.share();
+    let mut list = world.list();
+    list.ranges.iter_mut().for_each(|range| range.hosts = vec![0]);
+    world.fetcher.handle_list(world.now, list);
+    world.fetcher.fetch(world.now, [world.asset.jobs()]);
+    world.run_for(3 * DELAY);
+    assert_eq!(world.fetcher.buffers(), 40);
+    world.download();
 }
 
 /// Lanes that took as much as their windows hold waited for each other's extents where these are written in order.

@@ -72,7 +72,7 @@ pub(crate) struct World {
     /// Heap allocations in calls of the fetcher that are made again and again.
     pub(crate) allocations: u64,
     /// Extents that the fetcher may hold.
-    extents_max: usize,
+    pub(crate) extents_max: usize,
     /// The server of each source.
     connected: Vec<usize>,
 }
@@ -178,14 +178,6 @@ impl World {
 
     pub(crate) fn is_fetched(&self) -> bool {
         self.notices.iter().any(|notice| matches!(notice, Notice::Fetched))
-    }
-
-    /// From where on a list is wanted.
-    pub(crate) fn wants_list(&self) -> Option<ExtentNo> {
-        self.notices.iter().find_map(|notice| match notice {
-            Notice::WantList { first } => Some(*first),
-            _ => None,
-        })
     }
 
     /// How each source that was reported has failed, in order.
