@@ -296,6 +296,10 @@ impl Run {
                     if is_done(&notice) {
                         return Ok(());
                     }
+                    if is_fetched(&notice) {
+                        // Nothing more comes.
+                        return Err(DownloadError::Interrupted);
+                    }
                     self.take_notice(notice);
                 }
                 answered = self.reports.answered() => self.take_answer(answered)?,

@@ -442,9 +442,10 @@ impl Fetcher {
         self.sources.get(usize::from(source.0)).is_some_and(|source| source.state == State::Up)
     }
 
-    /// Whether any source has.
-    pub fn has_source(&self) -> bool {
-        self.sources.iter().any(|source| source.state == State::Up)
+    /// Whether something may still come: a source has a session in use, or has sent something a short while ago.
+    pub fn has_hope(&self, now: Instant) -> bool {
+        let is_recent = |at: Instant| now.duration_since(at) < self.config.stall;
+        self.sources.iter().any(|source| source.state == State::Up || source.last_good_at.is_some_and(is_recent))
     }
 
     /// Whether a HELLO to a source awaits its WELCOME; it does so, too, when a session that is up is renewed.

@@ -48,7 +48,7 @@ pub(super) struct Drive {
     fetching: usize,
     /// It has left its part to other lanes, and takes no more.
     has_withdrawn: bool,
-    /// It has a server, as others know.
+    /// Something may still come to it, as others know.
     is_able: bool,
     snapshot: SnapshotReader,
     /// Told when this thread cannot keep up; once.
@@ -153,10 +153,13 @@ impl Drive {
                 }
                 Ok(Command::Fetch(_) | Command::TakeOver(..)) if self.has_withdrawn => self.listener.on_fetched(1),
                 Ok(Command::Fetch(lists)) => {
+                    // An end that waits to be told is not the end of this.
+                    self.pass_notices_on();
                     self.fetching += 1;
                     self.fetcher.fetch(Instant::now(), lists);
                 }
                 Ok(Command::TakeOver(lists, extents)) => {
+                    self.pass_notices_on();
                     self.fetching += 1;
                     self.fetcher.take_over(Instant::now(), lists, extents);
                 }
@@ -171,17 +174,17 @@ impl Drive {
         }
     }
 
-    /// A lane to which nothing comes leaves its part to others, if any of them has a server.
+    /// A lane to which nothing comes leaves its part to others, if something may still come to one of them.
     fn let_time_pass(&mut self, now: Instant) -> Result<(), EngineError> {
         let passed = self.fetcher.handle_timeout(now);
-        let is_able = self.fetcher.has_source() && !self.has_withdrawn;
+        let is_able = self.fetcher.has_hope(now) && !self.has_withdrawn;
         if std::mem::replace(&mut self.is_able, is_able) != is_able {
             self.listener.on_able(is_able);
         }
         match passed {
-            Err(error @ FetchError::NoSources(_)) if self.listener.able() > usize::from(is_able) => {
+            Err(error @ FetchError::NoSources(_)) if self.listener.leave(is_able) => {
                 tracing::debug!(?error, "nothing comes here: others are to take over");
-                self.has_withdrawn = true;
+                (self.has_withdrawn, self.is_able) = (true, false);
                 self.fetcher.withdraw(now);
                 Ok(())
             }

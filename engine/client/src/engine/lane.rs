@@ -92,7 +92,7 @@ pub(super) struct Listener {
     news: mpsc::UnboundedSender<Told>,
     /// Lanes that were told to fetch, once for each time, and have not said yet that all of it is there.
     fetching: Arc<AtomicUsize>,
-    /// Lanes that have a server.
+    /// Lanes that something may still come to.
     able: Arc<AtomicUsize>,
     lanes: Arc<Mutex<Vec<SelectorWaker>>>,
 }
@@ -108,7 +108,7 @@ impl Listener {
         self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(waker);
     }
 
-    /// A lane has a server now, or has none any more.
+    /// Something may come to a lane now, or nothing any more.
     pub(super) fn on_able(&self, is_able: bool) {
         if is_able {
             self.able.fetch_add(1, Ordering::AcqRel);
@@ -117,9 +117,12 @@ impl Listener {
         }
     }
 
-    /// Lanes that have a server.
-    pub(super) fn able(&self) -> usize {
-        self.able.load(Ordering::Acquire)
+    /// A lane leaves its part to others; no if there is none that something may still come to. `is_able`: whether it is
+    /// counted itself.
+    pub(super) fn leave(&self, is_able: bool) -> bool {
+        let own = usize::from(is_able);
+        let others = |able: usize| (able > own).then(|| able - own);
+        self.able.fetch_update(Ordering::AcqRel, Ordering::Acquire, others).is_ok()
     }
 
     /// So many lanes are told to fetch.
@@ -182,6 +185,20 @@ mod tests {
         assert!(!listener.expect_one_more(), "it is over");
         listener.on_fetched(0);
         assert!(heard.try_recv().is_err(), "nothing was to be fetched");
+    }
+
+    /// Two that left their parts to each other were both gone, and the end was told.
+    #[test]
+    fn the_last_lane_that_something_may_come_to_does_not_leave() {
+        let (listener, _heard) = Listener::new();
+        assert!(!listener.leave(false), "nobody is there");
+        listener.on_able(true);
+        listener.on_able(true);
+        assert!(listener.leave(true));
+        assert!(!listener.leave(true), "the other has left");
+        assert!(listener.leave(false), "to the one that stays");
+        listener.on_able(false);
+        assert!(!listener.leave(false));
     }
 
     #[test]
