@@ -137,8 +137,6 @@ pub struct Fetcher {
     unhashed: Vec<Filled>,
     /// Others fetch from the same lists.
     shares: bool,
-    /// [`FetcherConfig::joins`], until others have left something to it.
-    joins: bool,
     /// It has left its part to others.
     has_withdrawn: bool,
     /// A source that may have more in flight has taken nothing of what there was, since extents were started last.
@@ -185,7 +183,6 @@ impl Fetcher {
             window: Window::new(config.extents_max),
             tracer: config.trace_from.map(|start| Tracer::new(start, &config)),
             shares: config.joins,
-            joins: config.joins,
             has_withdrawn: false,
             is_starved: false,
             config,
@@ -240,7 +237,7 @@ impl Fetcher {
             self.progress_at = now;
         }
         self.fetching = true;
-        self.joins = false;
+        self.config.joins = false;
         self.jobs = lists.into_iter().collect();
         self.window.grow(extents);
         self.tell_if_fetched(now);
@@ -262,23 +259,28 @@ impl Fetcher {
     /// Forgets what was to be fetched and who holds it; sessions stay. What is being checked still arrives.
     pub fn abandon(&mut self, now: Instant) {
         self.generation += 1;
-        for source in &mut self.sources {
-            source.puller.cancel();
-        }
         self.fetching = false;
-        self.jobs.clear();
-        self.held_up = None;
-        self.again.clear();
         self.early.forget(&self.window);
-        self.window.clear();
+        self.forget_started();
         self.checking -= self.unhashed.len();
         self.unhashed.drain(..).for_each(|filled| self.window.recycle(filled.buffer));
-        self.planner.clear();
-        self.impossible = Impossible::default();
         self.forget_lists();
         if let Some(tracer) = &mut self.tracer {
             tracer.on_abandoned(now);
         }
+    }
+
+    /// Forgets what was to be fetched, and what of it is not whole yet.
+    pub(super) fn forget_started(&mut self) {
+        for source in &mut self.sources {
+            source.puller.cancel();
+        }
+        self.jobs.clear();
+        self.held_up = None;
+        self.again.clear();
+        self.window.clear();
+        self.planner.clear();
+        self.impossible = Impossible::default();
     }
 
     /// Takes in a datagram that came from a source.
@@ -448,6 +450,11 @@ impl Fetcher {
         self.sources.iter().any(|source| source.state == State::Up || source.last_good_at.is_some_and(is_recent))
     }
 
+    /// Whether it has left its part to others.
+    pub fn has_withdrawn(&self) -> bool {
+        self.has_withdrawn
+    }
+
     /// Whether a HELLO to a source awaits its WELCOME; it does so, too, when a session that is up is renewed.
     pub fn is_greeting(&self, source: SourceNo) -> bool {
         self.sources.get(usize::from(source.0)).is_some_and(|source| source.puller.is_greeting())
@@ -471,8 +478,8 @@ impl Fetcher {
     }
 
     /// Extents in memory: under way, being checked, or lent; at most [`FetcherConfig::extents_max`], and what others have
-    /// left to it. Copies that turned
-    /// out to be forged and are kept to be compared are not counted; there is at most one for each.
+    /// left to it. Copies that turned out to be forged and are kept to be compared are not counted; there is at most one
+    /// for each.
     pub fn buffers(&self) -> usize {
         self.window.len() + self.out()
     }

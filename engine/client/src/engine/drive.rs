@@ -46,8 +46,6 @@ pub(super) struct Drive {
     listener: Listener,
     /// Commands to fetch whose end was not told yet.
     fetching: usize,
-    /// It has left its part to other lanes, and takes no more.
-    has_withdrawn: bool,
     /// Something may still come to it, as others know.
     is_able: bool,
     snapshot: SnapshotReader,
@@ -86,7 +84,6 @@ impl Drive {
             inbox,
             listener,
             fetching: 0,
-            has_withdrawn: false,
             is_able: false,
             snapshot,
             overloaded,
@@ -151,7 +148,9 @@ impl Drive {
                     self.fetcher.handle_list(now, list);
                     self.connect(now)?;
                 }
-                Ok(Command::Fetch(_) | Command::TakeOver(..)) if self.has_withdrawn => self.listener.on_fetched(1),
+                Ok(Command::Fetch(_) | Command::TakeOver(..)) if self.fetcher.has_withdrawn() => {
+                    self.listener.on_fetched(1);
+                }
                 Ok(Command::Fetch(lists)) => {
                     // An end that waits to be told is not the end of this.
                     self.pass_notices_on();
@@ -177,14 +176,14 @@ impl Drive {
     /// A lane to which nothing comes leaves its part to others, if something may still come to one of them.
     fn let_time_pass(&mut self, now: Instant) -> Result<(), EngineError> {
         let passed = self.fetcher.handle_timeout(now);
-        let is_able = self.fetcher.has_hope(now) && !self.has_withdrawn;
+        let is_able = self.fetcher.has_hope(now) && !self.fetcher.has_withdrawn();
         if std::mem::replace(&mut self.is_able, is_able) != is_able {
             self.listener.on_able(is_able);
         }
         match passed {
             Err(error @ FetchError::NoSources(_)) if self.listener.leave(is_able) => {
                 tracing::debug!(?error, "nothing comes here: others are to take over");
-                (self.has_withdrawn, self.is_able) = (true, false);
+                self.is_able = false;
                 self.fetcher.withdraw(now);
                 Ok(())
             }

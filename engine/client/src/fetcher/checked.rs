@@ -20,8 +20,8 @@ pub struct Checked {
 /// How checking an extent went.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is what was published, as far as that was to be checked. An extent of the fetcher's own stream stands in the output, and the buffer is spare;
-    /// that of another stream holds its plain bytes.
+    /// It is what was published, as far as that was to be checked. An extent of the fetcher's own stream stands in the
+    /// output, and the buffer is spare; that of another stream holds its plain bytes.
     Good {
         /// To be used again.
         buffer: Buffer,
@@ -46,7 +46,8 @@ pub enum Verdict {
 }
 
 impl Filled {
-    /// Hashes it, unless that was not wanted: [`Verdict::Good`] or [`Verdict::Forged`]. What is good still has to be written or handed on.
+    /// Hashes it, unless that was not wanted: [`Verdict::Good`] or [`Verdict::Forged`]. What is good still has to be
+    /// written or handed on.
     pub fn check(self) -> Checked {
         let Self { job, buffer, origins, suspect } = self;
         //= PROTOCOL D3: A client MUST NOT call an extent verified before its BLAKE3 hash equals the one that the master's roots vouch for.

@@ -210,7 +210,6 @@ impl Fetcher {
         }
         let (range, holders) = self.lists.front()?;
         // Another fetcher may have given back what lies before, or asked for what lies behind: anybody is asked for that.
-        let is_known = range.contains(&key.extent.0) || !self.shares;
-        Some(if is_known { *holders } else { Holders::default() })
+        Some(if range.contains(&key.extent.0) { *holders } else { Holders::default() })
     }
 }

@@ -215,16 +215,8 @@ impl Fetcher {
         let started = self.window.keys();
         let others = self.held_up.iter().chain(self.again.iter().map(|(job, _)| job)).map(|job| job.key);
         self.notices.push_back(Notice::Withdrew { extents: started.chain(others).collect() });
-        for source in &mut self.sources {
-            source.puller.cancel();
-        }
         self.has_withdrawn = true;
-        self.jobs.clear();
-        self.held_up = None;
-        self.again.clear();
-        self.window.clear();
-        self.planner.clear();
-        self.impossible = Impossible::default();
+        self.forget_started();
         self.progress_at = now;
         self.tell_if_fetched(now);
     }
