@@ -36,6 +36,7 @@ impl CatalogueService {
                 replicas_wanted,
                 replicas_held,
                 film: asset.film.as_deref().map(describe),
+                ..v1::Video::default()
             }
         };
         assets.iter().map(video).collect()

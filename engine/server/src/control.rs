@@ -62,6 +62,7 @@ impl Control {
             address: address.to_string(),
             capacity_bytes: self.keeper.capacity_bytes(),
             clock_ms: unix_ms(),
+            ..JoinRequest::default()
         };
         let reply = timeout(limits::JOIN_WITHIN, self.master.cluster().join(request)).await;
         let reply = reply
@@ -158,6 +159,7 @@ impl Control {
             Kind::TicketKeys(keys) => self.take_ticket_keys(keys.keys),
             Kind::Probe(order) => return prober.start(order),
             Kind::Verify(order) => verifier.start_order(order),
+            Kind::Push(order) => warn!(asset = %AssetId(order.asset), "the master asks for a copy, and this version sends none"),
         }
         None
     }
@@ -176,6 +178,7 @@ impl Control {
             sent_bytes: counted.sent_bytes,
             holdings: self.keeper.holdings(),
             probes: std::mem::take(probes),
+            ..ServerReport::default()
         });
     }
 

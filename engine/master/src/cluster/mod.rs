@@ -238,7 +238,7 @@ impl v1::cluster_server::Cluster for ClusterService {
         self.check_join_token(&request.join_token)?;
         let Joined { server_id, join, ticket_keys } = self.cluster.join(request).await?;
         let server_token = self.tokens.sign_server(&server_id, join)?;
-        Ok(Response::new(v1::JoinResponse { server_id, server_token, ticket_keys }))
+        Ok(Response::new(v1::JoinResponse { server_id, server_token, ticket_keys, ..v1::JoinResponse::default() }))
     }
 
     type HeartbeatStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::MasterOrder, Status>> + Send>>;

@@ -219,7 +219,7 @@ pub(crate) fn clock_ahead_ms(server_ms: u64, master_ms: u64) -> i64 {
 }
 
 fn holding(reported: v1::Holding) -> (AssetId, Holding) {
-    let v1::Holding { asset, extents_held, extents_total, mut error } = reported;
+    let v1::Holding { asset, extents_held, extents_total, mut error, .. } = reported;
     error.truncate(error.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
     (AssetId(asset), Holding { extents_held, extents_total, error })
 }

@@ -125,7 +125,7 @@ fn tell(server: &mut Server, now: Instant, id: AssetId, asset: Option<&Asset>) {
             header_bytes: asset.layout.header_bytes(),
             pack_bytes: asset.layout.pack_bytes(),
         }),
-        None => Order::Drop(v1::DropOrder { asset: id.0 }),
+        None => Order::Drop(v1::DropOrder { asset: id.0, reason: v1::DropReason::Removed.into() }),
     };
     if server.order(order) {
         server.told.insert(id, Told { to_hold, at: now });

@@ -69,6 +69,7 @@ pub(crate) fn join_request(master: &Running, id: &str, port: u16) -> v1::JoinReq
         address: format!("127.0.0.1:{port}"),
         capacity_bytes: FREE_BYTES,
         clock_ms: now_ms(0),
+        ..v1::JoinRequest::default()
     }
 }
 
@@ -122,7 +123,7 @@ impl FakeServer {
 
     /// Reports this holding from now on.
     pub(crate) fn hold(&self, asset: AssetId, extents_held: u64, extents_total: u64, error: &str) {
-        let holding = v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into() };
+        let holding = v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into(), ..v1::Holding::default() };
         self.memory().holdings.insert(asset, holding);
     }
 
@@ -189,7 +190,7 @@ impl Memory {
                     asset: hold.asset,
                     extents_held: extents,
                     extents_total: extents,
-                    error: String::new(),
+                    ..v1::Holding::default()
                 };
                 self.holdings.insert(AssetId(hold.asset), holding);
             }
@@ -200,7 +201,7 @@ impl Memory {
             Order::Probe(probe) if manners.answers_probes => {
                 self.probes.push(v1::ProbeResult { probe_id: probe.probe_id, answered: true });
             }
-            Order::Hold(_) | Order::Probe(_) | Order::Verify(_) => {}
+            Order::Hold(_) | Order::Probe(_) | Order::Verify(_) | Order::Push(_) => {}
         }
     }
 
@@ -213,6 +214,8 @@ impl Memory {
             sent_bytes: 7,
             holdings: self.holdings.values().cloned().collect(),
             probes: std::mem::take(&mut self.probes),
+            complete: true,
+            ..v1::ServerReport::default()
         }
     }
 }

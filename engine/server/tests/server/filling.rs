@@ -9,7 +9,7 @@ use braidcast_media::layout::{EXTENT_BYTES, SEALED_EXTENT_BYTES};
 use braidcast_media::pack::PackHeader;
 use braidcast_media::{AssetId, PackLayout, Run, hashes};
 use braidcast_proto::v1::master_order::Order;
-use braidcast_proto::v1::{DropOrder, HoldOrder, VerifyOrder};
+use braidcast_proto::v1::{DropOrder, DropReason, HoldOrder, VerifyOrder};
 
 use crate::asset::Film;
 use crate::master::Master;
@@ -231,7 +231,7 @@ async fn a_dropped_asset_is_gone_from_disk_and_from_service() {
     let film = Film::new(1, 2 * EXTENT_BYTES);
     let rig = Rig::holding(&film).await;
     rig.client(&film).pull(&[Run::new(0, 1)]).assert_chunks(&film, &[Run::new(0, 1)]);
-    rig.master.order(Order::Drop(DropOrder { asset: film.id.0 })).await;
+    rig.master.order(Order::Drop(DropOrder { asset: film.id.0, reason: DropReason::Removed.into() })).await;
     let report = rig.master.report(|report| report.holdings.is_empty()).await;
     assert_eq!(report.used_bytes, 0);
     assert!(!rig.file(&film, "pack").exists() && !rig.file(&film, "filling").exists());
@@ -266,7 +266,7 @@ async fn a_pack_that_just_fits_is_filled_and_one_more_is_refused_with_the_reason
     assert!(holding.error.contains("capacity"), "{}", holding.error);
     assert_eq!((holding.extents_held, holding.extents_total), (0, 2));
     // Room made by a drop is used by the next attempt.
-    rig.master.order(Order::Drop(DropOrder { asset: film.id.0 })).await;
+    rig.master.order(Order::Drop(DropOrder { asset: film.id.0, reason: DropReason::Removed.into() })).await;
     rig.master.held_in_full(second.id).await;
     rig.server.shutdown().await;
 }
