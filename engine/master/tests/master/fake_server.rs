@@ -94,7 +94,7 @@ impl FakeServer {
 
     /// Opens the stream of a server that has joined.
     pub(crate) async fn attach(master: &Running, joined: v1::JoinResponse, manners: Manners) -> Result<Self, Status> {
-        let v1::JoinResponse { server_id, server_token, ticket_keys } = joined;
+        let v1::JoinResponse { server_id, server_token, ticket_keys, .. } = joined;
         let (reports, stream) = mpsc::channel(16);
         let orders =
             master.cluster().heartbeat(with_token(&server_token, ReceiverStream::new(stream))).await?.into_inner();
