@@ -34,6 +34,7 @@ use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
 use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
+use crate::identity;
 use crate::library::Library;
 use crate::limits::{KEEPALIVE, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
 use crate::origin::Origin;
@@ -187,7 +188,7 @@ impl Master {
 impl Parts {
     async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
         let pool = db::open(&config.database_path()).await?;
-        let library = Arc::new(Library::open(pool.clone()).await?);
+        let library = Arc::new(Library::open(pool.clone(), identity::settle(&pool).await?).await?);
         let origin = Origin::new(config.origin_path());
         library.set_lost(origin.sweep(&library.known())?);
         let steer = Arc::new(Notify::new());
