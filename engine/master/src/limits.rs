@@ -168,3 +168,7 @@ pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub(crate) const REMOVED_KEPT: Duration = Duration::from_hours(365 * 24);
 /// Removed assets that are remembered; the oldest goes first. In memory they take 16 MiB at most.
 pub(crate) const REMOVED_MAX: usize = 1_000_000;
+/// Packs that do not match the database which a refusal names.
+pub(crate) const MISMATCHES_LISTED: usize = 5;
+/// Orphans in one answer; each takes some 30 bytes of the message.
+pub(crate) const ORPHANS_LISTED: usize = 10_000;
