@@ -100,7 +100,7 @@ async fn prepare(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<Option<(Arc
         let keeper = Arc::clone(keeper);
         let header = blocking(move || -> Result<_, PackFault> {
             let header = match same.read_header() {
-                Err(fault @ PackFault::HeaderChanged) => {
+                Err(fault) if fault.is_ruin() => {
                     keeper.on_ruined(&same);
                     return Err(fault);
                 }
@@ -176,7 +176,7 @@ async fn fill_gap(
         match filled {
             Ok(true) => keeper.on_filled(pack),
             Ok(false) => rotten.push(extent),
-            Err(error) => return Err(FillError::disk(keeper.folder().path(), error.into())),
+            Err(fault) => return Err(FillError::disk(keeper.folder().path(), fault)),
         }
     }
     Ok(())

@@ -35,7 +35,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    fn suffix(self) -> &'static str {
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Whole => "pack",
             Self::Filling => "filling",

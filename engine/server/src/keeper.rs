@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use braidcast_media::AssetId;
@@ -21,6 +20,7 @@ use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
 use crate::limits;
 use crate::master::Master;
+use crate::open_packs::OpenPacks;
 use crate::order::Order;
 use crate::pack::{Pack, PackFault};
 
@@ -33,6 +33,7 @@ pub(crate) struct Keeper {
     runtime: Handle,
     entries: Mutex<HashMap<AssetId, Entry>>,
     fills: Semaphore,
+    open_packs: Arc<OpenPacks>,
     changed: Notify,
     /// Dropped after `folder`, whose lock is gone by then: whoever listens may open the folder again.
     _user: mpsc::Sender<Infallible>,
@@ -69,16 +70,17 @@ impl Keeper {
         folder: Folder,
         capacity_bytes: u64,
         shelf: Arc<Shelf>,
+        open_packs: Arc<OpenPacks>,
         master: Master,
         user: mpsc::Sender<Infallible>,
     ) -> Result<Arc<Self>, ServerError> {
         let at = |source| ServerError::State { path: folder.path().to_owned(), source };
         let mut entries = HashMap::new();
         for (asset, stage) in folder.packs().map_err(at)? {
-            match open_pack(&folder, asset, stage) {
+            match open_pack(&folder, &open_packs, asset, stage) {
                 Ok(pack) => drop(entries.insert(asset, Entry::found(pack, stage))),
-                Err(PackFault::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                    warn!(%asset, %error, "cannot open a pack in the state folder; it is left there");
+                Err(fault) if !fault.is_ruin() => {
+                    warn!(%asset, %fault, "cannot open a pack in the state folder; it is left there");
                 }
                 Err(fault) => {
                     warn!(%asset, %fault, "removing a damaged pack; it is filled again when the master wants it");
@@ -97,6 +99,7 @@ impl Keeper {
             runtime: Handle::current(),
             entries: Mutex::new(entries),
             fills: Semaphore::new(limits::FILLS_MAX),
+            open_packs,
             changed: Notify::new(),
             _user: user,
         }))
@@ -187,7 +190,9 @@ impl Keeper {
             return Ok(Some(Arc::clone(pack)));
         }
         let path = self.folder.pack_path(order.asset, Stage::Filling);
-        let pack = Pack::create(&path, header).map(Arc::new).map_err(|fault| FillError::disk(&path, fault))?;
+        let pack = Pack::create(&path, header, &self.open_packs)
+            .map(Arc::new)
+            .map_err(|fault| FillError::disk(&path, fault))?;
         entry.pack = Some(Arc::clone(&pack));
         entry.stage = Stage::Filling;
         entry.checked = true;
@@ -206,7 +211,7 @@ impl Keeper {
     /// Gives a pack whose every extent is there its name.
     pub(crate) fn finish(&self, pack: &Arc<Pack>) -> Result<Finish, FillError> {
         let path = self.folder.pack_path(pack.asset(), Stage::Whole);
-        pack.sync().map_err(|error| FillError::disk(&path, error.into()))?;
+        pack.sync().map_err(|fault| FillError::disk(&path, fault))?;
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) else {
             return Ok(Finish::Superseded);
@@ -324,7 +329,9 @@ impl Keeper {
 
     /// Takes a pack off the shelf and its files off the disk. Sends under way keep the pages that they refer to.
     fn discard(&self, asset: AssetId, entry: &mut Entry) {
-        entry.pack = None;
+        if let Some(pack) = entry.pack.take() {
+            pack.retire();
+        }
         entry.stage = Stage::Filling;
         entry.checked = false;
         self.shelf.update(|catalogue| drop(catalogue.packs.remove(&asset)));
@@ -383,15 +390,21 @@ impl Entry {
             (None, Some(order)) => (0, order.extents()),
             (None, None) => (0, 0),
         };
-        Holding { asset: asset.0, extents_held: held, extents_total: total, error: self.error.clone(), ..Holding::default() }
+        Holding {
+            asset: asset.0,
+            extents_held: held,
+            extents_total: total,
+            error: self.error.clone(),
+            ..Holding::default()
+        }
     }
 }
 
-fn open_pack(folder: &Folder, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
+fn open_pack(folder: &Folder, open_packs: &Arc<OpenPacks>, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
     let path = folder.pack_path(asset, stage);
     let pack = match stage {
-        Stage::Whole => Pack::open_whole(&path),
-        Stage::Filling => Pack::open_filling(&path),
+        Stage::Whole => Pack::open_whole(&path, open_packs),
+        Stage::Filling => Pack::open_filling(&path, open_packs),
     }?;
     if pack.asset() == asset { Ok(pack) } else { Err(PackFault::OtherAsset { found: pack.asset() }) }
 }

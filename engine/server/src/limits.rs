@@ -48,6 +48,29 @@ pub(crate) const WARM_AHEAD_MAX: usize = 32;
 /// still in memory, and keeps a shard from meeting pages that the kernel took back.
 pub(crate) const HOT_FOR: Duration = Duration::from_secs(30);
 
+/// Most packs that are open at a time, whatever the system allows: each costs the kernel a file and a map, about 2 KiB.
+pub(crate) const OPEN_PACKS_MAX: usize = 16_384;
+/// So many may be open however low the limit is: one for each helper that opens packs, and for each fill.
+pub(crate) const OPEN_PACKS_MIN: usize = 16;
+/// When the system lets no file be opened, so many packs close, and as many fewer are open from then on.
+pub(crate) const OPEN_PACKS_SHRINK: usize = 16;
+/// How often opening a pack is tried while the system lets no file be opened.
+pub(crate) const OPEN_TRIES: usize = 3;
+/// Descriptors that are left for all that is neither a pack nor a client: standard streams and logs (4), the state
+/// folder's lock and small files (4), the runtime (4), the master's connection and a second one while it changes (4),
+/// probes ([`PROBES_MAX`]), and what libraries open for a moment.
+pub(crate) const DESCRIPTORS_RESERVED: usize = 64;
+/// Descriptors of one shard: a socket and its duplicate, epoll, a waker, a timer, the ring and its duplicate.
+pub(crate) const DESCRIPTORS_PER_PORT: usize = 8;
+/// Descriptors that are left for clients over TCP.
+pub(crate) const DESCRIPTORS_FOR_TCP: usize = braidcast_io::limits::STREAMS_MAX;
+/// The usual limit on open files, where the system does not tell its own.
+pub(crate) const DESCRIPTORS_USUAL: u64 = 1_024;
+/// The usual limit on maps (`vm.max_map_count`), where the system does not tell its own.
+pub(crate) const MAPS_USUAL: u64 = 65_530;
+/// For each open pack so many maps are reckoned: its own, and one for threads, heap and libraries.
+pub(crate) const MAPS_PER_PACK: u64 = 2;
+
 /// Packs that are filled at a time; the others wait.
 pub(crate) const FILLS_MAX: usize = 2;
 /// Extents that one request to the origin asks for: 79 MiB, so that a stream that breaks costs little.
@@ -101,6 +124,8 @@ pub(crate) const ZERO_COPY_CHUNKS_MAX: u16 = 49;
 pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 
 const _: () = assert!(SHARDS_MAX < u8::MAX);
+const _: () = assert!(OPEN_PACKS_MIN >= WARM_THREADS && OPEN_PACKS_MIN < OPEN_PACKS_MAX);
+const _: () = assert!(DESCRIPTORS_RESERVED >= 16 + 2 * PROBES_MAX);
 const _: () = assert!(TOTAL_RATE_SPARE_AFTER.as_nanos() < TOTAL_RATE_BURST.as_nanos());
 const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
 const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX && WARM_QUEUE_MAX > WARM_AHEAD_MAX);
