@@ -47,6 +47,7 @@ mod probe;
 mod scrub;
 pub mod server;
 mod shard;
+mod telling;
 mod total_rate;
 mod turns;
 mod verify;
