@@ -164,6 +164,14 @@ impl PackLayout {
         self.header_bytes + u64::from(self.extents()) * SEALED_EXTENT_BYTES as u64
     }
 
+    /// Bytes that the pack takes on the disk: header and used chunks, in whole pages. Behind a stream's last chunk its
+    /// file has a hole.
+    pub fn disk_bytes(&self) -> u64 {
+        let used = |stream: &StreamLayout| u64::from(stream.chunks()) * PACKET_BYTES as u64;
+        let pages = |bytes: u64| bytes.next_multiple_of(PAGE_BYTES as u64);
+        self.header_bytes + self.streams.iter().map(|stream| pages(used(stream))).sum::<u64>()
+    }
+
     /// Number within the pack of an extent of a stream.
     pub fn pack_extent(&self, stream: StreamId, extent: ExtentNo) -> Option<u32> {
         let mut before = 0;
@@ -246,6 +254,18 @@ mod tests {
             PackLayout::of_file(STREAM_BYTES_MAX + 1),
             Err(LayoutError::StreamTooLong { stream: StreamId::ORIGINAL, bytes: STREAM_BYTES_MAX + 1 })
         );
+    }
+
+    #[test]
+    fn a_pack_takes_the_pages_that_its_chunks_lie_in() {
+        let disk_bytes = |bytes| PackLayout::of_file(bytes).expect("short file").disk_bytes();
+        for (bytes, pages) in [(0, 1), (1, 3), (1_200 * 3, 3), (1_200 * 3 + 1, 4), (EXTENT_BYTES as u64, 1 + 77 + 1)] {
+            assert_eq!(disk_bytes(bytes), pages * PAGE_BYTES as u64, "{bytes} bytes");
+        }
+        assert!(disk_bytes(1_000) <= 16 * 1024);
+        let long = PackLayout::of_file(100 * EXTENT_BYTES as u64 + 1).expect("short file");
+        assert_eq!(long.disk_bytes(), long.header_bytes() + (100 * 77 + 1 + 1) * PAGE_BYTES as u64);
+        assert!(long.disk_bytes() < long.pack_bytes());
     }
 
     #[test]

@@ -3,12 +3,12 @@
 //! All changes of names and entries happen under one lock; hashing and copying happen outside of it. A fill ends
 //! under the same lock that finds an extent rotten, so none is lost between the two.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use braidcast_media::AssetId;
+use braidcast_media::{AssetId, PackLayout};
 use braidcast_proto::v1::Holding;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -21,6 +21,7 @@ use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
 use crate::limits;
 use crate::master::Master;
+use crate::open_packs::OpenPacks;
 use crate::order::Order;
 use crate::pack::{Pack, PackFault};
 
@@ -33,7 +34,12 @@ pub(crate) struct Keeper {
     runtime: Handle,
     entries: Mutex<HashMap<AssetId, Entry>>,
     fills: Semaphore,
+    open_packs: Arc<OpenPacks>,
     changed: Notify,
+    /// Of which assets what is held changed since the last report.
+    changes: Mutex<BTreeSet<AssetId>>,
+    /// Bytes that the packs of the entries take on the disk; changed under their lock.
+    used_bytes: AtomicU64,
     /// Dropped after `folder`, whose lock is gone by then: whoever listens may open the folder again.
     _user: mpsc::Sender<Infallible>,
 }
@@ -69,16 +75,17 @@ impl Keeper {
         folder: Folder,
         capacity_bytes: u64,
         shelf: Arc<Shelf>,
+        open_packs: Arc<OpenPacks>,
         master: Master,
         user: mpsc::Sender<Infallible>,
     ) -> Result<Arc<Self>, ServerError> {
         let at = |source| ServerError::State { path: folder.path().to_owned(), source };
         let mut entries = HashMap::new();
         for (asset, stage) in folder.packs().map_err(at)? {
-            match open_pack(&folder, asset, stage) {
+            match open_pack(&folder, &open_packs, asset, stage) {
                 Ok(pack) => drop(entries.insert(asset, Entry::found(pack, stage))),
-                Err(PackFault::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                    warn!(%asset, %error, "cannot open a pack in the state folder; it is left there");
+                Err(fault) if !fault.is_ruin() => {
+                    warn!(%asset, %fault, "cannot open a pack in the state folder; it is left there");
                 }
                 Err(fault) => {
                     warn!(%asset, %fault, "removing a damaged pack; it is filled again when the master wants it");
@@ -87,7 +94,8 @@ impl Keeper {
             }
         }
         let packs = entries.iter().filter_map(|(asset, entry)| Some((*asset, Arc::clone(entry.pack.as_ref()?))));
-        let packs = packs.collect();
+        let packs: HashMap<_, _> = packs.collect();
+        let used_bytes = packs.values().map(|pack: &Arc<Pack>| pack.layout().disk_bytes()).sum();
         shelf.update(|catalogue| catalogue.packs = packs);
         Ok(Arc::new(Self {
             folder,
@@ -96,8 +104,11 @@ impl Keeper {
             master,
             runtime: Handle::current(),
             entries: Mutex::new(entries),
-            fills: Semaphore::new(limits::FILLS_MAX),
+            fills: Semaphore::new(limits::SMALL_FILLS_MAX),
+            open_packs,
             changed: Notify::new(),
+            changes: Mutex::default(),
+            used_bytes: AtomicU64::new(used_bytes),
             _user: user,
         }))
     }
@@ -110,7 +121,7 @@ impl Keeper {
         &self.master
     }
 
-    /// Bounds the fills under way.
+    /// Bounds the fills under way; see [`Order::fill_permits`].
     pub(crate) fn fills(&self) -> &Semaphore {
         &self.fills
     }
@@ -120,9 +131,15 @@ impl Keeper {
         self.changed.notified().await;
     }
 
-    /// What is held changed, or why it is not.
-    pub(crate) fn on_change(&self) {
+    /// What is held of `asset` changed, or why it is not.
+    pub(crate) fn on_change(&self, asset: AssetId) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(asset);
         self.changed.notify_one();
+    }
+
+    /// The assets of which what is held changed since the last call.
+    pub(crate) fn take_changes(&self) -> BTreeSet<AssetId> {
+        std::mem::take(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Holds what the master wants held; fills what is missing of it.
@@ -136,10 +153,10 @@ impl Keeper {
         if entry.order.as_deref() != Some(&order) {
             entry.stop_fill();
             entry.error.clear();
+            self.on_change(order.asset);
             entry.order = Some(Arc::new(order));
         }
         self.go_on_filling(entry);
-        self.on_change();
     }
 
     /// Keeps `asset` no longer.
@@ -149,7 +166,7 @@ impl Keeper {
             entry.stop_fill();
             self.discard(asset, &mut entry);
             info!(%asset, "dropped");
-            self.on_change();
+            self.on_change(asset);
         }
     }
 
@@ -176,9 +193,14 @@ impl Keeper {
     }
 
     /// Makes the file for a pack whose header was checked; nothing if the order does not stand any more.
-    pub(crate) fn begin(&self, order: &Arc<Order>, header: &[u8]) -> Result<Option<Arc<Pack>>, FillError> {
+    pub(crate) fn begin(
+        &self,
+        order: &Arc<Order>,
+        header: &[u8],
+        layout: &PackLayout,
+    ) -> Result<Option<Arc<Pack>>, FillError> {
         let mut entries = self.lock();
-        self.make_room(&entries, order)?;
+        self.make_room(layout.disk_bytes())?;
         let Some(entry) = entries.get_mut(&order.asset).filter(|entry| entry.stands(order)) else {
             return Ok(None);
         };
@@ -187,7 +209,10 @@ impl Keeper {
             return Ok(Some(Arc::clone(pack)));
         }
         let path = self.folder.pack_path(order.asset, Stage::Filling);
-        let pack = Pack::create(&path, header).map(Arc::new).map_err(|fault| FillError::disk(&path, fault))?;
+        let pack = Pack::create(&path, header, &self.open_packs)
+            .map(Arc::new)
+            .map_err(|fault| FillError::disk(&path, fault))?;
+        self.used_bytes.fetch_add(layout.disk_bytes(), Ordering::Relaxed);
         entry.pack = Some(Arc::clone(&pack));
         entry.stage = Stage::Filling;
         entry.checked = true;
@@ -200,13 +225,13 @@ impl Keeper {
         if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
             entry.checked = true;
         }
-        self.on_change();
+        self.on_change(pack.asset());
     }
 
     /// Gives a pack whose every extent is there its name.
     pub(crate) fn finish(&self, pack: &Arc<Pack>) -> Result<Finish, FillError> {
         let path = self.folder.pack_path(pack.asset(), Stage::Whole);
-        pack.sync().map_err(|error| FillError::disk(&path, error.into()))?;
+        pack.sync().map_err(|fault| FillError::disk(&path, fault))?;
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) else {
             return Ok(Finish::Superseded);
@@ -215,14 +240,16 @@ impl Keeper {
             return Ok(Finish::MoreToFill);
         }
         //= PROTOCOL K1: A pack MUST appear under its name complete or not at all.
+        // Not made durable: should the system go down and the name be lost, the pack is hashed again as one that was
+        // being filled. Others need not wait for the disk meanwhile.
         self.folder
-            .move_pack(pack.asset(), Stage::Filling, Stage::Whole)
+            .rename_pack(pack.asset(), Stage::Filling, Stage::Whole)
             .map_err(|error| FillError::disk(&path, error.into()))?;
         entry.stage = Stage::Whole;
         entry.error.clear();
         entry.fill = None;
         info!(asset = %pack.asset(), extents = pack.layout().extents(), "held in full");
-        self.on_change();
+        self.on_change(pack.asset());
         Ok(Finish::Whole)
     }
 
@@ -231,7 +258,7 @@ impl Keeper {
         if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
             entry.error.clear();
         }
-        self.on_change();
+        self.on_change(pack.asset());
     }
 
     /// Tells the master, with the next report, why a fill does not go on.
@@ -239,7 +266,7 @@ impl Keeper {
         if let Some(entry) = self.lock().get_mut(&order.asset).filter(|entry| entry.stands(order)) {
             entry.error = fault.to_string();
         }
-        self.on_change();
+        self.on_change(order.asset);
     }
 
     /// These extents of `pack` are not what they should be: they are served no longer, and filled again.
@@ -260,7 +287,7 @@ impl Keeper {
             }
         }
         self.go_on_filling(entry);
-        self.on_change();
+        self.on_change(pack.asset());
     }
 
     /// The file of `pack` is of no use any more: it was cut short, or its header changed.
@@ -271,13 +298,13 @@ impl Keeper {
             entry.stop_fill();
             self.discard(pack.asset(), entry);
             self.go_on_filling(entry);
-            self.on_change();
+            self.on_change(pack.asset());
         }
     }
 
-    /// Bytes of packs, as long as they are when they are whole.
+    /// Bytes that packs take on the disk when they are whole.
     pub(crate) fn used_bytes(&self) -> u64 {
-        used_bytes(&self.lock())
+        self.used_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of packs that may still come.
@@ -294,12 +321,14 @@ impl Keeper {
         self.capacity_bytes.unwrap_or_else(|| self.used_bytes() + self.free_bytes())
     }
 
-    /// Everything held, as the master wants to hear it.
-    pub(crate) fn holdings(&self) -> Vec<Holding> {
-        let entries = self.lock();
-        let mut holdings: Vec<_> = entries.iter().map(|(asset, entry)| entry.holding(*asset)).collect();
-        holdings.sort_by_key(|holding| holding.asset);
-        holdings
+    /// All assets that are held or wanted, in the order of their ids.
+    pub(crate) fn known(&self) -> BTreeSet<AssetId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// What is held of `asset`, as the master wants to hear it; `None` if it is neither held nor wanted.
+    pub(crate) fn holding(&self, asset: AssetId) -> Option<Holding> {
+        Some(self.lock().get(&asset)?.holding(asset))
     }
 
     /// Stops every fill.
@@ -324,7 +353,10 @@ impl Keeper {
 
     /// Takes a pack off the shelf and its files off the disk. Sends under way keep the pages that they refer to.
     fn discard(&self, asset: AssetId, entry: &mut Entry) {
-        entry.pack = None;
+        if let Some(pack) = entry.pack.take() {
+            pack.retire();
+            self.used_bytes.fetch_sub(pack.layout().disk_bytes(), Ordering::Relaxed);
+        }
         entry.stage = Stage::Filling;
         entry.checked = false;
         self.shelf.update(|catalogue| drop(catalogue.packs.remove(&asset)));
@@ -333,10 +365,10 @@ impl Keeper {
         }
     }
 
-    fn make_room(&self, entries: &HashMap<AssetId, Entry>, order: &Order) -> Result<(), FillError> {
-        let needed = order.pack_bytes;
+    /// Refuses a pack that takes more bytes than there are left.
+    fn make_room(&self, needed: u64) -> Result<(), FillError> {
         if let Some(capacity) = self.capacity_bytes {
-            let used = used_bytes(entries);
+            let used = self.used_bytes();
             if needed > capacity.saturating_sub(used) {
                 return Err(FillError::Capacity { needed, used, capacity });
             }
@@ -393,15 +425,11 @@ impl Entry {
     }
 }
 
-fn open_pack(folder: &Folder, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
+fn open_pack(folder: &Folder, open_packs: &Arc<OpenPacks>, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
     let path = folder.pack_path(asset, stage);
     let pack = match stage {
-        Stage::Whole => Pack::open_whole(&path),
-        Stage::Filling => Pack::open_filling(&path),
+        Stage::Whole => Pack::open_whole(&path, open_packs),
+        Stage::Filling => Pack::open_filling(&path, open_packs),
     }?;
     if pack.asset() == asset { Ok(pack) } else { Err(PackFault::OtherAsset { found: pack.asset() }) }
-}
-
-fn used_bytes(entries: &HashMap<AssetId, Entry>) -> u64 {
-    entries.values().filter_map(|entry| Some(entry.pack.as_ref()?.layout().pack_bytes())).sum()
 }

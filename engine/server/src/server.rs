@@ -32,6 +32,7 @@ use crate::keeper::Keeper;
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::master::Master;
+use crate::open_packs::{self, OpenPacks};
 use crate::scrub;
 use crate::shard::Shard;
 use crate::total_rate::{Share, TotalRate};
@@ -62,6 +63,8 @@ impl Server {
     /// [`ServerError`] for what trying again cannot mend: a wrong join token, an address in use, a bad folder.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let master = Master::new(&config)?;
+        // Before anything is opened that the limit might refuse.
+        let _raised = open_packs::descriptors_max();
         let capabilities = Capabilities::probe().map_err(ServerError::Thread)?;
         let sending = choose_sending(&config, &capabilities)?;
         if let (IoMode::Auto, Err(reason)) = (config.io, capabilities.uring) {
@@ -72,10 +75,11 @@ impl Server {
 
         let shelf = Arc::new(Shelf::default());
         let (users, folder_users) = mpsc::channel(1);
+        let open_packs = OpenPacks::within_limits(sockets.len() + listener.iter().len());
         let keeper = {
             let (dir, capacity, shelf, master) =
                 (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
-            blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, master, users)).await?
+            blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, open_packs, master, users)).await?
         };
         let mut server = Self::launch(&config, sending, (sockets, listener), &shelf, keeper, folder_users)?;
         server.description = description;

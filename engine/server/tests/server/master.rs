@@ -1,6 +1,6 @@
 //! A master that does as the tests say: Cluster and Origin over TLS.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -254,7 +254,12 @@ impl Cluster for Service {
         *lock(&self.0.orders) = Some(orders);
         let (report, mut reports) = (self.0.report.clone(), request.into_inner());
         tokio::spawn(async move {
-            while let Ok(Some(newest)) = reports.message().await {
+            let mut holdings = BTreeMap::new();
+            while let Ok(Some(mut newest)) = reports.message().await {
+                // Tests look at all that is held, as the reports of this stream have told it.
+                holdings.extend(newest.holdings.drain(..).map(|holding| (holding.asset, holding)));
+                holdings.retain(|asset, _| !newest.gone.contains(asset));
+                newest.holdings = holdings.values().cloned().collect();
                 report.send_replace(newest);
             }
         });
