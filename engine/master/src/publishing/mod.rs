@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! BeginPublish   draws id and key                       nothing on the disk
-//! Upload         ID.pack.partial, its length reserved   a start-up sweeps it
+//! Upload         ID.pack.partial, its room reserved     a start-up sweeps it
 //!   finish       every hash checked, fsync, rename      ID.pack without a row: a start-up sweeps it
 //!   commit       one transaction moves the name         published
 //! ```
@@ -65,7 +65,7 @@ impl PublishingService {
         if !replace {
             self.library.check_free(&name)?;
         }
-        let (origin, needed) = (self.origin.clone(), layout.pack_bytes());
+        let (origin, needed) = (self.origin.clone(), layout.disk_bytes());
         tokio::task::spawn_blocking(move || origin.check_room(needed)).await??;
         let asset = self.draw_id();
         let content_key = ContentKey::new(random::draw());
@@ -104,7 +104,7 @@ impl PublishingService {
             self.library.check_free(&attempt.name)?;
         }
         let (origin, layout) = (self.origin.clone(), attempt.layout.clone());
-        let needed = layout.pack_bytes();
+        let needed = layout.disk_bytes();
         let pack = tokio::task::spawn_blocking(move || origin.create(asset, layout)).await??;
         let mut writer = Writer::new(pack);
         let finish = parts.receive(&mut writer).await;
@@ -138,7 +138,7 @@ struct Upload {
 impl Upload {
     async fn commit(self, library: &Library, origin: &Origin) -> Result<(), ServiceError> {
         let Self { asset: id, attempt, plain_roots, pack, header } = self;
-        let needed = attempt.layout.pack_bytes();
+        let needed = attempt.layout.disk_bytes();
         let header_hash: Hash = tokio::task::spawn_blocking(move || upload::finish(pack, &header))
             .await?
             .map_err(|error| origin.refusal(error, needed))?;
