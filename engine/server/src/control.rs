@@ -159,7 +159,9 @@ impl Control {
             Kind::TicketKeys(keys) => self.take_ticket_keys(keys.keys),
             Kind::Probe(order) => return prober.start(order),
             Kind::Verify(order) => verifier.start_order(order),
-            Kind::Push(order) => warn!(asset = %AssetId(order.asset), "the master asks for a copy, and this version sends none"),
+            Kind::Push(order) => {
+                warn!(asset = %AssetId(order.asset), "the master asks for a copy, and this version sends none")
+            }
         }
         None
     }

@@ -383,7 +383,13 @@ impl Entry {
             (None, Some(order)) => (0, order.extents()),
             (None, None) => (0, 0),
         };
-        Holding { asset: asset.0, extents_held: held, extents_total: total, error: self.error.clone(), ..Holding::default() }
+        Holding {
+            asset: asset.0,
+            extents_held: held,
+            extents_total: total,
+            error: self.error.clone(),
+            ..Holding::default()
+        }
     }
 }
 
