@@ -44,6 +44,10 @@ pub(crate) const ATTEMPTS_MAX: usize = 256;
 pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_hours(1);
 /// Uploads at a time.
 pub(crate) const UPLOADS_MAX: usize = 16;
+/// Uploads that wait for their turn: publishers send several files at a time, and together more than [`UPLOADS_MAX`].
+pub(crate) const UPLOADS_WAITING_MAX: usize = ATTEMPTS_MAX;
+/// How long an upload waits for its turn.
+pub(crate) const UPLOAD_TURN_WAIT: Duration = Duration::from_secs(60);
 /// Extents of an upload that wait for the disk.
 pub(crate) const UPLOAD_QUEUE_EXTENTS: usize = 8;
 /// An upload that sends nothing for this long is broken.

@@ -45,14 +45,14 @@ impl Origin {
         if free < needed { Err(self.full(needed, free)) } else { Ok(()) }
     }
 
-    /// Starts a pack, with its whole length reserved on the disk.
+    /// Starts a pack, with everything that will be written to it reserved on the disk. The holes between the pack's
+    /// streams stay holes: they would take 600 KB for a file of 1 KB.
     pub(crate) fn create(&self, asset: AssetId, layout: PackLayout) -> Result<PackWriter, ServiceError> {
-        let needed = layout.pack_bytes();
+        let needed = layout.disk_bytes();
         // Some file systems reserve all that is left before they find that it is not enough.
         self.check_room(needed)?;
         let writer = PackWriter::create(&self.path(asset), asset, layout).map_err(|e| self.refusal(e, needed))?;
-        let length = i64::try_from(needed).unwrap_or(i64::MAX);
-        match fallocate(writer.file(), FallocateFlags::empty(), 0, length) {
+        match reserve(&writer) {
             Ok(()) => Ok(writer),
             // A file system that cannot reserve is written to as far as it goes.
             Err(Errno::EOPNOTSUPP) => Ok(writer),
@@ -118,6 +118,15 @@ fn pack_asset(path: &Path) -> Option<AssetId> {
     (name == format!("{asset}{PACK_SUFFIX}")).then_some(asset)
 }
 
+/// Reserves the parts of the pack that will be written. They end within the file's length, which stays as it is.
+fn reserve(writer: &PackWriter) -> Result<(), Errno> {
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    for (offset, bytes) in writer.layout().used_parts() {
+        fallocate(writer.file(), FallocateFlags::empty(), signed(offset), signed(bytes))?;
+    }
+    Ok(())
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -170,22 +179,25 @@ mod tests {
         let (dir, origin) = origin();
         let free = origin.free_bytes().expect("a file system");
         let layout = PackLayout::of_file(free + (1 << 30)).expect("shorter than a stream can be");
-        let needed = layout.pack_bytes();
+        let needed = layout.disk_bytes();
         let error = origin.create(AssetId(1), layout).expect_err("more than is free");
         assert!(matches!(&error, ServiceError::DiskFull { needed: said, .. } if *said == needed), "{error}");
         assert_eq!(fs::read_dir(dir.path()).expect("folder").count(), 0);
     }
 
     #[test]
-    fn a_pack_has_its_whole_length_on_the_disk_from_the_start() {
+    fn all_that_will_be_written_is_on_the_disk_from_the_start_and_no_hole_is() {
         use std::os::unix::fs::MetadataExt;
         let (_dir, origin) = origin();
-        let layout = PackLayout::of_file(1_000_000).expect("short");
-        let needed = layout.pack_bytes();
-        let writer = origin.create(AssetId(1), layout).expect("fits");
-        let metadata = writer.file().metadata().expect("a file");
-        assert_eq!(metadata.len(), needed);
-        assert!(metadata.blocks() * 512 >= needed, "{} blocks", metadata.blocks());
+        for (asset, bytes) in [(AssetId(1), 1_000), (AssetId(2), 1_000_000)] {
+            let layout = PackLayout::of_file(bytes).expect("short");
+            let (length, needed) = (layout.pack_bytes(), layout.disk_bytes());
+            let writer = origin.create(asset, layout).expect("fits");
+            let metadata = writer.file().metadata().expect("a file");
+            assert_eq!(metadata.len(), length);
+            let on_disk = metadata.blocks() * 512;
+            assert!((needed..needed + 4_096).contains(&on_disk), "{on_disk} bytes where {needed} are needed");
+        }
     }
 
     #[test]
