@@ -164,12 +164,22 @@ impl PackLayout {
         self.header_bytes + u64::from(self.extents()) * SEALED_EXTENT_BYTES as u64
     }
 
-    /// Bytes that the pack takes on the disk: header and used chunks, in whole pages. Behind a stream's last chunk its
-    /// file has a hole.
+    /// Bytes that the pack takes on a disk: its header and each stream's chunks in whole pages, without the holes behind
+    /// them.
     pub fn disk_bytes(&self) -> u64 {
-        let used = |stream: &StreamLayout| u64::from(stream.chunks()) * PACKET_BYTES as u64;
-        let pages = |bytes: u64| bytes.next_multiple_of(PAGE_BYTES as u64);
-        self.header_bytes + self.streams.iter().map(|stream| pages(used(stream))).sum::<u64>()
+        self.used_parts().map(|(_, bytes)| bytes.next_multiple_of(PAGE_BYTES as u64)).sum()
+    }
+
+    /// Offset and length in the file of what is written: the header, then each stream's chunks, which stand end to end.
+    /// Between them are holes.
+    pub fn used_parts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut extent = 0;
+        let streams = self.streams.iter().map(move |stream| {
+            let part = (self.extent_offset(extent), u64::from(stream.chunks()) * PACKET_BYTES as u64);
+            extent += stream.extents();
+            part
+        });
+        std::iter::once((0, self.header_bytes)).chain(streams).filter(|&(_, bytes)| bytes > 0)
     }
 
     /// Number within the pack of an extent of a stream.
@@ -257,18 +267,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_takes_the_pages_that_its_chunks_lie_in() {
-        let disk_bytes = |bytes| PackLayout::of_file(bytes).expect("short file").disk_bytes();
-        for (bytes, pages) in [(0, 1), (1, 3), (1_200 * 3, 3), (1_200 * 3 + 1, 4), (EXTENT_BYTES as u64, 1 + 77 + 1)] {
-            assert_eq!(disk_bytes(bytes), pages * PAGE_BYTES as u64, "{bytes} bytes");
-        }
-        assert!(disk_bytes(1_000) <= 16 * 1024);
-        let long = PackLayout::of_file(100 * EXTENT_BYTES as u64 + 1).expect("short file");
-        assert_eq!(long.disk_bytes(), long.header_bytes() + (100 * 77 + 1 + 1) * PAGE_BYTES as u64);
-        assert!(long.disk_bytes() < long.pack_bytes());
-    }
-
-    #[test]
     fn chunks_stand_end_to_end_across_extents() {
         let pack = PackLayout::of_file(3 * EXTENT_BYTES as u64 + 5).expect("small file");
         let at = |n| pack.chunk_offset(StreamId::ORIGINAL, ChunkNo(n));
@@ -282,5 +280,18 @@ mod tests {
         );
         assert_eq!(pack.extent_at(4), Some((*pack.stream(StreamId::PLAIN_HASHES).unwrap(), ExtentNo(0))));
         assert_eq!(pack.pack_bytes(), 4_096 + 5 * SEALED_EXTENT_BYTES as u64);
+    }
+
+    #[test]
+    fn the_holes_behind_streams_take_no_disk() {
+        let pack = |bytes| PackLayout::of_file(bytes).expect("small file");
+        // Header, one chunk of the file, one chunk of its hash list.
+        assert_eq!(pack(1_000).disk_bytes(), 3 * 4_096);
+        assert_eq!(pack(0).disk_bytes(), 4_096);
+        // A whole extent has no hole.
+        assert_eq!(pack(EXTENT_BYTES as u64).disk_bytes(), 2 * 4_096 + SEALED_EXTENT_BYTES as u64);
+        let parts: Vec<(u64, u64)> = pack(EXTENT_BYTES as u64 + 1).used_parts().collect();
+        let (extent, chunk) = (SEALED_EXTENT_BYTES as u64, PACKET_BYTES as u64);
+        assert_eq!(parts, [(0, 4_096), (4_096, extent + chunk), (4_096 + 2 * extent, chunk)]);
     }
 }
