@@ -58,6 +58,11 @@ pub struct MasterConfig {
     /// How long an account stays locked. Default 60 s.
     #[serde(with = "duration")]
     pub lock_for: Duration,
+    /// Take the packs in the origin as this library's, once, after the origin's disk was replaced or a person has
+    /// looked: what is missing is lost until media servers give it back, and packs that the database does not know
+    /// become orphans. Default: refuse to start. Not read from files.
+    #[serde(skip)]
+    pub adopt_origin: bool,
     /// An administrator to create at start, only if the database holds no user at all. Not read from files.
     #[serde(skip)]
     pub bootstrap_admin: Option<BootstrapAdmin>,
@@ -96,6 +101,7 @@ impl Default for MasterConfig {
             replicas: 0,
             lock_after: 5,
             lock_for: Duration::from_secs(60),
+            adopt_origin: false,
             bootstrap_admin: None,
         }
     }

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidcast_media::hashes::Hash;
-use braidcast_media::{AssetId, ContentKey, PackLayout};
+use braidcast_media::{AssetId, ContentKey, LibraryId, PackLayout};
 use sqlx::SqlitePool;
 
+use crate::clock;
 use crate::errors::ServiceError;
 use crate::film::Film;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::VideoName;
+use crate::removed;
 use crate::streams::StreamLengths;
 use crate::sync::lock;
 
@@ -40,6 +42,7 @@ pub(crate) struct Asset {
 
 /// The published assets.
 pub(crate) struct Library {
+    id: LibraryId,
     pool: SqlitePool,
     /// Held over a change of the database and of the shelf, so that changes come in one order.
     changes: tokio::sync::Mutex<()>,
@@ -52,6 +55,8 @@ struct Shelf {
     names: BTreeMap<VideoName, AssetId>,
     /// Assets whose pack the origin has lost: not shown and not served, and not dropped by servers either.
     lost: HashSet<AssetId>,
+    /// Assets that a person has removed or replaced, as long as the database remembers them.
+    removed: HashSet<AssetId>,
     /// Raised by every change of the above.
     version: u64,
 }
@@ -69,6 +74,16 @@ impl Shelf {
         let taken = self.assets.remove(&asset)?;
         self.names.remove(&taken.name);
         Some(taken)
+    }
+
+    /// Takes an asset that a person has removed, and forgets older removals.
+    fn bury(&mut self, asset: AssetId, forgotten: &[AssetId]) -> Option<Arc<Asset>> {
+        for forgotten in forgotten {
+            self.removed.remove(forgotten);
+        }
+        self.removed.insert(asset);
+        self.version += 1;
+        self.take(asset)
     }
 
     fn unless_lost(&self, asset: &Arc<Asset>) -> Result<Arc<Asset>, ServiceError> {
@@ -115,19 +130,31 @@ fn asset(row: Row) -> Result<Asset, sqlx::Error> {
 }
 
 impl Library {
-    /// Reads the database.
-    pub(crate) async fn open(pool: SqlitePool) -> Result<Self, sqlx::Error> {
+    /// Reads the database, which is the one of the library `id`.
+    pub(crate) async fn open(pool: SqlitePool, id: LibraryId) -> Result<Self, sqlx::Error> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes, access_unit_bytes, film,
                     header_hash, plain_roots, replicas, published_at FROM assets",
         )
         .fetch_all(&pool)
         .await?;
-        let mut shelf = Shelf::default();
+        let removed = removed::load(&pool, clock::unix_s_signed()).await?;
+        let mut shelf = Shelf { removed, ..Shelf::default() };
         for row in rows {
             shelf.put(Arc::new(asset(row)?));
         }
-        Ok(Self { pool, changes: tokio::sync::Mutex::new(()), shelf: Mutex::new(shelf) })
+        Ok(Self { id, pool, changes: tokio::sync::Mutex::new(()), shelf: Mutex::new(shelf) })
+    }
+
+    /// The library's id.
+    pub(crate) fn id(&self) -> LibraryId {
+        self.id
+    }
+
+    /// Whether a person has removed or replaced this asset within the last year. Only copies of such an asset may be
+    /// deleted: one that is unknown otherwise may belong to a video that an older database does not have.
+    pub(crate) fn is_removed(&self, id: AssetId) -> bool {
+        self.shelf().removed.contains(&id)
     }
 
     /// All assets in the database, with their packs or without.
@@ -200,8 +227,12 @@ impl Library {
         if !replace {
             self.check_free(&asset.name)?;
         }
+        let replaced = self.shelf().names.get(&asset.name).copied();
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("DELETE FROM assets WHERE name = ?").bind(asset.name.as_str()).execute(&mut *transaction).await?;
+        let forgotten = match replaced {
+            Some(id) => self.bury(&mut transaction, id, &asset.name).await?,
+            None => Vec::new(),
+        };
         let streams = StreamLengths::of(&asset.layout);
         sqlx::query(
             "INSERT INTO assets (asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes,
@@ -224,7 +255,7 @@ impl Library {
         .await?;
         transaction.commit().await?;
         let mut shelf = self.shelf();
-        let old = shelf.names.get(&asset.name).copied().and_then(|id| shelf.take(id));
+        let old = replaced.and_then(|id| shelf.bury(id, &forgotten));
         shelf.put(Arc::new(asset));
         Ok(old)
     }
@@ -235,8 +266,23 @@ impl Library {
         let parsed = VideoName::parse(name).map_err(|_| missing())?;
         let _change = self.changes.lock().await;
         let id = self.shelf().named(&parsed).map(|asset| asset.id).ok_or_else(missing)?;
-        sqlx::query("DELETE FROM assets WHERE asset = ?").bind(id.0.cast_signed()).execute(&self.pool).await?;
-        self.shelf().take(id).ok_or_else(missing)
+        let mut transaction = self.pool.begin().await?;
+        let forgotten = self.bury(&mut transaction, id, &parsed).await?;
+        transaction.commit().await?;
+        self.shelf().bury(id, &forgotten).ok_or_else(missing)
+    }
+
+    /// Takes an asset out of the database and remembers that a person wanted it so. Gives the assets that are no
+    /// longer remembered to make room.
+    async fn bury(
+        &self,
+        transaction: &mut sqlx::SqliteConnection,
+        id: AssetId,
+        name: &VideoName,
+    ) -> Result<Vec<AssetId>, sqlx::Error> {
+        sqlx::query("DELETE FROM assets WHERE asset = ?").bind(id.0.cast_signed()).execute(&mut *transaction).await?;
+        let remembered = self.shelf().removed.len();
+        removed::insert(transaction, id, name.as_str(), clock::unix_s_signed(), remembered).await
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -250,6 +296,8 @@ mod tests {
 
     use super::*;
     use crate::db;
+
+    const ID: LibraryId = LibraryId([9; 16]);
 
     fn film() -> v1::Film {
         let track = v1::Track {
@@ -283,13 +331,29 @@ mod tests {
     async fn a_film_is_read_back_as_it_was_committed() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
-        let library = Library::open(pool.clone()).await.expect("empty");
+        let library = Library::open(pool.clone(), ID).await.expect("empty");
         library.commit(of_film(), false).await.expect("commits");
-        let again = Library::open(pool).await.expect("reads").by_name("film").expect("it is there");
+        let again = Library::open(pool, ID).await.expect("reads").by_name("film").expect("it is there");
         let committed = of_film();
         assert_eq!((again.id, again.bytes, again.published_at), (committed.id, 400_000, 7));
         assert_eq!(again.layout, committed.layout);
         assert_eq!(again.film.as_ref().expect("a film").message(), film());
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_or_replaced_is_remembered_across_a_restart_and_nothing_else_is() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
+        let library = Library::open(pool.clone(), ID).await.expect("empty");
+        let (first, second) = (AssetId(1), AssetId(2));
+        for id in [first, second] {
+            library.commit(Asset { id, ..of_film() }, true).await.expect("commits");
+        }
+        assert!(library.is_removed(first) && !library.is_removed(second));
+        library.remove("film").await.expect("it is there");
+        let again = Library::open(pool, ID).await.expect("reads");
+        assert!([first, second].into_iter().all(|id| again.is_removed(id)));
+        assert!(!again.is_removed(AssetId(3)), "nobody removed it");
     }
 
     #[tokio::test]
@@ -307,7 +371,7 @@ mod tests {
         .await
         .expect("inserts");
         first.close().await;
-        let library = Library::open(db::open(&path).await.expect("migrates")).await.expect("reads");
+        let library = Library::open(db::open(&path).await.expect("migrates"), ID).await.expect("reads");
         let old = library.by_name("old").expect("it is there");
         assert_eq!((old.id, old.bytes, old.published_at), (AssetId(u64::MAX - 1), 1_000_000, 1_700_000_000));
         assert_eq!(old.layout, PackLayout::of_file(1_000_000).expect("short"));
@@ -325,10 +389,10 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().expect("temporary folder");
             let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
-            Library::open(pool.clone()).await.expect("empty").commit(of_film(), false).await.expect("commits");
+            Library::open(pool.clone(), ID).await.expect("empty").commit(of_film(), false).await.expect("commits");
             let update = sqlx::AssertSqlSafe(format!("UPDATE assets SET {change}"));
             sqlx::query(update).execute(&pool).await.expect("updates");
-            let error = Library::open(pool).await.map(|_| ()).expect_err(change).to_string();
+            let error = Library::open(pool, ID).await.map(|_| ()).expect_err(change).to_string();
             assert!(error.contains("asset ffffffffffffffff: ") && error.contains(what), "{change}: {error}");
         }
     }

@@ -168,3 +168,14 @@ pub(crate) const KEEPALIVE: Duration = Duration::from_secs(10);
 pub(crate) const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// How long calls under way may go on after [`crate::Master::shutdown`].
 pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
+
+// The library.
+
+/// How long a removed asset is remembered: a media server that was away for less drops its copy when it is back.
+pub(crate) const REMOVED_KEPT: Duration = Duration::from_hours(365 * 24);
+/// Removed assets that are remembered; the oldest goes first. In memory they take 16 MiB at most.
+pub(crate) const REMOVED_MAX: usize = 1_000_000;
+/// Packs that do not match the database which a refusal names.
+pub(crate) const MISMATCHES_LISTED: usize = 5;
+/// Orphans in one answer; each takes some 30 bytes of the message.
+pub(crate) const ORPHANS_LISTED: usize = 10_000;

@@ -230,7 +230,7 @@ impl PackLayout {
 /// Length of a BLAKE3 hash.
 pub const HASH_BYTES: usize = 32;
 /// Header fields before the stream table.
-pub(crate) const HEADER_FIXED_BYTES: u64 = 24;
+pub const HEADER_FIXED_BYTES: u64 = 24;
 /// One entry of the stream table.
 pub(crate) const HEADER_STREAM_BYTES: u64 = 24;
 

@@ -83,6 +83,11 @@ pub(crate) struct MasterArgs {
     #[arg(long, env = "BRAIDCAST_MASTER_BOOTSTRAP_PASSWORD_FILE", value_name = "FILE", requires = "bootstrap_admin")]
     #[serde(skip)]
     bootstrap_password_file: Option<PathBuf>,
+    /// Take the packs in STATE/origin as this library's, once, after its disk was replaced: media servers give back
+    /// what is missing, and packs that the database does not know go to STATE/origin/orphans
+    #[arg(long)]
+    #[serde(skip)]
+    adopt_origin: bool,
     #[command(flatten)]
     #[serde(skip)]
     parent: ParentArg,
@@ -91,6 +96,7 @@ pub(crate) struct MasterArgs {
 impl MasterArgs {
     fn settings(&self) -> Result<MasterConfig, SettingsError> {
         let mut config: MasterConfig = layered(self.config.as_deref(), self)?;
+        config.adopt_origin = self.adopt_origin;
         if let (Some(username), Some(file)) = (&self.bootstrap_admin, &self.bootstrap_password_file) {
             let read = |source| SettingsError::Read { path: file.clone(), source };
             let text = Zeroizing::new(std::fs::read_to_string(file).map_err(read)?);
@@ -153,6 +159,7 @@ mod tests {
             lock_for: text(),
             bootstrap_admin: None,
             bootstrap_password_file: None,
+            adopt_origin: false,
             parent: ParentArg::default(),
         };
         args.settings().expect("no key is unknown to the file");

@@ -3,7 +3,7 @@
 //! ```text
 //! BeginPublish   draws id and key                       nothing on the disk
 //! Upload         ID.pack.partial, its length reserved   a start-up sweeps it
-//!   finish       every hash checked, fsync, rename      ID.pack without a row: a start-up sweeps it
+//!   finish       every hash checked, fsync, rename      ID.pack without a row: a start-up makes it an orphan
 //!   commit       one transaction moves the name         published
 //! ```
 
