@@ -82,7 +82,6 @@ impl Shelf {
             self.removed.remove(forgotten);
         }
         self.removed.insert(asset);
-        self.version += 1;
         self.take(asset)
     }
 

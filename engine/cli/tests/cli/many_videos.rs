@@ -10,11 +10,14 @@ use braidcast_media::chunk::ContentKey;
 use braidcast_media::pack::PackWriter;
 use braidcast_media::seal::{FileSealer, Sealed};
 use braidcast_media::{AssetId, hashes};
+use nix::sys::resource::{Resource, getrlimit};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use crate::support::{Cluster, rss_kib};
+use crate::support::{Cluster, rss_kib, skip};
 
 const FILES_MAX: usize = 1_024;
+/// A limit at which 1,500 packs, 1,024 connections and the rest fit.
+const ENOUGH_FOR_ALL: u64 = 4_096;
 /// How long anything is waited for here: many processes may share the machine's disk.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Threads that write packs: each waits for the disk most of the time.
@@ -29,17 +32,25 @@ const REST: Duration = Duration::from_secs(5);
 #[test]
 fn ten_thousand_videos_are_all_served_after_a_restart_by_a_server_that_may_have_1024_files() {
     // Every sixteenth is fetched: more than can be open at a time.
-    serves_all(10_000, 16, &format!("-n {FILES_MAX}"), FILES_MAX);
+    let descriptors_max = serves_all(10_000, 16, &format!("-n {FILES_MAX}"));
+    assert!(descriptors_max < FILES_MAX, "{descriptors_max} descriptors of {FILES_MAX}");
 }
 
 #[test]
 fn a_server_raises_its_usual_limit_to_what_it_may_have() {
-    let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("a limit").1;
-    serves_all(1_500, 1, &format!("-S -n {FILES_MAX}"), usize::try_from(hard).expect("a number of files"));
+    const VIDEOS: u64 = 1_500;
+    let hard = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit").1;
+    let descriptors_max = serves_all(VIDEOS, 1, &format!("-S -n {FILES_MAX}"));
+    assert!(descriptors_max as u64 <= hard);
+    if hard < ENOUGH_FOR_ALL {
+        return skip(&format!("only {hard} files may be open here"));
+    }
+    assert!(descriptors_max as u64 > VIDEOS, "all packs stay open that were asked for: {descriptors_max} descriptors");
 }
 
-/// A library of small videos, on a server under `ulimit`, which may then have `files_max` files. Every `step`th is fetched.
-fn serves_all(videos: u64, step: usize, ulimit: &str, files_max: usize) {
+/// Has a server under `ulimit` hold a library of small videos, and fetches every `step`th after a restart. Gives the
+/// most descriptors that the server was seen with.
+fn serves_all(videos: u64, step: usize, ulimit: &str) -> usize {
     let mut cluster = Cluster::start(&[]);
     let mut phases = Phases::start();
     cluster.restart_master(|state| write_library(state, videos));
@@ -55,8 +66,6 @@ fn serves_all(videos: u64, step: usize, ulimit: &str, files_max: usize) {
     let sample: Vec<u64> = (0..videos).step_by(step).collect();
     let descriptors_max = fetch(&cluster, &sample, || descriptors(pid));
     phases.end(&format!("{} videos fetched", sample.len()));
-    assert!(descriptors_max < files_max, "{descriptors_max} descriptors of {files_max}");
-    assert!(descriptors_max < videos as usize, "not all packs are open");
     let master = cluster.master().pid();
     let before = cpu_time(master);
     std::thread::sleep(REST);
@@ -67,9 +76,13 @@ fn serves_all(videos: u64, step: usize, ulimit: &str, files_max: usize) {
         rss_kib(master).unwrap_or(0),
         100.0 * busy.as_secs_f64() / REST.as_secs_f64(),
     );
+    phases.end("watched at rest");
     let damage = ["damaged", "rotten", "ruined"];
     let said = cluster.server(1).stderr();
     assert!(!damage.iter().any(|word| said.contains(word)), "no pack is taken for a damaged one: {said}");
+    drop(cluster);
+    phases.end("ended and removed");
+    descriptors_max
 }
 
 /// Prints how long each part took.
