@@ -57,15 +57,19 @@ struct Shelf {
     lost: HashSet<AssetId>,
     /// Assets that a person has removed or replaced, as long as the database remembers them.
     removed: HashSet<AssetId>,
+    /// Raised by every change of the above.
+    version: u64,
 }
 
 impl Shelf {
     fn put(&mut self, asset: Arc<Asset>) {
+        self.version += 1;
         self.names.insert(asset.name.clone(), asset.id);
         self.assets.insert(asset.id, asset);
     }
 
     fn take(&mut self, asset: AssetId) -> Option<Arc<Asset>> {
+        self.version += 1;
         self.lost.remove(&asset);
         let taken = self.assets.remove(&asset)?;
         self.names.remove(&taken.name);
@@ -157,6 +161,11 @@ impl Library {
         self.shelf().assets.keys().copied().collect()
     }
 
+    /// Another number after every change of what [`Library::known`] and [`Library::list`] give.
+    pub(crate) fn version(&self) -> u64 {
+        self.shelf().version
+    }
+
     /// Takes the assets whose packs the origin has lost out of sight.
     pub(crate) fn set_lost(&self, lost: HashSet<AssetId>) {
         let mut shelf = self.shelf();
@@ -165,6 +174,7 @@ impl Library {
             tracing::error!(%name, %asset, "the origin has lost this video's pack: publish it again with `replace`");
         }
         shelf.lost = lost;
+        shelf.version += 1;
     }
 
     /// The current version of a video.

@@ -76,6 +76,8 @@ const _: () = assert!(TRACK_FRAMES_MAX.div_ceil(FRAME_ENTRIES_PER_CHUNK) <= u32:
 pub(crate) const PIECE_BYTES: u64 = 1024 * 1024;
 /// Packs read at a time; each has up to [`PIECES_QUEUED`] + 2 pieces in memory.
 pub(crate) const READS_MAX: usize = 64;
+/// How long a read waits for its turn; less than a server waits for the answer (15 s).
+pub(crate) const READ_WAIT: Duration = Duration::from_secs(5);
 /// Pieces read ahead of a server that takes them slowly.
 pub(crate) const PIECES_QUEUED: usize = 2;
 const _: () = assert!(PIECE_BYTES as usize + PAGE_BYTES <= MESSAGE_BYTES_MAX);
@@ -131,12 +133,17 @@ pub(crate) const SERVERS_MAX: usize = 1_024;
 pub(crate) const SERVER_ID_BYTES_MAX: usize = 64;
 /// Orders that wait to be sent to a server; what does not fit is ordered again later.
 pub(crate) const ORDERS_QUEUED: usize = 1_024;
-/// Assets in one report.
+/// Assets that a server may hold.
 pub(crate) const HOLDINGS_MAX: usize = 65_536;
 /// Longest reason for a failed filling that is kept.
 pub(crate) const HOLDING_ERROR_BYTES_MAX: usize = 512;
 /// How often the master looks at what its servers should do.
 pub(crate) const STEER_INTERVAL: Duration = Duration::from_secs(1);
+/// All assets are looked at again after this long, though nothing is known to have changed: what a disk has free is not
+/// watched.
+pub(crate) const STEER_ALL_EVERY: Duration = Duration::from_secs(10);
+/// How long to wait for the connection to a server to take the orders that wait, before more are given.
+pub(crate) const ORDERS_RETRY: Duration = Duration::from_millis(100);
 /// How long a probe of an address is waited for before another is ordered.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Probes of one address whose answers are still taken: on a slow path the answer to an earlier one comes late.

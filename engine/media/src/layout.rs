@@ -267,18 +267,6 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_takes_the_pages_that_its_chunks_lie_in() {
-        let disk_bytes = |bytes| PackLayout::of_file(bytes).expect("short file").disk_bytes();
-        for (bytes, pages) in [(0, 1), (1, 3), (1_200 * 3, 3), (1_200 * 3 + 1, 4), (EXTENT_BYTES as u64, 1 + 77 + 1)] {
-            assert_eq!(disk_bytes(bytes), pages * PAGE_BYTES as u64, "{bytes} bytes");
-        }
-        assert!(disk_bytes(1_000) <= 16 * 1024);
-        let long = PackLayout::of_file(100 * EXTENT_BYTES as u64 + 1).expect("short file");
-        assert_eq!(long.disk_bytes(), long.header_bytes() + (100 * 77 + 1 + 1) * PAGE_BYTES as u64);
-        assert!(long.disk_bytes() < long.pack_bytes());
-    }
-
-    #[test]
     fn chunks_stand_end_to_end_across_extents() {
         let pack = PackLayout::of_file(3 * EXTENT_BYTES as u64 + 5).expect("small file");
         let at = |n| pack.chunk_offset(StreamId::ORIGINAL, ChunkNo(n));

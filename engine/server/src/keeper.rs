@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
-use crate::catalogue::Shelf;
+use crate::catalogue::{Packs, Shelf};
 use crate::error::ServerError;
 use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
@@ -94,8 +94,8 @@ impl Keeper {
             }
         }
         let packs = entries.iter().filter_map(|(asset, entry)| Some((*asset, Arc::clone(entry.pack.as_ref()?))));
-        let packs: HashMap<_, _> = packs.collect();
-        let used_bytes = packs.values().map(|pack: &Arc<Pack>| pack.layout().disk_bytes()).sum();
+        let packs: Packs = packs.collect();
+        let used_bytes = packs.values().map(|pack| pack.layout().disk_bytes()).sum();
         shelf.update(|catalogue| catalogue.packs = packs);
         Ok(Arc::new(Self {
             folder,

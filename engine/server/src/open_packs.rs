@@ -128,18 +128,6 @@ impl OpenPacks {
         Arc::new(Self { files: Arc::default(), state: Mutex::new(state) })
     }
 
-    /// As many as this process may have open, less what else it needs; `ports` sockets are served.
-    pub(crate) fn within_limits(ports: usize) -> Arc<Self> {
-        let descriptors = descriptors_max();
-        let files_max = files_max(descriptors, maps_max(), ports);
-        info!(
-            descriptors,
-            packs = files_max,
-            "so many packs are open at a time; others are opened when they are asked for"
-        );
-        Self::new(files_max)
-    }
-
     /// The file of `slot`, opened by `open` if it is closed. Waits for the disk.
     pub(crate) fn file(
         &self,
@@ -286,15 +274,36 @@ impl<T> SecondChance<T> {
     }
 }
 
-/// How many packs may be open where a process may have `descriptors` files and `maps` maps, and serves `ports` sockets.
-fn files_max(descriptors: u64, maps: u64, ports: usize) -> usize {
-    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let fixed = limits::DESCRIPTORS_RESERVED + ports * limits::DESCRIPTORS_PER_PORT;
-    let rest = descriptors.saturating_sub(fixed);
-    // Where there are few, TCP connections get half of them at most.
-    let by_descriptors = rest.saturating_sub(limits::DESCRIPTORS_FOR_TCP).max(rest / 2);
-    let by_maps = usize::try_from(maps / limits::MAPS_PER_PACK).unwrap_or(usize::MAX);
-    by_descriptors.min(by_maps).clamp(limits::OPEN_PACKS_MIN, limits::OPEN_PACKS_MAX)
+/// How the files that this process may have open are shared out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Shares {
+    /// Packs that are open at a time.
+    pub(crate) packs: usize,
+    /// Connections of clients over TCP.
+    pub(crate) connections: usize,
+}
+
+impl Shares {
+    /// Those of this process; `ports` sockets are served.
+    pub(crate) fn of_process(ports: usize) -> Self {
+        let descriptors = descriptors_max();
+        let shares = Self::of(descriptors, maps_max(), ports);
+        let Self { packs, connections } = shares;
+        info!(descriptors, packs, connections, "at most so many packs and TCP connections are open at a time");
+        shares
+    }
+
+    /// Those of a process that may have `descriptors` files and `maps` maps.
+    fn of(descriptors: u64, maps: u64, ports: usize) -> Self {
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let fixed = limits::DESCRIPTORS_RESERVED + ports * limits::DESCRIPTORS_PER_PORT;
+        let rest = descriptors.saturating_sub(fixed);
+        // Where there are few, clients over TCP get half of them.
+        let connections = limits::DESCRIPTORS_FOR_TCP.min(rest / 2).max(1);
+        let by_maps = usize::try_from(maps / limits::MAPS_PER_PACK).unwrap_or(usize::MAX);
+        let packs = rest.saturating_sub(connections).min(by_maps);
+        Self { packs: packs.clamp(limits::OPEN_PACKS_MIN, limits::OPEN_PACKS_MAX), connections }
+    }
 }
 
 /// How many files this process may have open. Raises the soft limit to the hard one first: the soft one is low for the
@@ -437,13 +446,14 @@ mod tests {
     fn sockets_keep_their_reserve_whatever_the_limit() {
         let usual = limits::MAPS_USUAL;
         for (descriptors, ports) in [(1_024, 3), (4_096, 9), (20_000, 3), (1 << 20, 65)] {
-            let packs = files_max(descriptors, usual, ports);
-            let rest = descriptors as usize - limits::DESCRIPTORS_RESERVED - ports * limits::DESCRIPTORS_PER_PORT;
-            assert!(packs <= rest - limits::DESCRIPTORS_FOR_TCP.min(rest / 2), "{descriptors}: {packs}");
+            let Shares { packs, connections } = Shares::of(descriptors, usual, ports);
+            let sockets = limits::DESCRIPTORS_RESERVED + ports * limits::DESCRIPTORS_PER_PORT;
+            assert!((packs + connections + sockets) as u64 <= descriptors, "{descriptors}: {packs} {connections}");
             assert!(packs as u64 <= usual / limits::MAPS_PER_PACK);
         }
-        assert!(files_max(1_024, usual, 3) >= 400);
-        assert_eq!(files_max(16, usual, 3), limits::OPEN_PACKS_MIN);
-        assert_eq!(files_max(1 << 20, 1_000, 3), 500);
+        assert_eq!(Shares::of(1_024, usual, 3), Shares { packs: 468, connections: 468 });
+        assert_eq!(Shares::of(20_000, usual, 3), Shares { packs: 16_384, connections: 1_024 });
+        assert_eq!(Shares::of(16, usual, 3), Shares { packs: limits::OPEN_PACKS_MIN, connections: 1 });
+        assert_eq!(Shares::of(1 << 20, 1_000, 3).packs, 500);
     }
 }

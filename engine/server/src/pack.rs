@@ -147,6 +147,11 @@ impl Pack {
         Ok(())
     }
 
+    /// Marks an extent hot that cannot be read in ahead: whoever asks for it has its sends wait for the disk.
+    pub(crate) fn on_not_warmed(&self, extent: u32) {
+        self.slot.on_warmed(extent);
+    }
+
     /// The hash list, read anew and checked against the header's hash: it is needed seldom, and too long to keep.
     pub(crate) fn read_header(&self) -> Result<PackHeader, PackFault> {
         let mut bytes = vec![0; self.layout.header_bytes() as usize];
@@ -294,3 +299,79 @@ fn read_header_bytes(file: &File) -> Result<Vec<u8>, PackFault> {
 
 /// Magic, asset, number of streams, reserved, length of the header (PROTOCOL.md, section 6).
 const HEADER_START_BYTES: usize = 24;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use braidcast_media::layout::EXTENT_BYTES;
+
+    use super::*;
+
+    /// A pack that is closed, because another was opened, and the folder that both stand in.
+    fn closed() -> (tempfile::TempDir, PathBuf, Pack) {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let open_packs = OpenPacks::new(1);
+        let create = |name: &str| {
+            let layout = PackLayout::of_file(EXTENT_BYTES as u64).expect("short file");
+            let sealed_hashes = vec![[0; 32]; layout.extents() as usize];
+            let header = PackHeader { asset: AssetId(1), layout, sealed_hashes };
+            let path = dir.path().join(name);
+            Pack::create(&path, &header.to_bytes(), &open_packs).expect("new pack")
+        };
+        let pack = create("1.filling");
+        assert!(pack.open_file().is_some());
+        // The first was used just now, and is spared once.
+        let _others = [create("2.filling"), create("3.filling")];
+        assert!(pack.open_file().is_none());
+        let path = dir.path().join("1.filling");
+        (dir, path, pack)
+    }
+
+    #[test]
+    fn a_closed_pack_is_opened_under_the_name_that_it_has_got_meanwhile() {
+        let (_dir, path, pack) = closed();
+        let whole = path.with_extension("pack");
+        fs::rename(&path, &whole).expect("renamed");
+        pack.warm(0).expect("opens as a whole pack");
+        assert!(pack.hot().contains(0) && pack.open_file().is_some());
+        fs::rename(&whole, &path).expect("renamed back");
+        assert_eq!(pack.read_header().expect("an open file keeps what it is").asset, AssetId(1));
+    }
+
+    #[test]
+    fn a_file_that_is_another_one_when_it_is_opened_again_is_ruined() {
+        let changes: [fn(&Path); 4] = [
+            |path| fs::write(path, "").expect("writable"),
+            |path| fs::remove_file(path).expect("there"),
+            |path| {
+                let file = OpenOptions::new().write(true).open(path).expect("there");
+                file.write_all_at(&[7], 100).expect("writable");
+            },
+            |path| {
+                let file = OpenOptions::new().write(true).open(path).expect("there");
+                file.set_len(file.metadata().expect("there").len() + 1).expect("writable");
+            },
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let (_dir, path, pack) = closed();
+            change(&path);
+            let fault = pack.warm(0).expect_err("it is not served");
+            assert!(fault.is_ruin(), "{number}: {fault}");
+            assert!(pack.open_file().is_none());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_opened_just_now_ruins_nothing() {
+        let (_dir, path, pack) = closed();
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).expect("renamed");
+        // A name that leads to itself: neither there nor missing.
+        std::os::unix::fs::symlink(&path, &path).expect("a link");
+        let fault = pack.warm(0).expect_err("it cannot be opened");
+        assert!(matches!(fault, PackFault::Open(_)) && !fault.is_ruin(), "{fault}");
+        fs::rename(&aside, &path).expect("put back");
+        pack.warm(0).expect("opens again");
+    }
+}

@@ -32,7 +32,7 @@ use crate::keeper::Keeper;
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::master::Master;
-use crate::open_packs::{self, OpenPacks};
+use crate::open_packs::{self, OpenPacks, Shares};
 use crate::scrub;
 use crate::shard::Shard;
 use crate::total_rate::{Share, TotalRate};
@@ -75,7 +75,10 @@ impl Server {
 
         let shelf = Arc::new(Shelf::default());
         let (users, folder_users) = mpsc::channel(1);
-        let open_packs = OpenPacks::within_limits(sockets.len() + listener.iter().len());
+        let shares = Shares::of_process(sockets.len() + listener.iter().len());
+        let open_packs = OpenPacks::new(shares.packs);
+        let bounds = StreamBounds { connections: shares.connections, ..StreamBounds::default() };
+        let listener = listener.map(|listener| (listener, bounds));
         let keeper = {
             let (dir, capacity, shelf, master) =
                 (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
@@ -153,13 +156,17 @@ impl Server {
     fn launch(
         config: &ServerConfig,
         sending: Sending,
-        (sockets, listener): (Vec<ServerSocket>, Option<StreamListener>),
+        (sockets, listener): (Vec<ServerSocket>, Option<(StreamListener, StreamBounds)>),
         shelf: &Arc<Shelf>,
         keeper: Arc<Keeper>,
         folder_users: mpsc::Receiver<Infallible>,
     ) -> Result<Self, ServerError> {
         let udp_addr = sockets[0].local_addr();
-        let ports: Vec<Port> = sockets.into_iter().map(Port::Udp).chain(listener.map(Port::Tcp)).collect();
+        let ports: Vec<Port> = sockets
+            .into_iter()
+            .map(Port::Udp)
+            .chain(listener.map(|(listener, bounds)| Port::Tcp(listener, bounds)))
+            .collect();
         let (wakers, wakes): (Vec<_>, Vec<_>) = ports.iter().map(|_| waker()).unzip();
         shelf.on_shards_started(wakers.clone());
         let mailboxes: Arc<[Mailbox]> = wakers.into_iter().map(Mailbox::new).collect();
@@ -255,7 +262,7 @@ impl Drop for Stopper {
 /// What a shard's packets come through.
 enum Port {
     Udp(ServerSocket),
-    Tcp(StreamListener),
+    Tcp(StreamListener, StreamBounds),
 }
 
 /// A HELLO that deserves a WELCOME admits a TCP connection.
@@ -271,7 +278,7 @@ fn run_shard(
     // A shard that is gone must not go unnoticed: its share of the clients would be served by nobody.
     let ended = catch_unwind(AssertUnwindSafe(|| match port {
         Port::Udp(socket) => braidcast_io::run(sending, socket, &mut shard, wake),
-        Port::Tcp(listener) => run_streams(listener, FRAMING, StreamBounds::default(), &mut shard, wake),
+        Port::Tcp(listener, bounds) => run_streams(listener, FRAMING, bounds, &mut shard, wake),
     }));
     let source = match ended {
         Ok(Ok(())) => return,

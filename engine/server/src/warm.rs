@@ -108,7 +108,7 @@ impl Helper {
             // Nothing is wrong with the pack: it is sent as it is, and that may wait for the disk.
             Err(PackFault::Io(error)) if matches!(error.kind(), Unsupported | OutOfMemory) => {
                 debug!(asset = %pack.asset(), extent, %error, "sending an extent without reading it in first");
-                pack.hot().insert(extent);
+                pack.on_not_warmed(extent);
             }
             Err(PackFault::Io(_)) if pack.has_its_length() => self.keeper.on_rotten(pack, &[extent]),
             Err(fault) if fault.is_ruin() => self.keeper.on_ruined(pack),

@@ -16,6 +16,8 @@ use crate::limits::{HOLD_REPEAT, REPLACE_AFTER};
 
 /// What there is to hold.
 pub(crate) struct Goal<'a> {
+    /// Of the library, so that a change of it is noticed.
+    pub(crate) version: u64,
     /// The assets that can be watched.
     pub(crate) assets: &'a [Arc<Asset>],
     /// These and the ones whose packs are lost, whose copies may be the last.
@@ -24,82 +26,115 @@ pub(crate) struct Goal<'a> {
     pub(crate) default_replicas: u32,
 }
 
+/// A server while all assets are looked at: what does not depend on the asset is found out once.
+struct Seat<'a> {
+    id: &'a str,
+    server: &'a mut Server,
+    is_present: bool,
+    is_listed: bool,
+}
+
 impl Registry {
-    /// Tells servers of new keys, what to hold and what to drop.
-    pub(crate) fn steer(&mut self, now: Instant, goal: &Goal<'_>) {
+    /// Tells servers what to hold and what to drop; says whether their streams took all orders.
+    pub(crate) fn steer(&mut self, now: Instant, goal: &Goal<'_>) -> bool {
+        let listed: Vec<bool> = self.servers.values().map(|server| self.is_listed(now, server)).collect();
         for server in self.servers.values_mut() {
             server.told.retain(|_, told| now < told.at + HOLD_REPEAT);
-            announce_keys(server, now);
         }
+        let seats = self.servers.iter_mut().zip(listed);
+        let mut seats: Vec<Seat<'_>> = seats
+            .map(|((id, server), is_listed)| Seat { id, is_present: is_present(server, now), is_listed, server })
+            .collect();
+        let mut sent = true;
         for asset in goal.assets {
-            self.steer_asset(now, asset, goal.default_replicas);
+            sent &= steer_asset(&mut seats, now, asset, goal.default_replicas);
         }
-        for server in self.servers.values_mut() {
-            let held = server.report.iter().flat_map(|report| report.holdings.keys().copied());
-            let unknown: Vec<AssetId> = held.filter(|asset| !goal.known.contains(asset)).collect();
+        for Seat { server, .. } in &mut seats {
+            let unknown = |asset: &AssetId| !goal.known.contains(asset);
+            let unknown: Vec<AssetId> = server.holdings.keys().copied().filter(unknown).collect();
             for asset in unknown {
-                tell(server, now, asset, None);
+                sent &= tell(server, now, asset, None);
             }
         }
+        let told = self.servers.values().flat_map(|server| server.told.values());
+        let repeat = told.map(|told| told.at + HOLD_REPEAT).min();
+        self.on_steered(now, goal.version, if sent { repeat } else { Some(now) });
+        sent
     }
 
-    /// The servers that should hold `asset`.
-    pub(crate) fn placed(&self, now: Instant, asset: &Asset, default_replicas: u32) -> Vec<String> {
-        let present: Vec<(&String, &Server, u64)> = self
-            .servers
-            .iter()
-            .filter(|(_, server)| is_present(server, now))
-            .filter_map(|(id, server)| Some((id, server, server.report.as_ref()?.free_bytes)))
-            .collect();
-        let candidates: Vec<Candidate<'_>> = present
-            .iter()
-            .map(|(id, server, free_bytes)| Candidate {
-                server_id: id,
-                capacity_bytes: server.capacity_bytes,
-                free_bytes: *free_bytes,
-                holds: server.holding(asset.id).is_some()
-                    || server.told.get(&asset.id).is_some_and(|told| told.to_hold),
-            })
-            .collect();
-        let replicas = if asset.replicas == 0 { default_replicas } else { asset.replicas };
-        let wanted = Wanted { asset: asset.id, pack_bytes: asset.layout.pack_bytes(), replicas };
-        place(wanted, &candidates).into_iter().map(|index| present[index].0.clone()).collect()
-    }
-
-    fn steer_asset(&mut self, now: Instant, asset: &Asset, default_replicas: u32) {
-        let placed: HashSet<String> = self.placed(now, asset, default_replicas).into_iter().collect();
-        let whole = |server: &Server| server.holding(asset.id).is_some_and(|holding| holding.is_whole(asset));
-        // A copy too many is dropped only when all that should be there are there and can be reached.
-        let settled = !placed.is_empty()
-            && placed.iter().all(|id| self.lists(now, id) && self.servers.get(id).is_some_and(whole));
-        for (id, server) in &mut self.servers {
-            let held = server.holding(asset.id);
-            if placed.contains(id) {
-                // Also one that has a part: it may have been restarted, and not know that the rest is wanted.
-                if held.is_none_or(|holding| !holding.is_whole(asset)) {
-                    tell(server, now, asset.id, Some(asset));
-                }
-            } else if held.is_some() && settled {
-                tell(server, now, asset.id, None);
-            }
+    /// Tells servers of keys that they do not know yet.
+    pub(crate) fn announce_keys(&mut self, now: Instant) {
+        for server in self.servers.values_mut() {
+            announce_keys(server, now);
         }
     }
 
     /// How many servers should hold each asset and how many listed ones do.
     pub(crate) fn replicas(&self, now: Instant, assets: &[Arc<Asset>], default: u32) -> HashMap<AssetId, (u32, u32)> {
         let present = self.servers.values().filter(|server| is_present(server, now)).count();
+        let listed: Vec<&Server> = self.servers.values().filter(|server| self.is_listed(now, server)).collect();
         let all = u32::try_from(present).unwrap_or(u32::MAX);
         let count = |asset: &Arc<Asset>| {
             let wanted = [asset.replicas, default, all].into_iter().find(|n| *n > 0).unwrap_or(0);
-            let held = u32::try_from(self.holders(now, asset).len()).unwrap_or(u32::MAX);
-            (asset.id, (wanted, held))
+            let held = listed.iter().filter(|server| holds_all(server, asset)).count();
+            (asset.id, (wanted, u32::try_from(held).unwrap_or(u32::MAX)))
         };
         assets.iter().map(count).collect()
     }
 }
 
+/// Tells servers to hold `asset` or to drop it; says whether their streams took all orders.
+fn steer_asset(seats: &mut [Seat<'_>], now: Instant, asset: &Asset, default_replicas: u32) -> bool {
+    let placed = placed(seats, asset, default_replicas);
+    // A copy too many is dropped only when all that should be there are there and can be reached.
+    let settled = !placed.is_empty()
+        && placed.iter().all(|&index| seats[index].is_listed && holds_all(seats[index].server, asset));
+    let mut sent = true;
+    for (index, Seat { server, .. }) in seats.iter_mut().enumerate() {
+        if placed.contains(&index) {
+            // Also one that has a part: it may have been restarted, and not know that the rest is wanted.
+            if !holds_all(server, asset) {
+                sent &= tell(server, now, asset.id, Some(asset));
+            }
+        } else if settled && server.holding(asset.id).is_some() {
+            sent &= tell(server, now, asset.id, None);
+        }
+    }
+    sent
+}
+
+/// The servers that should hold `asset`, by their seats.
+fn placed(seats: &[Seat<'_>], asset: &Asset, default_replicas: u32) -> Vec<usize> {
+    let present = || seats.iter().enumerate().filter(|(_, seat)| seat.is_present);
+    let candidates: Vec<Candidate<'_>> = present()
+        .map(|(_, Seat { id, server, .. })| Candidate {
+            server_id: id,
+            capacity_bytes: server.capacity_bytes,
+            free_bytes: server.report.as_ref().map_or(0, |report| report.free_bytes),
+            // One that has not told yet what it holds was restarted, and most likely holds it as before.
+            holds: !server.complete
+                || server.holding(asset.id).is_some()
+                || server.told.get(&asset.id).is_some_and(|told| told.to_hold),
+        })
+        .collect();
+    let replicas = if asset.replicas == 0 { default_replicas } else { asset.replicas };
+    let wanted = Wanted { asset: asset.id, disk_bytes: asset.layout.disk_bytes(), replicas };
+    let mut placed = place(wanted, &candidates);
+    if candidates.len() < seats.len() {
+        let places: Vec<usize> = present().map(|(index, _)| index).collect();
+        for index in &mut placed {
+            *index = places[*index];
+        }
+    }
+    placed
+}
+
+fn holds_all(server: &Server, asset: &Asset) -> bool {
+    server.holding(asset.id).is_some_and(|holding| holding.is_whole(asset))
+}
+
 /// There, or gone for no longer than a restart takes.
-fn is_present(server: &Server, now: Instant) -> bool {
+pub(super) fn is_present(server: &Server, now: Instant) -> bool {
     server.stream.is_some() || server.last_seen.is_some_and(|seen| now < seen + REPLACE_AFTER)
 }
 
@@ -112,11 +147,14 @@ fn announce_keys(server: &mut Server, now: Instant) {
     }
 }
 
-/// Tells a server to hold `asset` or, with none, to drop what has this id; once in a while, not at every turn.
-fn tell(server: &mut Server, now: Instant, id: AssetId, asset: Option<&Asset>) {
+/// Tells a server to hold `asset` or, with none, to drop what has this id; once in a while, not at every turn. Says
+/// whether there is nothing left to tell it about this asset: a server whose stream is closed, or has not named all that
+/// is held, is told later, when it comes back or is done.
+fn tell(server: &mut Server, now: Instant, id: AssetId, asset: Option<&Asset>) -> bool {
     let to_hold = asset.is_some();
-    if server.told.get(&id).is_some_and(|told| told.to_hold == to_hold) {
-        return;
+    let is_told = server.told.get(&id).is_some_and(|told| told.to_hold == to_hold);
+    if is_told || !server.complete || server.stream.is_none() {
+        return true;
     }
     let order = match asset {
         Some(asset) => Order::Hold(v1::HoldOrder {
@@ -127,7 +165,9 @@ fn tell(server: &mut Server, now: Instant, id: AssetId, asset: Option<&Asset>) {
         }),
         None => Order::Drop(v1::DropOrder { asset: id.0, reason: v1::DropReason::Removed.into() }),
     };
-    if server.order(order) {
+    let sent = server.order(order);
+    if sent {
         server.told.insert(id, Told { to_hold, at: now });
     }
+    sent
 }

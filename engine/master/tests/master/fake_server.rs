@@ -30,11 +30,13 @@ pub(crate) struct Manners {
     /// Its clock less the right time.
     pub(crate) clock_ahead_ms: i64,
     pub(crate) sessions: u32,
+    /// Says that it has named all that it holds.
+    pub(crate) complete: bool,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { reports: true, answers_probes: true, fills: true, clock_ahead_ms: 0, sessions: 0 }
+        Self { reports: true, answers_probes: true, fills: true, clock_ahead_ms: 0, sessions: 0, complete: true }
     }
 }
 
@@ -43,6 +45,8 @@ struct Memory {
     orders: Vec<Order>,
     keys: Vec<v1::TicketKey>,
     holdings: BTreeMap<AssetId, v1::Holding>,
+    /// What the master was told of them on this stream.
+    told: BTreeMap<AssetId, v1::Holding>,
     /// Results to send with the next report.
     probes: Vec<v1::ProbeResult>,
 }
@@ -207,15 +211,20 @@ impl Memory {
     }
 
     fn report(&mut self, manners: &Manners) -> v1::ServerReport {
+        let is_news = |(asset, holding): &(&AssetId, &v1::Holding)| self.told.get(asset) != Some(holding);
+        let holdings = self.holdings.iter().filter(is_news).map(|(_, holding)| holding.clone()).collect();
+        let gone = self.told.keys().filter(|asset| !self.holdings.contains_key(asset)).map(|asset| asset.0).collect();
+        self.told = self.holdings.clone();
         v1::ServerReport {
             clock_ms: now_ms(manners.clock_ahead_ms),
             used_bytes: 1_000,
             free_bytes: FREE_BYTES,
             sessions: manners.sessions,
             sent_bytes: 7,
-            holdings: self.holdings.values().cloned().collect(),
+            holdings,
+            gone,
             probes: std::mem::take(&mut self.probes),
-            complete: true,
+            complete: manners.complete,
             ..v1::ServerReport::default()
         }
     }

@@ -189,6 +189,24 @@ pub(crate) fn braidcast(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
     command
 }
 
+/// The same, in a shell's limits: `ulimit ARGUMENTS` is called before the command takes the shell's place.
+pub(crate) fn braidcast_under(ulimit: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let plain = braidcast(arguments);
+    let mut limited = Command::new("sh");
+    limited
+        .arg("-c")
+        .arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\""))
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
 /// Sends a signal to a process that a test or its `dev` has started. One that is gone is passed over.
 pub(super) fn send_signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
