@@ -10,6 +10,7 @@ mod failover;
 mod fetch;
 mod films;
 mod lanes;
+mod many_files;
 mod no_data;
 mod publishing;
 #[path = "../../../av/tests/av/reference.rs"]
