@@ -178,7 +178,7 @@ async fn publish_as_it_is(control: Control, file: PathBuf, share: FileShare) -> 
     // What cannot be read says so when it is published.
     let no_film = tokio::task::spawn_blocking(move || is_surely_no_film(&sniffed).unwrap_or(false)).await;
     if no_film.unwrap_or(false) {
-        tracing::info!(file = %file.display(), "no film, published as plain bytes");
+        tracing::debug!(file = %file.display(), "no film, published as plain bytes");
         return publish(Kind::File).await;
     }
     match publish(Kind::Film(relaunch::probe())).await {

@@ -11,6 +11,7 @@ mod fetch;
 mod films;
 mod lanes;
 mod many_videos;
+mod many_files;
 mod no_data;
 mod publishing;
 #[path = "../../../av/tests/av/reference.rs"]

@@ -84,7 +84,8 @@ mod tests {
 
     #[test]
     fn text_pictures_and_noise_are_no_film() {
-        let text = b"Wide is the gate, and free the way: skip it. Give it a uuid, Greta.\n".repeat(20_000);
+        let line = |n: u32| format!("{n}: wide is the gate, and free the way: skip it. Give it a uuid, Greta.\n");
+        let text: Vec<u8> = (0..20_000).flat_map(|n| line(n).into_bytes()).collect();
         let png = [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0".to_vec(), vec![0x5a; 5_000]].concat();
         // A linear congruential generator (Knuth); its high bytes are noise enough.
         let mut state = 1_u64;

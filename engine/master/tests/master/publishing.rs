@@ -307,6 +307,37 @@ async fn an_attempt_belongs_to_the_user_that_began_it() {
     master.upload(&admin, upload.parts()).await.expect("the owner's is not spent by that");
 }
 
+/// As many as a master takes at a time, `UPLOADS_MAX`.
+const UPLOADS_MAX: usize = 16;
+
+#[tokio::test]
+async fn more_uploads_than_are_taken_at_a_time_wait_for_their_turn() {
+    let master = Running::start().await;
+    let token = master.admin().await;
+    let mut stalled = Vec::new();
+    for n in 0..UPLOADS_MAX {
+        let upload = master.begin(&token, &format!("stalled-{n}"), 1_000, false, 0).await.expect("begins");
+        let (parts, waiting) = mpsc::channel(1);
+        parts.send(v1::UploadRequest { part: Some(upload.start()) }).await.expect("room");
+        let request = with_token(&token, ReceiverStream::new(waiting));
+        let mut publishing = master.publishing();
+        let running = tokio::spawn(async move { publishing.upload(request).await.map(|_| ()) });
+        stalled.push((upload, parts, running));
+    }
+    eventually("all turns are taken", async || (master.origin_files().len() == UPLOADS_MAX).then_some(())).await;
+    let late = master.begin(&token, "late", 1_000, false, 0).await.expect("begins");
+    let mut waiting = std::pin::pin!(master.upload(&token, late.parts()));
+    let too_early = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await;
+    assert!(too_early.is_err(), "it waits: {too_early:?}");
+    let (upload, parts, running) = stalled.pop().expect("there are some");
+    for part in upload.parts().split_off(1) {
+        parts.send(v1::UploadRequest { part: Some(part) }).await.expect("it is taken");
+    }
+    drop(parts);
+    running.await.expect("no panic").expect("it goes on");
+    waiting.await.expect("its turn has come");
+}
+
 #[tokio::test]
 async fn servers_are_told_the_roots_that_they_must_check_against() {
     let master = Running::start().await;
