@@ -30,11 +30,13 @@ pub(crate) struct Manners {
     /// Its clock less the right time.
     pub(crate) clock_ahead_ms: i64,
     pub(crate) sessions: u32,
+    /// Bytes that it has sent to clients.
+    pub(crate) sent_bytes: u64,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { reports: true, answers_probes: true, fills: true, clock_ahead_ms: 0, sessions: 0 }
+        Self { reports: true, answers_probes: true, fills: true, clock_ahead_ms: 0, sessions: 0, sent_bytes: 7 }
     }
 }
 
@@ -51,6 +53,8 @@ struct Memory {
 pub(crate) struct FakeServer {
     pub(crate) id: String,
     pub(crate) token: String,
+    /// The ticket keys that it was given when it joined.
+    pub(crate) joined_with: Vec<v1::TicketKey>,
     manners: watch::Sender<Manners>,
     memory: Arc<Mutex<Memory>>,
     task: JoinHandle<()>,
@@ -98,10 +102,10 @@ impl FakeServer {
         let (reports, stream) = mpsc::channel(16);
         let orders =
             master.cluster().heartbeat(with_token(&server_token, ReceiverStream::new(stream))).await?.into_inner();
-        let memory = Arc::new(Mutex::new(Memory { keys: ticket_keys, ..Memory::default() }));
+        let memory = Arc::new(Mutex::new(Memory { keys: ticket_keys.clone(), ..Memory::default() }));
         let (manners, watched) = watch::channel(manners);
         let task = tokio::spawn(live(Arc::clone(&memory), watched, reports, orders));
-        Ok(Self { id: server_id, token: server_token, manners, memory, task })
+        Ok(Self { id: server_id, token: server_token, joined_with: ticket_keys, manners, memory, task })
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
@@ -123,8 +127,17 @@ impl FakeServer {
 
     /// Reports this holding from now on.
     pub(crate) fn hold(&self, asset: AssetId, extents_held: u64, extents_total: u64, error: &str) {
-        let holding = v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into(), ..v1::Holding::default() };
+        let holding =
+            v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into(), ..v1::Holding::default() };
         self.memory().holdings.insert(asset, holding);
+    }
+
+    /// Waits until the master has taken in a report that says all that this server has been told to report so far.
+    pub(crate) async fn is_heard(&self, master: &Running) {
+        let marker = self.manners.borrow().sent_bytes + 1;
+        self.change(|manners| manners.sent_bytes = marker);
+        let heard = async || (master.server(&self.id).await.sent_bytes == marker).then_some(());
+        eventually("the master hears of it", heard).await;
     }
 
     /// Sends this result with the next report.
@@ -211,7 +224,7 @@ impl Memory {
             used_bytes: 1_000,
             free_bytes: FREE_BYTES,
             sessions: manners.sessions,
-            sent_bytes: 7,
+            sent_bytes: manners.sent_bytes,
             holdings: self.holdings.values().cloned().collect(),
             probes: std::mem::take(&mut self.probes),
             complete: true,
