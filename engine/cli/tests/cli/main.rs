@@ -10,8 +10,8 @@ mod failover;
 mod fetch;
 mod films;
 mod lanes;
-mod many_videos;
 mod many_files;
+mod many_videos;
 mod no_data;
 mod publishing;
 #[path = "../../../av/tests/av/reference.rs"]

@@ -176,8 +176,15 @@ async fn ticket_keys_are_replaced_and_the_one_before_stays_good() {
     })
     .await;
     let server = FakeServer::start(&master, "s1", 9001, Manners::default()).await;
-    let first = server.keys();
-    let rotated = eventually("new keys", async || (server.keys() != first).then(|| server.keys())).await;
+    let first = server.joined_with.clone();
+    // The first that were sent: on a busy machine those of now may be others.
+    let rotated = eventually("new keys", async || {
+        server.orders().into_iter().find_map(|order| match order {
+            Order::TicketKeys(keys) if keys.keys != first => Some(keys.keys),
+            _ => None,
+        })
+    })
+    .await;
     assert_eq!(rotated.len(), 2);
     assert_eq!(rotated[1], first[0], "newest first, then the one before");
     assert_ne!(rotated[0].key_id, first[0].key_id);
@@ -246,10 +253,7 @@ async fn a_server_holds_nothing_while_it_has_only_a_part_or_another_length() {
     // Four extents of the film and one of hashes.
     for (held, total, counts) in [(0, 5, 0), (4, 5, 0), (4, 4, 0), (6, 6, 0), (5, 5, 1)] {
         server.hold(asset, held, total, "");
-        let reported = master.server("s1").await.sent_bytes;
-        assert_eq!(reported, 7);
-        eventually("the count", async || (master.videos().await[0].replicas_held == counts).then_some(())).await;
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        server.is_heard(&master).await;
         assert_eq!(master.videos().await[0].replicas_held, counts, "{held} of {total}");
     }
 }

@@ -32,11 +32,21 @@ pub(crate) struct Manners {
     pub(crate) sessions: u32,
     /// Says that it has named all that it holds.
     pub(crate) complete: bool,
+    /// Bytes that it has sent to clients.
+    pub(crate) sent_bytes: u64,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { reports: true, answers_probes: true, fills: true, clock_ahead_ms: 0, sessions: 0, complete: true }
+        Self {
+            reports: true,
+            answers_probes: true,
+            fills: true,
+            clock_ahead_ms: 0,
+            sessions: 0,
+            complete: true,
+            sent_bytes: 7,
+        }
     }
 }
 
@@ -55,6 +65,8 @@ struct Memory {
 pub(crate) struct FakeServer {
     pub(crate) id: String,
     pub(crate) token: String,
+    /// The ticket keys that it was given when it joined.
+    pub(crate) joined_with: Vec<v1::TicketKey>,
     manners: watch::Sender<Manners>,
     memory: Arc<Mutex<Memory>>,
     task: JoinHandle<()>,
@@ -102,10 +114,10 @@ impl FakeServer {
         let (reports, stream) = mpsc::channel(16);
         let orders =
             master.cluster().heartbeat(with_token(&server_token, ReceiverStream::new(stream))).await?.into_inner();
-        let memory = Arc::new(Mutex::new(Memory { keys: ticket_keys, ..Memory::default() }));
+        let memory = Arc::new(Mutex::new(Memory { keys: ticket_keys.clone(), ..Memory::default() }));
         let (manners, watched) = watch::channel(manners);
         let task = tokio::spawn(live(Arc::clone(&memory), watched, reports, orders));
-        Ok(Self { id: server_id, token: server_token, manners, memory, task })
+        Ok(Self { id: server_id, token: server_token, joined_with: ticket_keys, manners, memory, task })
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
@@ -130,6 +142,14 @@ impl FakeServer {
         let holding =
             v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into(), ..v1::Holding::default() };
         self.memory().holdings.insert(asset, holding);
+    }
+
+    /// Waits until the master has taken in a report that says all that this server has been told to report so far.
+    pub(crate) async fn is_heard(&self, master: &Running) {
+        let marker = self.manners.borrow().sent_bytes + 1;
+        self.change(|manners| manners.sent_bytes = marker);
+        let heard = async || (master.server(&self.id).await.sent_bytes == marker).then_some(());
+        eventually("the master hears of it", heard).await;
     }
 
     /// Sends this result with the next report.
@@ -220,7 +240,7 @@ impl Memory {
             used_bytes: 1_000,
             free_bytes: FREE_BYTES,
             sessions: manners.sessions,
-            sent_bytes: 7,
+            sent_bytes: manners.sent_bytes,
             holdings,
             gone,
             probes: std::mem::take(&mut self.probes),

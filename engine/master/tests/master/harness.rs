@@ -23,7 +23,7 @@ use tonic::{Request, Status};
 pub(crate) const ADMIN: &str = "root";
 pub(crate) const PASSWORD: &str = "correct horse";
 /// Far longer than anything here takes: a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A master in a folder of its own.
 pub(crate) struct Running {

@@ -1,7 +1,5 @@
 //! Publishing, and the packs that come of it.
 
-use std::time::Duration;
-
 use braidcast_media::{AssetId, hashes};
 use braidcast_proto::v1;
 use braidcast_proto::v1::upload_request::Part;
@@ -11,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::fake_server::{FakeServer, Manners, join_request};
-use crate::harness::{Running, Upload, eventually, with_token};
+use crate::harness::{PATIENCE, Running, Upload, eventually, with_token};
 
 async fn read(master: &Running, token: &str, asset: u64, offset: u64, length: u64) -> Result<Vec<u8>, Status> {
     let request = with_token(token, v1::ReadPackRequest { asset, offset, length });
@@ -354,5 +352,5 @@ async fn servers_are_told_the_roots_that_they_must_check_against() {
     assert_eq!(hold.header_bytes, upload.header.len() as u64);
     let length = std::fs::metadata(master.origin().join(format!("{}.pack", upload.asset))).expect("the pack").len();
     assert_eq!(hold.pack_bytes, length);
-    tokio::time::timeout(Duration::from_secs(30), master.shutdown()).await.expect("open streams do not hold it up");
+    tokio::time::timeout(PATIENCE, master.shutdown()).await.expect("open streams do not hold it up");
 }

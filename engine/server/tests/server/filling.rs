@@ -12,8 +12,8 @@ use braidcast_proto::v1::master_order::Order;
 use braidcast_proto::v1::{DropOrder, DropReason, HoldOrder, VerifyOrder};
 
 use crate::asset::Film;
-use crate::master::Master;
-use crate::rig::{Rig, appears};
+use crate::master::{self, Master};
+use crate::rig::{self, Rig, appears};
 
 const EXTENT: u64 = SEALED_EXTENT_BYTES as u64;
 
@@ -163,11 +163,11 @@ async fn an_order_to_verify_leaves_a_sound_pack_alone() {
     rig.master.order(Order::Verify(hashes)).await;
     let offset = film.layout().extent_offset(3);
     let mut reads = Vec::new();
-    let until = Instant::now() + Duration::from_secs(30);
-    while reads.is_empty() && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        reads = rig.master.take_reads();
-    }
+    rig::eventually("the rotten extent is read again", || {
+        reads.extend(rig.master.take_reads());
+        !reads.is_empty()
+    })
+    .await;
     assert!(reads.first().is_some_and(|range| range.start == offset), "only the rotten extent: {reads:?}");
     rig.master.held_in_full(film.id).await;
     rig.server.shutdown().await;
@@ -184,7 +184,7 @@ async fn a_pack_cut_short_under_the_server_is_filled_anew() {
     // While extents are hot the send itself meets the missing pages; others are met by the helpers.
     let file = OpenOptions::new().write(true).open(rig.file(&film, "pack")).expect("the pack");
     file.set_len(film.layout().extent_offset(1)).expect("cut short");
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + master::WAIT;
     loop {
         client.send_pull(&[run]);
         let answer = client.collect(1, Duration::from_millis(200));

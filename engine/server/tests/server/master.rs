@@ -26,7 +26,8 @@ pub(crate) const JOIN_TOKEN: &str = "the-join-token-of-the-tests";
 const SERVER_TOKEN: &str = "the-server-token-of-the-tests";
 const TICKET_KEY: [u8; 32] = [7; 32];
 const PIECE_BYTES: usize = 128 * 1024;
-const WAIT: Duration = Duration::from_secs(30);
+/// How long anything is waited for: generous, since other work may share the machine.
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// The master under test control.
 pub(crate) struct Master {
