@@ -85,7 +85,7 @@ pub enum ControlError {
         reason: String,
     },
     /// Too many wrong passwords.
-    #[error("the account {username:?} is locked: {reason}")]
+    #[error("signing in as {username:?} is held up: {reason}")]
     AccountLocked {
         /// Who.
         username: String,

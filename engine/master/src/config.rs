@@ -53,9 +53,10 @@ pub struct MasterConfig {
     pub heartbeat_timeout: Duration,
     /// How many servers should hold a video whose publisher does not say. Default 0: all of them.
     pub replicas: u32,
-    /// Wrong passwords in a row that lock an account. Default 5.
+    /// Wrong passwords in a row, for one account from one address, after which each further one has to wait: 1 s, 2 s,
+    /// 4 s and so on. Nobody else waits for them. Default 5.
     pub lock_after: u32,
-    /// How long an account stays locked. Default 60 s.
+    /// The longest such wait. Default 60 s.
     #[serde(with = "duration")]
     pub lock_for: Duration,
     /// Take the packs in the origin as this library's, once, after the origin's disk was replaced or a person has
@@ -202,7 +203,7 @@ pub enum ConfigError {
         /// The lifetime of a ticket.
         lifetime: Duration,
     },
-    /// Every account would always be locked.
+    /// Every attempt would wait for the one before.
     #[error("`lock_after` is 0; it must be at least 1")]
     LockAfter,
 }

@@ -113,8 +113,12 @@ pub(crate) enum ServiceError {
     NoHolder { name: String, listed: usize, known: usize },
     #[error("too many logins at once: try again in a few seconds")]
     LoginsBusy,
-    #[error("the master is shutting down")]
-    ShuttingDown,
+    #[error("the call took longer than {0:?} and was dropped: call again")]
+    CallTooLong(Duration),
+    #[error("the request did not arrive at once, and others wait: send it whole, and call again in a few seconds")]
+    TooSlow,
+    #[error("nothing of the pack was taken for {0:?}: read on from where it ended")]
+    ReadStalled(Duration),
 
     #[error("the upload sent nothing for {0:?} and was dropped: publish again")]
     UploadIdle(Duration),
@@ -161,11 +165,11 @@ impl ServiceError {
             | E::ClockOff { .. }
             | E::LastAdmin { .. }
             | E::Pack(_) => Code::FailedPrecondition,
-            E::DiskFull { .. } | E::TooMany { .. } => Code::ResourceExhausted,
+            E::DiskFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
             E::Damaged(_) | E::PackLost(_) | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
-            E::NoHolder { .. } | E::LoginsBusy | E::ShuttingDown => Code::Unavailable,
-            E::UploadIdle(_) => Code::DeadlineExceeded,
+            E::NoHolder { .. } | E::LoginsBusy => Code::Unavailable,
+            E::UploadIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
             E::UploadBroken => Code::Aborted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,
         }

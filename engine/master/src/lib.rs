@@ -11,8 +11,8 @@
 //! # }
 //! ```
 //!
-//! One module per noun. What decides is pure and reads no clock (`auth::lockout`, `cluster::registry`,
-//! `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`, `publishing::attempts`); the services around
+//! One module per noun. What decides is pure and reads no clock (`auth::throttle`, `auth::turns`, `net::seats`,
+//! `cluster::registry`, `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`, `publishing::attempts`); the services around
 //! it pass the time in, talk gRPC, and keep the database and the disk.
 #![forbid(unsafe_code)]
 
@@ -31,6 +31,7 @@ mod library;
 mod limits;
 mod master;
 mod names;
+mod net;
 mod origin;
 mod packs;
 mod publishing;

@@ -15,12 +15,34 @@ pub(crate) const USERNAME_BYTES_MAX: usize = 64;
 pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
 /// Longest password: hashing must not become a way to keep the master busy.
 pub(crate) const PASSWORD_BYTES_MAX: usize = 1_024;
-/// Passwords hashed at a time; each takes 19 MiB.
-pub(crate) const HASHES_AT_ONCE: usize = 4;
+/// Passwords hashed at a time, however many cores there are; each takes 19 MiB. Fewer than `lock_after` is by default,
+/// so that right ones side by side, which count as wrong until they were hashed, do not hold each other up.
+pub(crate) const HASHES_AT_ONCE_MAX: usize = 4;
 /// How long a login waits for its turn to be hashed.
 pub(crate) const HASH_WAIT: Duration = Duration::from_secs(10);
-/// Names whose wrong passwords are counted; the least recent goes first.
-pub(crate) const LOCKOUT_NAMES_MAX: usize = 4_096;
+/// Passwords that wait in one queue: three seconds of one core.
+pub(crate) const HASH_QUEUE_MAX: usize = 64;
+/// Passwords that wait in all queues of one kind, of callers who are known and of others.
+pub(crate) const HASH_QUEUES_MAX: usize = 256;
+/// Wrong passwords that an address may try before it must wait: a school is one address, and its pupils mistype.
+pub(crate) const ADDRESS_ATTEMPTS_MAX: u32 = 64;
+/// Time for one more: 600 pupils who mistype once in an hour are not held up, and a guesser has 14,400 tries a day
+/// over all accounts.
+pub(crate) const ADDRESS_REFILL: Duration = Duration::from_secs(6);
+/// Wrong passwords for one account from addresses that never signed in to it, all together.
+pub(crate) const ACCOUNT_ATTEMPTS_MAX: u32 = 32;
+/// Time for one more: a botnet has 1,440 tries a day for one account.
+pub(crate) const ACCOUNT_REFILL: Duration = Duration::from_secs(60);
+/// What one waits after the last wrong password that is allowed in a row; doubles with each further one.
+pub(crate) const DELAY_MIN: Duration = Duration::from_secs(1);
+/// Such doublings at most: 12 days, which is longer than anybody sets.
+pub(crate) const DELAY_DOUBLINGS_MAX: u32 = 20;
+/// Wrong passwords in a row are forgotten after so many of the longest delays without one.
+pub(crate) const RUN_LIFETIMES: u32 = 10;
+/// Addresses, accounts, and pairs of both whose wrong passwords are counted; the least recent goes first.
+pub(crate) const THROTTLED_MAX: usize = 8_192;
+/// Pairs of address and account that are remembered as signed in; the least recent goes first.
+pub(crate) const SIGNED_IN_MAX: usize = 16_384;
 /// A refresh token that comes back within this time of being spent is a program that raced itself; later it is a
 /// stolen one, and ends its login.
 pub(crate) const REFRESH_RACE: Duration = Duration::from_secs(60);
@@ -183,3 +205,70 @@ pub(crate) const REMOVED_MAX: usize = 1_000_000;
 pub(crate) const MISMATCHES_LISTED: usize = 5;
 /// Orphans in one answer; each takes some 30 bytes of the message.
 pub(crate) const ORPHANS_LISTED: usize = 10_000;
+
+// Before anybody is known.
+
+/// Descriptors kept for database, logs and packs: each of [`READS_MAX`] reads and [`UPLOADS_MAX`] uploads has one, and
+/// SQLite a dozen. At most half of all, where there are few.
+pub(crate) const DESCRIPTORS_RESERVED: usize = 160;
+const _: () = assert!(DESCRIPTORS_RESERVED > READS_MAX + UPLOADS_MAX + 32);
+/// Connections, however many descriptors there are: each takes some 50 KiB with its TLS and HTTP/2 state.
+pub(crate) const CONNECTIONS_MAX: usize = 4_096;
+/// Connections, however few descriptors there are.
+pub(crate) const CONNECTIONS_MIN: usize = 8;
+/// Connections on which nobody has shown who it is; the oldest is closed for a new one.
+pub(crate) const UNPROVEN_CONNECTIONS_MAX: usize = 1_024;
+/// Connections in their TLS handshake; the oldest is closed for a new one. An honest handshake takes two round trips.
+pub(crate) const HANDSHAKES_MAX: usize = 256;
+const _: () = assert!(HANDSHAKES_MAX <= UNPROVEN_CONNECTIONS_MAX && UNPROVEN_CONNECTIONS_MAX <= CONNECTIONS_MAX);
+/// Connections that may be accepted while others, which were closed for them, have not freed their descriptors yet.
+pub(crate) const ACCEPT_HEADROOM: usize = 8;
+/// Connections whose handshake is done, and that wait to be served.
+pub(crate) const ACCEPTED_QUEUED: usize = 64;
+/// How long nothing is accepted after the system has refused a descriptor or memory; doubles up to the longest.
+pub(crate) const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest such pause.
+pub(crate) const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Read from a connection before anybody on it is known; the rest waits at its sender. The first call of a publisher
+/// or a media server proves its connection by its first kilobyte.
+pub(crate) const UNPROVEN_BYTES_MAX: usize = 128 * 1024;
+/// What happens often is logged this often.
+pub(crate) const WARN_PAUSE: Duration = Duration::from_secs(10);
+/// A connection may send this much of all its requests together before the master has taken it.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// The same for one request. An extent in transit to an upload must fit.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Longest metadata of a call, by HTTP/2's own count; a token takes less than 1 KiB.
+pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
+/// Streams that a peer may reset before they were accepted, and streams that the master may reset for a peer's fault,
+/// until the connection is closed (CVE-2023-44487, CVE-2024-2758).
+pub(crate) const RESETS_MAX: usize = 32;
+
+/// Longest request to Auth and Users: two names, a password of [`PASSWORD_BYTES_MAX`] and a token.
+pub(crate) const ACCOUNT_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Longest request to Catalogue: a name.
+pub(crate) const CATALOGUE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Longest request to Cluster: a Join, or a piece of a report.
+pub(crate) const CLUSTER_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Longest request to Distribution: a window, and [`FAILED_HOSTS_MAX`] reports with the extents that failed.
+pub(crate) const DISTRIBUTION_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Longest request for a part of a pack: three numbers.
+pub(crate) const READ_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Longest description of a film, name and numbers around it, when a publisher begins.
+const _: () = assert!(FILM_BYTES_MAX + 2 * PAGE_BYTES < MESSAGE_BYTES_MAX);
+const _: () = assert!(ACCOUNT_MESSAGE_BYTES_MAX > 2 * (USERNAME_BYTES_MAX + PASSWORD_BYTES_MAX));
+
+/// How long a call's response may take to begin: 2 MiB of a film's description arrive within it at 1 Mbit/s, and a
+/// password waits [`HASH_WAIT`] at most.
+pub(crate) const CALL_MAX: Duration = Duration::from_secs(20);
+const _: () = assert!(HASH_WAIT.as_secs() < CALL_MAX.as_secs());
+/// A media server that takes nothing of a pack for this long is no longer read for.
+pub(crate) const READ_STALL_MAX: Duration = Duration::from_secs(60);
+/// Calls under way.
+pub(crate) const CALLS_MAX: usize = 8_192;
+/// Calls of callers who are not known yet, under way; one whose request has not arrived leaves for another.
+pub(crate) const STRANGERS_CALLS_MAX: usize = 512;
+/// The same from one address: more than its queue of passwords takes, so that refreshing is not refused for them.
+pub(crate) const STRANGERS_CALLS_PER_NETWORK_MAX: usize = 128;
+const _: () = assert!(HASH_QUEUE_MAX < STRANGERS_CALLS_PER_NETWORK_MAX && HASH_QUEUES_MAX < STRANGERS_CALLS_MAX);
+const _: () = assert!(STRANGERS_CALLS_MAX * ACCOUNT_MESSAGE_BYTES_MAX <= 8 * 1024 * 1024, "memory of half-sent calls");

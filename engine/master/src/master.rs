@@ -18,15 +18,15 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::server::{Router, TcpIncoming};
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
+use tonic::transport::server::Router;
 
-use crate::accounts::{self, AccountNameError, Accounts, PasswordError};
+use crate::accounts::{self, AccountNameError, Accounts, PasswordError, UserId};
 use crate::auth::AuthService;
 use crate::auth::gate::{ClientGate, ServerGate};
-use crate::auth::lockout::Lockout;
-use crate::auth::passwords::Passwords;
+use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::refresh::RefreshTokens;
+use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::catalogue::CatalogueService;
 use crate::cluster::{Cluster, ClusterService};
@@ -36,7 +36,13 @@ use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
 use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
-use crate::limits::{KEEPALIVE, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use crate::limits::{
+    ACCOUNT_MESSAGE_BYTES_MAX, CATALOGUE_MESSAGE_BYTES_MAX, CLUSTER_MESSAGE_BYTES_MAX, CONNECTION_WINDOW_BYTES,
+    DISTRIBUTION_MESSAGE_BYTES_MAX, HEADER_LIST_BYTES_MAX, KEEPALIVE, READ_MESSAGE_BYTES_MAX, RESETS_MAX,
+    SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+};
+use crate::net::calls::{Bounded, Calls};
+use crate::net::{accept, descriptors};
 use crate::origin::Origin;
 use crate::packs::OriginService;
 use crate::publishing::PublishingService;
@@ -44,6 +50,8 @@ use crate::state_dir::{self, StateDir, StateError};
 use crate::tls::{self, TlsError};
 use crate::users::UsersService;
 
+/// Who makes the first administrator: the database numbers its users from 1.
+const NOBODY: UserId = UserId(0);
 const REFRESH_SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 
 /// A running master. Dropping it stops it at once; [`Master::shutdown`] lets calls under way end.
@@ -74,9 +82,9 @@ pub enum MasterError {
     /// There is no certificate to show.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The certificate and key that were given do not serve.
-    #[error("the TLS certificate and key do not serve: {0}; both must be PEM and belong together")]
-    Identity(#[source] tonic::transport::Error),
+    /// The limit of descriptors cannot be read or raised.
+    #[error("the limit of open files cannot be raised to its hard limit: {0}")]
+    Descriptors(#[source] io::Error),
     /// The database cannot be opened.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -138,13 +146,15 @@ impl Master {
         if let Some(admin) = &config.bootstrap_admin {
             parts.bootstrap(admin).await?;
         }
-        let router = parts.router(&config, tls, &join_token)?;
+        let router = parts.router(&config, &join_token);
+        let descriptors = descriptors::raise_limit().map_err(MasterError::Descriptors)?;
+        let bounds = descriptors::connection_bounds(descriptors);
         let listen_error = |source| MasterError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming = accept::connections(listener, tls, bounds);
             // A dropped sender stops it too.
             let signal = async { stopped.await.unwrap_or(()) };
             if let Err(error) = router.serve_with_incoming_shutdown(incoming, signal).await {
@@ -157,7 +167,8 @@ impl Master {
             Aborting(tokio::spawn(async move { driver.run().await })),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
         ];
-        tracing::info!(%local_addr, "the master serves");
+        let connections = bounds.connections.all;
+        tracing::info!(%local_addr, descriptors, connections, "the master serves");
         Ok(Self {
             local_addr,
             cluster,
@@ -227,25 +238,25 @@ impl Parts {
         }
         accounts::check_username(&admin.username).map_err(MasterError::AdminName)?;
         accounts::check_password(&admin.password).map_err(MasterError::AdminPassword)?;
-        let hash = self.passwords.hash(admin.password.clone()).await.map_err(hashing)?;
+        let hash = self.passwords.hash(Queue::Caller(NOBODY), admin.password.clone()).await.map_err(hashing)?;
         if self.accounts.add_first(&admin.username, &hash).await? {
             tracing::info!(username = admin.username, "made the first administrator");
         }
         Ok(())
     }
 
-    fn router(&self, config: &MasterConfig, tls: ServerTlsConfig, join_token: &str) -> Result<Router, MasterError> {
-        let lockout = Arc::new(Mutex::new(Lockout::new(config.lock_after, config.lock_for)));
+    fn router(&self, config: &MasterConfig, join_token: &str) -> Router {
+        let throttle = Arc::new(Mutex::new(Throttle::new(config.lock_after, config.lock_for)));
         let clients = ClientGate(Arc::clone(&self.tokens));
         let servers = ServerGate(Arc::clone(&self.tokens));
         let auth = AuthService {
             accounts: self.accounts.clone(),
             passwords: Arc::clone(&self.passwords),
-            lockout: Arc::clone(&lockout),
+            throttle: Arc::clone(&throttle),
             refresh: Arc::clone(&self.refresh),
             tokens: Arc::clone(&self.tokens),
         };
-        let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), lockout };
+        let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), throttle };
         let catalogue = CatalogueService {
             library: Arc::clone(&self.library),
             cluster: Arc::clone(&self.cluster),
@@ -262,24 +273,37 @@ impl Parts {
         );
         let cluster = ClusterService::new(Arc::clone(&self.cluster), Arc::clone(&self.tokens), join_token);
         let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone());
-        let router = Server::builder()
-            .tls_config(tls)
-            .map_err(MasterError::Identity)?
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .http2_keepalive_timeout(Some(KEEPALIVE))
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .add_service(AuthServer::new(auth))
-            .add_service(InterceptedService::new(UsersServer::new(users), clients.clone()))
-            .add_service(InterceptedService::new(CatalogueServer::new(catalogue), clients.clone()))
-            .add_service(InterceptedService::new(
-                PublishingServer::new(publishing).max_decoding_message_size(MESSAGE_BYTES_MAX),
-                clients.clone(),
-            ))
-            .add_service(InterceptedService::new(DistributionServer::new(distribution), clients))
-            .add_service(ClusterServer::new(cluster).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(InterceptedService::new(OriginServer::new(origin), servers));
-        Ok(router)
+        let accounts = AuthServer::new(auth).max_decoding_message_size(ACCOUNT_MESSAGE_BYTES_MAX);
+        let users = UsersServer::new(users).max_decoding_message_size(ACCOUNT_MESSAGE_BYTES_MAX);
+        let catalogue = CatalogueServer::new(catalogue).max_decoding_message_size(CATALOGUE_MESSAGE_BYTES_MAX);
+        let publishing = PublishingServer::new(publishing).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let distribution =
+            DistributionServer::new(distribution).max_decoding_message_size(DISTRIBUTION_MESSAGE_BYTES_MAX);
+        let cluster = ClusterServer::new(cluster).max_decoding_message_size(CLUSTER_MESSAGE_BYTES_MAX);
+        let origin = OriginServer::new(origin).max_decoding_message_size(READ_MESSAGE_BYTES_MAX);
+        let calls = Calls::new();
+        bounded_http2()
+            .add_service(Bounded { inner: accounts, calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: InterceptedService::new(users, clients.clone()), calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: InterceptedService::new(catalogue, clients.clone()), calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: InterceptedService::new(publishing, clients.clone()), calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: InterceptedService::new(distribution, clients), calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: cluster, calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: InterceptedService::new(origin, servers), calls })
     }
+}
+
+/// A gRPC server that holds each connection to its bounds.
+fn bounded_http2() -> Server {
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_MAX))
 }
 
 async fn sweep_refresh_tokens(refresh: Arc<RefreshTokens>) {

@@ -2,19 +2,22 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::errors::ServiceError;
 use crate::library::Library;
-use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READ_WAIT, READS_MAX};
+use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READ_STALL_MAX, READ_WAIT, READS_MAX};
 use crate::origin::Origin;
+use crate::sync::lock;
 
 /// The Origin service. A gate in front of it lets media servers in and nobody else.
 pub(crate) struct OriginService {
@@ -65,13 +68,16 @@ struct Reading {
 }
 
 impl Reading {
-    /// Reads piece after piece until the server has all, or has gone. No thread waits for a slow server.
-    async fn run(mut self, pieces: mpsc::Sender<Result<v1::PackBytes, Status>>) {
+    /// Reads piece after piece until the server has all, or has gone, or takes nothing any more. No thread waits for a
+    /// slow server.
+    async fn run(mut self, pieces: mpsc::Sender<Piece>, queue: Pieces) {
         while self.left > 0 {
             let piece = self.next().await.map(|data| v1::PackBytes { data }).map_err(Status::from);
             let failed = piece.is_err();
-            if pieces.send(piece).await.is_err() || failed {
-                return;
+            match tokio::time::timeout(READ_STALL_MAX, pieces.send(piece)).await {
+                Ok(Ok(())) if !failed => {}
+                Ok(_) => return,
+                Err(_elapsed) => return queue.drop_all(),
             }
         }
     }
@@ -91,14 +97,40 @@ impl Reading {
     }
 }
 
+type Piece = Result<v1::PackBytes, Status>;
+
+/// Pieces on their way to one server. They can be taken away from a stream that HTTP/2 no longer asks for anything:
+/// such a stream is not polled, and would keep them for as long as its connection is open.
+#[derive(Clone)]
+pub(crate) struct Pieces(Arc<Mutex<Option<mpsc::Receiver<Piece>>>>);
+
+impl Pieces {
+    fn drop_all(&self) {
+        tracing::info!("a media server took nothing of a pack for {READ_STALL_MAX:?}: the reading was dropped");
+        lock(&self.0).take();
+    }
+}
+
+impl Stream for Pieces {
+    type Item = Piece;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        match &mut *lock(&self.0) {
+            Some(pieces) => pieces.poll_recv(cx),
+            None => Poll::Ready(Some(Err(ServiceError::ReadStalled(READ_STALL_MAX).into()))),
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl v1::origin_server::Origin for OriginService {
-    type ReadPackStream = ReceiverStream<Result<v1::PackBytes, Status>>;
+    type ReadPackStream = Pieces;
 
     async fn read_pack(&self, request: Request<v1::ReadPackRequest>) -> Result<Response<Self::ReadPackStream>, Status> {
         let reading = self.open(request.into_inner()).await?;
         let (sender, pieces) = mpsc::channel(PIECES_QUEUED);
-        tokio::spawn(reading.run(sender));
-        Ok(Response::new(ReceiverStream::new(pieces)))
+        let pieces = Pieces(Arc::new(Mutex::new(Some(pieces))));
+        tokio::spawn(reading.run(sender, pieces.clone()));
+        Ok(Response::new(pieces))
     }
 }

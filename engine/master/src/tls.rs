@@ -6,19 +6,21 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use tonic::transport::{Identity, ServerTlsConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
 use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::config::{ConfigError, MasterConfig};
-use crate::limits::HANDSHAKE_MAX;
 use crate::state_dir::{StateError, at, write_private, write_public};
 
 /// A client whose clock is slow must still find the certificate valid.
@@ -56,6 +58,19 @@ pub enum TlsError {
         /// What is wrong with it.
         source: rcgen::Error,
     },
+    /// The certificate and key that were given do not serve.
+    #[error("{cert} and {key} do not serve: {problem}; both must be PEM and belong together")]
+    Identity {
+        /// The certificate chain's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The certificate that was made here does not serve.
+    #[error("the master's own certificate does not serve: {0}")]
+    Own(#[source] rustls::Error),
     /// A certificate cannot be made, mostly because of a name in it.
     #[error("cannot make a certificate for {names}: {source}")]
     Certificate {
@@ -66,17 +81,45 @@ pub enum TlsError {
     },
 }
 
+/// A certificate chain and its key.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    fn server_config(self) -> Result<ServerConfig, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
 /// What the server side of TLS needs.
-pub(crate) fn server_config(config: &MasterConfig) -> Result<ServerTlsConfig, TlsError> {
-    let identity = match config.own_tls()? {
-        Some((cert, key)) => {
-            let cert_pem = fs::read(cert).map_err(at(cert))?;
-            let key_pem = Zeroizing::new(fs::read(key).map_err(at(key))?);
-            Identity::from_pem(cert_pem, &*key_pem)
-        }
-        None => issue(config, &own_ca(config)?)?,
+pub(crate) fn server_config(config: &MasterConfig) -> Result<Arc<ServerConfig>, TlsError> {
+    let made = match config.own_tls()? {
+        Some((cert, key)) => given(cert, key)?,
+        None => issue(config, &own_ca(config)?)?.server_config().map_err(TlsError::Own)?,
     };
-    Ok(ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_MAX))
+    Ok(Arc::new(made))
+}
+
+/// The certificate and key that the owner has given.
+fn given(cert: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let cert_pem = fs::read(cert).map_err(at(cert))?;
+    let key_pem = Zeroizing::new(fs::read(key).map_err(at(key))?);
+    let refuse = |problem: &dyn ToString| TlsError::Identity {
+        cert: cert.to_owned(),
+        key: key.to_owned(),
+        problem: problem.to_string(),
+    };
+    let chain = CertificateDer::pem_slice_iter(&cert_pem).collect::<Result<_, _>>().map_err(|e| refuse(&e))?;
+    let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|e| refuse(&e))?;
+    Identity { chain, key }.server_config().map_err(|e| refuse(&e))
 }
 
 /// The master's own CA, made first if it is absent.
@@ -130,7 +173,8 @@ fn issue(config: &MasterConfig, ca: &Issuer<'_, KeyPair>) -> Result<Identity, Tl
         set_validity(&mut params, CERTIFICATE_LIFETIME);
         let pair = KeyPair::generate()?;
         let cert = params.signed_by(&pair, ca)?;
-        Ok(Identity::from_pem(cert.pem(), Zeroizing::new(pair.serialize_pem()).as_bytes()))
+        let key = PrivatePkcs8KeyDer::from(pair.serialize_der()).into();
+        Ok(Identity { chain: vec![cert.into()], key })
     };
     make().map_err(naming(&culprit))
 }

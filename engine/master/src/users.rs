@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::accounts::{self, Accounts, Role};
 use crate::auth::gate;
-use crate::auth::lockout::Lockout;
-use crate::auth::passwords::Passwords;
+use crate::auth::passwords::{Passwords, Queue};
+use crate::auth::throttle::Throttle;
 use crate::errors::ServiceError;
 use crate::sync::lock;
 
@@ -18,7 +18,7 @@ use crate::sync::lock;
 pub(crate) struct UsersService {
     pub(crate) accounts: Accounts,
     pub(crate) passwords: Arc<Passwords>,
-    pub(crate) lockout: Arc<Mutex<Lockout>>,
+    pub(crate) throttle: Arc<Mutex<Throttle>>,
 }
 
 #[tonic::async_trait]
@@ -30,7 +30,7 @@ impl v1::users_server::Users for UsersService {
         let role = Role::from_number(role.into()).ok_or(ServiceError::NoRole)?;
         accounts::check_username(&username).map_err(ServiceError::from)?;
         accounts::check_password(&password).map_err(ServiceError::from)?;
-        let hash = self.passwords.hash(password).await?;
+        let hash = self.passwords.hash(Queue::Caller(caller.user), password).await?;
         self.accounts.add(&username, role, &hash).await?;
         tracing::info!(username, %role, by = caller.username, "added a user");
         Ok(Response::new(v1::AddUserResponse {}))
@@ -49,9 +49,9 @@ impl v1::users_server::Users for UsersService {
         let v1::SetPasswordRequest { username, password } = request.into_inner();
         let password = Zeroizing::new(password);
         accounts::check_password(&password).map_err(ServiceError::from)?;
-        let hash = self.passwords.hash(password).await?;
+        let hash = self.passwords.hash(Queue::Caller(caller.user), password).await?;
         self.accounts.set_password(&username, &hash).await?;
-        lock(&self.lockout).on_right(&username);
+        lock(&self.throttle).on_new_password(&username);
         tracing::info!(username, by = caller.username, "set a password");
         Ok(Response::new(v1::SetPasswordResponse {}))
     }
@@ -63,6 +63,7 @@ impl v1::users_server::Users for UsersService {
         let caller = gate::caller(&request, Role::Admin)?;
         let username = request.into_inner().username;
         self.accounts.remove(&username).await?;
+        lock(&self.throttle).on_removed(&username);
         tracing::info!(username, by = caller.username, "removed a user");
         Ok(Response::new(v1::RemoveUserResponse {}))
     }
@@ -73,12 +74,13 @@ impl v1::users_server::Users for UsersService {
     ) -> Result<Response<v1::ListUsersResponse>, Status> {
         gate::caller(&request, Role::Admin)?;
         let listed = self.accounts.list().await.map_err(ServiceError::from)?;
-        let (lockout, now) = (lock(&self.lockout), Instant::now());
+        let throttle = lock(&self.throttle);
+        let held = throttle.held_names(Instant::now());
         let users = listed
             .into_iter()
             .map(|account| v1::User {
                 role: account.role.to_proto().into(),
-                locked: lockout.locked_for(now, &account.username).is_some(),
+                locked: held.contains(account.username.as_str()),
                 username: account.username,
             })
             .collect();

@@ -69,10 +69,11 @@ pub(crate) struct MasterArgs {
     /// How many servers should hold a video whose publisher does not say; 0 means all [default: 0]
     #[arg(long, env = "BRAIDCAST_MASTER_REPLICAS", value_name = "N")]
     replicas: Option<u32>,
-    /// Wrong passwords in a row that lock an account [default: 5]
+    /// Wrong passwords in a row, for one account from one address, after which that address waits 1 s, 2 s, 4 s ... for
+    /// it [default: 5]
     #[arg(long, env = "BRAIDCAST_MASTER_LOCK_AFTER", value_name = "N")]
     lock_after: Option<u32>,
-    /// How long an account stays locked [default: 60s]
+    /// The longest such wait [default: 60s]
     #[arg(long, env = "BRAIDCAST_MASTER_LOCK_FOR", value_name = "TIME")]
     lock_for: Option<String>,
     /// Administrator to create if there is no account at all

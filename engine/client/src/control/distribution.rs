@@ -17,6 +17,15 @@ use braidcast_proto::v1::{
 use super::{Control, FrameSpan};
 use crate::error::{ControlError, asset_name};
 
+/// Servers that one report tells of; the master names no more for one video.
+const FAILED_HOSTS_MAX: usize = 64;
+/// Extents that one report tells of for each server.
+const DAMAGED_EXTENTS_MAX: usize = 64;
+/// What the master takes of one report.
+const REPORT_BYTES_MAX: usize = 64 * 1024;
+/// An extent's number takes at most 10 bytes; 256 are left for the server's id and the other numbers.
+const _: () = assert!(FAILED_HOSTS_MAX * (DAMAGED_EXTENTS_MAX * 10 + 256) < REPORT_BYTES_MAX);
+
 /// Which video is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VideoRef<'a> {
@@ -155,7 +164,8 @@ impl Control {
         }
     }
 
-    /// Reports servers that fail this client and asks who else holds `window`.
+    /// Reports servers that fail this client and asks who else holds `window`. At most 64 servers are
+    /// told of, and 64 extents of each: the master takes no longer report.
     ///
     /// # Errors
     /// As [`Control::distribution`].
@@ -163,9 +173,11 @@ impl Control {
         &self,
         asset: AssetId,
         window: Window,
-        failed: Vec<FailedHost>,
+        mut failed: Vec<FailedHost>,
     ) -> Result<Distribution, ControlError> {
         let what = asset_name(asset);
+        failed.truncate(FAILED_HOSTS_MAX);
+        failed.iter_mut().for_each(|host| host.damaged_extents.truncate(DAMAGED_EXTENTS_MAX));
         let request = RedistributeRequest { asset: asset.0, window: Some(window.into()), failed };
         let answer = self
             .call(&what, request, async |channel, request| DistributionClient::new(channel).redistribute(request).await)

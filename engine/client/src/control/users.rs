@@ -29,7 +29,7 @@ pub struct User {
     pub username: String,
     /// What it may do.
     pub role: Role,
-    /// Locked after too many wrong passwords; opens again by itself.
+    /// Some address has to wait before it may try this account's password again.
     pub locked: bool,
 }
 

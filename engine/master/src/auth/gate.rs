@@ -10,6 +10,7 @@ use crate::accounts::Role;
 pub(crate) use crate::auth::tokens::Caller;
 use crate::auth::tokens::{ServerCaller, Tokens};
 use crate::errors::ServiceError;
+use crate::net;
 
 /// Lets users through, and notes who they are.
 #[derive(Clone)]
@@ -18,6 +19,7 @@ pub(crate) struct ClientGate(pub(crate) Arc<Tokens>);
 impl Interceptor for ClientGate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let caller = self.0.read_client(bearer(request.metadata())?)?;
+        net::prove(request.extensions());
         request.extensions_mut().insert(caller);
         Ok(request)
     }
@@ -29,7 +31,7 @@ pub(crate) struct ServerGate(pub(crate) Arc<Tokens>);
 
 impl Interceptor for ServerGate {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        self.0.read_server(bearer(request.metadata())?)?;
+        server_caller(&self.0, &request)?;
         Ok(request)
     }
 }
@@ -46,7 +48,9 @@ pub(crate) fn caller<T>(request: &Request<T>, needed: Role) -> Result<Caller, Se
 
 /// The media server that calls, where the service has no gate in front of it.
 pub(crate) fn server_caller<T>(tokens: &Tokens, request: &Request<T>) -> Result<ServerCaller, ServiceError> {
-    tokens.read_server(bearer(request.metadata())?)
+    let caller = tokens.read_server(bearer(request.metadata())?)?;
+    net::prove(request.extensions());
+    Ok(caller)
 }
 
 fn bearer(metadata: &MetadataMap) -> Result<&str, ServiceError> {

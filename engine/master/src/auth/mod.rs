@@ -1,10 +1,13 @@
 //! Logging in: `Auth.IssueToken`, and what it hands out.
 
+mod bucket;
 pub(crate) mod gate;
-pub(crate) mod lockout;
 pub(crate) mod passwords;
+mod recent;
 pub(crate) mod refresh;
+pub(crate) mod throttle;
 pub(crate) mod tokens;
+mod turns;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -15,12 +18,13 @@ use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use crate::accounts::{Account, Accounts};
-use crate::auth::lockout::Lockout;
-use crate::auth::passwords::Passwords;
+use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::refresh::{RefreshTokens, Refreshed};
+use crate::auth::throttle::{Held, Pair, Throttle};
 use crate::auth::tokens::Tokens;
 use crate::errors::ServiceError;
 use crate::limits::{PASSWORD_BYTES_MAX, USERNAME_BYTES_MAX};
+use crate::net::{self, Network};
 
 /// The programs that may ask for tokens.
 const CLIENT_IDS: [&str; 2] = ["braidcast", "braidcast-player"];
@@ -29,7 +33,7 @@ const CLIENT_IDS: [&str; 2] = ["braidcast", "braidcast-player"];
 pub(crate) struct AuthService {
     pub(crate) accounts: Accounts,
     pub(crate) passwords: Arc<Passwords>,
-    pub(crate) lockout: Arc<Mutex<Lockout>>,
+    pub(crate) throttle: Arc<Mutex<Throttle>>,
     pub(crate) refresh: Arc<RefreshTokens>,
     pub(crate) tokens: Arc<Tokens>,
 }
@@ -50,13 +54,17 @@ impl v1::auth_server::Auth for AuthService {
         &self,
         request: Request<v1::IssueTokenRequest>,
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
-        let result = match self.grant(request.into_inner()).await? {
-            Grant::Given { account, refresh_token } => IssueResult::Token(v1::Token {
-                access_token: self.tokens.sign_client(&account)?,
-                expires_in_sec: u32::try_from(self.tokens.lifetime().as_secs()).unwrap_or(u32::MAX),
-                token_type: "Bearer".to_owned(),
-                refresh_token: refresh_token.to_string(),
-            }),
+        let (_, extensions, message) = request.into_parts();
+        let result = match self.grant(net::peer(&extensions).network, message).await? {
+            Grant::Given { account, refresh_token } => {
+                net::prove(&extensions);
+                IssueResult::Token(v1::Token {
+                    access_token: self.tokens.sign_client(&account)?,
+                    expires_in_sec: u32::try_from(self.tokens.lifetime().as_secs()).unwrap_or(u32::MAX),
+                    token_type: "Bearer".to_owned(),
+                    refresh_token: refresh_token.to_string(),
+                })
+            }
             Grant::Refused { error, description } => {
                 tracing::info!(error, "a login was refused");
                 IssueResult::Error(v1::AuthError { error: error.to_owned(), error_description: description })
@@ -67,7 +75,7 @@ impl v1::auth_server::Auth for AuthService {
 }
 
 impl AuthService {
-    async fn grant(&self, request: v1::IssueTokenRequest) -> Result<Grant, ServiceError> {
+    async fn grant(&self, network: Network, request: v1::IssueTokenRequest) -> Result<Grant, ServiceError> {
         let v1::IssueTokenRequest { grant_type, client_id, username, password, refresh_token } = request;
         let (password, refresh_token) = (Zeroizing::new(password), Zeroizing::new(refresh_token));
         if client_id.is_empty() || grant_type.is_empty() {
@@ -78,8 +86,8 @@ impl AuthService {
             return Ok(refused("invalid_client", format!("client_id {client_id:.64?} is unknown; known are {known}")));
         }
         match grant_type.as_str() {
-            "password" => self.by_password(&username, password).await,
-            "refresh_token" => self.by_refresh_token(&refresh_token).await,
+            "password" => self.by_password(network, username, password).await,
+            "refresh_token" => self.by_refresh_token(network, &refresh_token).await,
             _ => Ok(refused(
                 "unsupported_grant_type",
                 format!("grant_type {grant_type:.64?} is not supported; use `password` or `refresh_token`"),
@@ -87,7 +95,12 @@ impl AuthService {
         }
     }
 
-    async fn by_password(&self, username: &str, password: Zeroizing<String>) -> Result<Grant, ServiceError> {
+    async fn by_password(
+        &self,
+        network: Network,
+        username: String,
+        password: Zeroizing<String>,
+    ) -> Result<Grant, ServiceError> {
         if username.is_empty() || password.is_empty() {
             return Ok(refused("invalid_request", "the grant `password` needs `username` and `password`"));
         }
@@ -95,25 +108,39 @@ impl AuthService {
         if username.len() > USERNAME_BYTES_MAX || password.len() > PASSWORD_BYTES_MAX {
             return Ok(wrong());
         }
-        if let Some(left) = self.lockout().locked_for(Instant::now(), username) {
-            return Ok(locked(left));
-        }
-        let account = self.accounts.by_name(username).await?;
+        let pair = (network, username);
+        let queue = match self.queue(&pair) {
+            Ok(queue) => queue,
+            Err(held) => return Ok(refusal(&held)),
+        };
+        let turn = self.passwords.turn(queue).await?;
+        // Others may have tried while this one waited.
+        let attempt = match self.throttle().begin(Instant::now(), pair.clone()) {
+            Ok(attempt) => attempt,
+            Err(held) => return Ok(refusal(&held)),
+        };
+        let account = self.accounts.by_name(&pair.1).await?;
         let kept = account.as_ref().map(|a| a.password_hash.clone());
-        if !self.passwords.verify(password, kept).await? {
-            self.lockout().on_wrong(Instant::now(), username);
-            return Ok(wrong());
-        }
-        let Some(account) = account else {
+        let (fits, turn) = self.passwords.verify(turn, password, kept).await?;
+        let Some(account) = account.filter(|_| fits) else {
             return Ok(wrong());
         };
-        self.lockout().on_right(username);
+        self.throttle().on_right(Instant::now(), attempt);
+        drop(turn);
         let refresh_token = self.refresh.begin(account.id).await?;
-        tracing::info!(username, "logged in");
+        tracing::info!(username = pair.1, "logged in");
         Ok(Grant::Given { account, refresh_token })
     }
 
-    async fn by_refresh_token(&self, token: &str) -> Result<Grant, ServiceError> {
+    /// Where an attempt waits for its turn, unless it is held up.
+    fn queue(&self, pair: &Pair) -> Result<Queue, Held> {
+        let throttle = self.throttle();
+        throttle.check(Instant::now(), pair)?;
+        let (network, username) = pair.clone();
+        Ok(if throttle.has_signed_in(pair) { Queue::SignedIn(network, username) } else { Queue::Address(network) })
+    }
+
+    async fn by_refresh_token(&self, network: Network, token: &str) -> Result<Grant, ServiceError> {
         if token.is_empty() {
             return Ok(refused("invalid_request", "the grant `refresh_token` needs `refresh_token`"));
         }
@@ -127,17 +154,27 @@ impl AuthService {
             }
         };
         match self.accounts.by_id(user).await? {
-            Some(account) => Ok(Grant::Given { account, refresh_token }),
+            Some(account) => {
+                self.throttle().on_signed_in(&(network, account.username.clone()));
+                Ok(Grant::Given { account, refresh_token })
+            }
             None => Ok(refused("invalid_grant", "the account is gone: log in as another user")),
         }
     }
 
-    fn lockout(&self) -> std::sync::MutexGuard<'_, Lockout> {
-        crate::sync::lock(&self.lockout)
+    fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
+        crate::sync::lock(&self.throttle)
     }
 }
 
-fn locked(left: Duration) -> Grant {
-    let seconds = left.as_secs() + 1;
-    refused("access_denied", format!("the account is locked after too many wrong passwords: wait {seconds} s"))
+/// The same words whether there is such an account or not.
+fn refusal(held: &Held) -> Grant {
+    let (what, left) = match held {
+        Held::Pair(left) => ("too many wrong passwords in a row for this account from your address", left),
+        Held::Address(left) => ("too many wrong passwords from your address", left),
+        Held::Account(left) => ("too many wrong passwords for this account, and your address is new to it", left),
+    };
+    // Rounded up: whoever waits that long is not refused again for it.
+    let seconds = left.as_secs() + u64::from(*left > Duration::from_secs(left.as_secs()));
+    refused("access_denied", format!("{what}: wait {seconds} s"))
 }

@@ -34,6 +34,7 @@ use crate::config::MasterConfig;
 use crate::errors::ServiceError;
 use crate::library::{Asset, Library};
 use crate::limits::{ORDERS_QUEUED, ORDERS_RETRY, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
+use crate::net;
 use crate::random;
 use crate::sync::lock;
 use crate::tickets::KeyRing;
@@ -242,8 +243,9 @@ impl ClusterService {
 #[tonic::async_trait]
 impl v1::cluster_server::Cluster for ClusterService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
+        self.check_join_token(&request.get_ref().join_token)?;
+        net::prove(request.extensions());
         let request = request.into_inner();
-        self.check_join_token(&request.join_token)?;
         let Joined { server_id, join, ticket_keys } = self.cluster.join(request).await?;
         let server_token = self.tokens.sign_server(&server_id, join)?;
         Ok(Response::new(v1::JoinResponse { server_id, server_token, ticket_keys, ..v1::JoinResponse::default() }))

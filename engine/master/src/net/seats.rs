@@ -1,0 +1,209 @@
+//! A bounded number of seats, for connections, handshakes and calls of people who are not known yet.
+//!
+//! A newcomer never waits: the oldest occupant that may be moved makes room, and belongs to the address that has most
+//! of them. So whoever takes many seats and does nothing on them takes them from itself, and an honest newcomer, who
+//! needs milliseconds, is never the oldest. Reads no clock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use crate::net::Network;
+use crate::sync::lock;
+
+/// Who sits there.
+pub(crate) trait Occupant {
+    /// Whether it may be made to leave for another. The answer may change at any time.
+    fn is_movable(&self) -> bool;
+    /// Makes it leave.
+    fn leave(&self);
+}
+
+/// How many seats there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) all: usize,
+    /// For occupants from one network.
+    pub(crate) per_network: usize,
+    /// For occupants that may be moved.
+    pub(crate) movable: usize,
+}
+
+/// Which bound left no seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    All,
+    Network,
+}
+
+/// All seats of one kind.
+pub(crate) struct Seats<T> {
+    bounds: Bounds,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    taken: Taken<T>,
+    /// Of the next seat: a number is never given twice, since a seat that was taken away is dropped later.
+    next: u64,
+}
+
+/// In the order in which they were taken.
+type Taken<T> = BTreeMap<u64, (Network, Arc<T>)>;
+
+/// A seat that is taken until this is dropped.
+pub(crate) struct Seat<T> {
+    seats: Arc<Seats<T>>,
+    number: u64,
+}
+
+impl<T> Drop for Seat<T> {
+    fn drop(&mut self) {
+        lock(&self.seats.state).taken.remove(&self.number);
+    }
+}
+
+impl<T: Occupant> Seats<T> {
+    pub(crate) fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { bounds, state: Mutex::new(State { taken: BTreeMap::new(), next: 0 }) })
+    }
+
+    /// The number of seats.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Takes a seat, and tells which bound made another leave for it.
+    pub(crate) fn take(self: &Arc<Self>, network: Network, newcomer: Arc<T>) -> Result<(Seat<T>, Option<Full>), Full> {
+        let mut state = lock(&self.state);
+        let full = full(&state.taken, self.bounds, network);
+        if let Some(full) = full {
+            let number = oldest(&state.taken, network, full).ok_or(full)?;
+            if let Some((_, moved)) = state.taken.remove(&number) {
+                moved.leave();
+            }
+        }
+        let number = state.next;
+        state.next += 1;
+        state.taken.insert(number, (network, newcomer));
+        drop(state);
+        Ok((Seat { seats: Arc::clone(self), number }, full))
+    }
+}
+
+fn full<T: Occupant>(taken: &Taken<T>, bounds: Bounds, newcomer: Network) -> Option<Full> {
+    if taken.values().filter(|(network, _)| *network == newcomer).count() >= bounds.per_network {
+        return Some(Full::Network);
+    }
+    let movable = || taken.values().filter(|(_, occupant)| occupant.is_movable()).count();
+    (taken.len() >= bounds.all || movable() >= bounds.movable).then_some(Full::All)
+}
+
+/// Who leaves: the oldest that may be moved, of the newcomer's network if that has too many, else of the network that
+/// has most of them.
+fn oldest<T: Occupant>(taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
+    let movable = || taken.iter().filter(|(_, (_, occupant))| occupant.is_movable());
+    let network = match full {
+        Full::Network => newcomer,
+        Full::All => {
+            let mut counts: HashMap<Network, usize> = HashMap::new();
+            for (_, (network, _)) in movable() {
+                *counts.entry(*network).or_default() += 1;
+            }
+            counts.into_iter().max_by_key(|(network, count)| (*count, *network))?.0
+        }
+    };
+    movable().find(|(_, (of, _))| *of == network).map(|(number, _)| *number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Guest {
+        proven: AtomicBool,
+        left: AtomicBool,
+    }
+
+    impl Guest {
+        fn has_left(&self) -> bool {
+            self.left.load(Ordering::Relaxed)
+        }
+    }
+
+    impl Occupant for Guest {
+        fn is_movable(&self) -> bool {
+            !self.proven.load(Ordering::Relaxed)
+        }
+
+        fn leave(&self) {
+            self.left.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn network(n: u8) -> Network {
+        Network::V4(Ipv4Addr::new(192, 0, 2, n))
+    }
+
+    fn guest(proven: bool) -> Arc<Guest> {
+        Arc::new(Guest { proven: proven.into(), left: false.into() })
+    }
+
+    #[test]
+    fn the_oldest_stranger_of_the_address_with_most_of_them_makes_room() {
+        let seats = Seats::new(Bounds { all: 4, per_network: 4, movable: 4 });
+        let (honest, flood) = (guest(false), [guest(false), guest(false), guest(false)]);
+        let mut held = vec![seats.take(network(1), Arc::clone(&honest)).expect("a seat").0];
+        for one in &flood {
+            held.push(seats.take(network(2), Arc::clone(one)).expect("a seat").0);
+        }
+        let (_seat, full) = seats.take(network(3), guest(false)).expect("a seat");
+        assert_eq!(full, Some(Full::All));
+        assert!(flood[0].has_left() && !flood[1].has_left() && !honest.has_left());
+    }
+
+    #[test]
+    fn whoever_is_proven_stays_and_where_all_are_the_newcomer_is_refused() {
+        let seats = Seats::new(Bounds { all: 2, per_network: 2, movable: 2 });
+        let guests = [guest(true), guest(false)];
+        let _held: Vec<_> =
+            guests.iter().map(|guest| seats.take(network(1), Arc::clone(guest)).expect("a seat").0).collect();
+        let (_seat, _) = seats.take(network(2), guest(true)).expect("a seat");
+        assert!(!guests[0].has_left() && guests[1].has_left());
+        assert!(matches!(seats.take(network(3), guest(false)), Err(Full::All)));
+    }
+
+    #[test]
+    fn an_address_with_too_many_makes_room_among_its_own() {
+        let seats = Seats::new(Bounds { all: 9, per_network: 2, movable: 9 });
+        let guests = [guest(false), guest(false), guest(false)];
+        let _other = seats.take(network(1), Arc::clone(&guests[0])).expect("a seat");
+        let _first = seats.take(network(2), Arc::clone(&guests[1])).expect("a seat");
+        let _second = seats.take(network(2), Arc::clone(&guests[2])).expect("a seat");
+        let (_third, full) = seats.take(network(2), guest(false)).expect("a seat");
+        assert_eq!(full, Some(Full::Network));
+        assert!(guests[1].has_left() && !guests[0].has_left() && !guests[2].has_left());
+    }
+
+    #[test]
+    fn strangers_have_fewer_seats_than_there_are_and_a_seat_that_is_left_is_free() {
+        let seats = Seats::new(Bounds { all: 9, per_network: 9, movable: 1 });
+        let first = guest(false);
+        let seat = seats.take(network(1), Arc::clone(&first)).expect("a seat");
+        drop(seat);
+        let second = guest(false);
+        let (moved, full) = seats.take(network(1), Arc::clone(&second)).expect("a seat");
+        assert_eq!(full, None);
+        let third = guest(false);
+        let (_newest, full) = seats.take(network(1), Arc::clone(&third)).expect("a seat");
+        assert_eq!(full, Some(Full::All));
+        assert!(second.has_left() && !first.has_left());
+        drop(moved);
+        let (_seat, full) = seats.take(network(1), guest(false)).expect("a seat");
+        assert_eq!(full, Some(Full::All), "a seat that was taken away frees no other when it is dropped");
+        assert!(third.has_left());
+    }
+}
