@@ -191,12 +191,23 @@ fn probe_sendfile() -> io::Result<bool> {
     sender::send_region(&from, to.local_addr()?, &region)?;
     let mut room = vec![0; bytes.len()];
     for segment in bytes.chunks(PROBE_SEGMENT_BYTES as usize) {
-        let length = to.recv(&mut room)?;
+        let length = recv(&to, &mut room)?;
         if room[..length] != *segment {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The next datagram. A receive with a time-out is not begun again by the kernel when it was interrupted, which the end of
+/// the ring that was probed just before does to the thread that had made it.
+fn recv(socket: &UdpSocket, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Packets of the loopback device are there before the send returns, unless the core is busy with packets of others. It is
