@@ -10,6 +10,7 @@ use braidcast_proto::v1::auth_server::AuthServer;
 use braidcast_proto::v1::catalogue_server::CatalogueServer;
 use braidcast_proto::v1::cluster_server::ClusterServer;
 use braidcast_proto::v1::distribution_server::DistributionServer;
+use braidcast_proto::v1::maintenance_server::MaintenanceServer;
 use braidcast_proto::v1::origin_server::OriginServer;
 use braidcast_proto::v1::publishing_server::PublishingServer;
 use braidcast_proto::v1::users_server::UsersServer;
@@ -28,18 +29,23 @@ use crate::auth::lockout::Lockout;
 use crate::auth::passwords::Passwords;
 use crate::auth::refresh::RefreshTokens;
 use crate::auth::tokens::Tokens;
+use crate::backup::Daily;
 use crate::catalogue::CatalogueService;
 use crate::cluster::{Cluster, ClusterService};
 use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
+use crate::database::Database;
 use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
+use crate::findings::Findings;
 use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
 use crate::limits::{KEEPALIVE, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
+use crate::maintenance::MaintenanceService;
 use crate::origin::Origin;
 use crate::packs::OriginService;
 use crate::publishing::PublishingService;
+use crate::reserve::Reserve;
 use crate::state_dir::{self, StateDir, StateError};
 use crate::tls::{self, TlsError};
 use crate::users::UsersService;
@@ -51,10 +57,11 @@ pub struct Master {
     local_addr: SocketAddr,
     cluster: Arc<Cluster>,
     pool: SqlitePool,
+    daily: Arc<Daily>,
     stop: Option<oneshot::Sender<()>>,
     serving: Aborting,
     /// End with the master.
-    _background: [Aborting; 2],
+    _background: [Aborting; 4],
     /// Let go of last.
     _state: StateDir,
 }
@@ -122,6 +129,8 @@ struct Parts {
     origin: Origin,
     steer: Arc<Notify>,
     cluster: Arc<Cluster>,
+    findings: Arc<Findings>,
+    reserve: Arc<Reserve>,
 }
 
 impl Master {
@@ -153,15 +162,20 @@ impl Master {
         });
         let cluster = Arc::clone(&parts.cluster);
         let driver = Arc::clone(&parts.cluster);
+        let daily = Arc::new(Daily::new(config.clone(), Arc::clone(&parts.findings)));
+        let snapshots = Arc::clone(&daily);
         let background = [
             Aborting(tokio::spawn(async move { driver.run().await })),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
+            Aborting(tokio::spawn(async move { snapshots.run().await })),
+            Aborting(tokio::spawn(parts.reserve.run(config.origin_path(), parts.findings))),
         ];
-        tracing::info!(%local_addr, "the master serves");
+        tracing::info!(%local_addr, library = %parts.library.id(), "the master serves");
         Ok(Self {
             local_addr,
             cluster,
             pool: parts.pool,
+            daily,
             stop: Some(stop),
             serving: Aborting(serving),
             _background: background,
@@ -184,6 +198,8 @@ impl Master {
         if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.serving.0).await.is_err() {
             tracing::info!("calls under way were cut off");
         }
+        // The last connection to close leaves one file without a write-ahead log: a snapshot has one of its own.
+        let _quiet = tokio::time::timeout(SHUTDOWN_GRACE, self.daily.quiet()).await;
         self.pool.close().await;
     }
 }
@@ -192,8 +208,9 @@ impl Parts {
     async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
         let origin = Origin::new(config.origin_path());
         identity::check_before_database(config, &origin)?;
+        let reserve = Arc::new(Reserve::open(&config.state_dir));
         let pool = db::open(&config.database_path()).await?;
-        let opened = Self::open_with(config, pool.clone(), origin).await;
+        let opened = Self::open_with(config, pool.clone(), origin, reserve).await;
         if opened.is_err() {
             // Whoever puts another file in the database's place must not find this one's write-ahead log beside it.
             pool.close().await;
@@ -201,23 +218,31 @@ impl Parts {
         opened
     }
 
-    async fn open_with(config: &MasterConfig, pool: SqlitePool, origin: Origin) -> Result<Self, MasterError> {
+    async fn open_with(
+        config: &MasterConfig,
+        pool: SqlitePool,
+        origin: Origin,
+        reserve: Arc<Reserve>,
+    ) -> Result<Self, MasterError> {
+        let database = Database::new(pool.clone(), Arc::clone(&reserve));
         let rows = identity::rows(&pool).await?;
         let id = identity::settle(config, &pool, &rows, &origin).await?;
-        let library = Arc::new(Library::open(pool.clone(), id).await?);
+        let library = Arc::new(Library::open(database.clone(), id).await?);
         library.set_lost(origin.sweep(&rows, |asset| library.is_removed(asset))?);
         let steer = Arc::new(Notify::new());
-        let cluster = Cluster::open(config, pool.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
+        let cluster = Cluster::open(config, database.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
         Ok(Self {
-            accounts: Accounts::new(pool.clone()),
+            accounts: Accounts::new(database.clone()),
             passwords: Arc::new(Passwords::new().await.map_err(hashing)?),
             tokens: Arc::new(Tokens::open(&pool, config.token_lifetime).await?),
-            refresh: Arc::new(RefreshTokens::new(pool.clone(), config.refresh_lifetime)),
+            refresh: Arc::new(RefreshTokens::new(database, config.refresh_lifetime)),
             cluster: Arc::new(cluster),
             library,
             origin,
             steer,
             pool,
+            findings: Arc::default(),
+            reserve,
         })
     }
 
@@ -262,6 +287,7 @@ impl Parts {
         );
         let cluster = ClusterService::new(Arc::clone(&self.cluster), Arc::clone(&self.tokens), join_token);
         let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone());
+        let maintenance = MaintenanceService { origin: self.origin.clone(), findings: Arc::clone(&self.findings) };
         let router = Server::builder()
             .tls_config(tls)
             .map_err(MasterError::Identity)?
@@ -275,6 +301,7 @@ impl Parts {
                 PublishingServer::new(publishing).max_decoding_message_size(MESSAGE_BYTES_MAX),
                 clients.clone(),
             ))
+            .add_service(InterceptedService::new(MaintenanceServer::new(maintenance), clients.clone()))
             .add_service(InterceptedService::new(DistributionServer::new(distribution), clients))
             .add_service(ClusterServer::new(cluster).max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(InterceptedService::new(OriginServer::new(origin), servers));

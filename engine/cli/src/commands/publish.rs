@@ -61,7 +61,7 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
                 output::print(&format!("published {name}: {} bytes{what}, asset {}\n", video.bytes, video.asset))?;
             }
             Err(error) if total > 1 => {
-                eprintln!("braidcast: {}", output::one_line(&error.to_string()));
+                output::complain(&format!("braidcast: {}", output::one_line(&error.to_string())));
                 failures.push(error);
             }
             Err(error) => return Err(error.into()),

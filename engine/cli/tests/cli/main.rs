@@ -9,7 +9,9 @@ mod errors;
 mod failover;
 mod fetch;
 mod films;
+mod full_disk;
 mod lanes;
+mod library;
 mod no_data;
 mod publishing;
 #[path = "../../../av/tests/av/reference.rs"]
