@@ -91,8 +91,7 @@ mod tests {
         pool.close().await;
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("db"));
         let one = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
-        let pool = one.connect_with(options.pragma("max_page_count", "1")).await.expect("opens");
-        pool
+        one.connect_with(options.pragma("max_page_count", "1")).await.expect("opens")
     }
 
     async fn fill(pool: &SqlitePool) -> Result<(), sqlx::Error> {
