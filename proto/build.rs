@@ -2,12 +2,13 @@
 
 use std::error::Error;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "braidcast/v1/film.proto",
     "braidcast/v1/auth.proto",
     "braidcast/v1/catalogue.proto",
     "braidcast/v1/distribution.proto",
     "braidcast/v1/cluster.proto",
+    "braidcast/v1/maintenance.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

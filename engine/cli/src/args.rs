@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use braidcast_master::MasterConfig;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands;
@@ -52,6 +53,12 @@ pub(crate) enum Command {
     Rm(commands::rm::RmArgs),
     /// Check master, TLS, clock, servers and kernel
     Doctor(commands::doctor::DoctorArgs),
+    /// Write a backup of a master's state: keys, accounts and catalogue
+    Backup(commands::backup::BackupArgs),
+    /// Put a backup of a master's state in place
+    Restore(commands::restore::RestoreArgs),
+    /// List packs that the master's database does not know, and delete them if asked to
+    Orphans(commands::orphans::OrphansArgs),
     /// Manage accounts
     User(commands::user::UserArgs),
     /// Log in at a master and keep the login in a profile
@@ -74,4 +81,20 @@ pub(crate) struct ProfileArg {
     /// Profile to use [default: $BRAIDCAST_PROFILE, ./.braidcast/profile.toml, ~/.config/braidcast/profile.toml]
     #[arg(long, value_name = "FILE")]
     pub(crate) profile: Option<PathBuf>,
+}
+
+/// Which master's state folder a command works on.
+#[derive(Debug, Args)]
+pub(crate) struct MasterStateArg {
+    /// The master's state folder [default: .braidcast/master]
+    #[arg(long = "state", env = "BRAIDCAST_MASTER_STATE", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl MasterStateArg {
+    /// The settings of a master with this folder.
+    pub(crate) fn config(self) -> MasterConfig {
+        let default = MasterConfig::default();
+        MasterConfig { state_dir: self.state_dir.unwrap_or(default.state_dir), ..MasterConfig::default() }
+    }
 }

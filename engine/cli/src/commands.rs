@@ -1,5 +1,6 @@
 //! One module per command.
 
+pub(crate) mod backup;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod get;
@@ -7,7 +8,9 @@ pub(crate) mod info;
 pub(crate) mod login;
 pub(crate) mod ls;
 pub(crate) mod master;
+pub(crate) mod orphans;
 pub(crate) mod publish;
+pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod serve;
 pub(crate) mod servers;

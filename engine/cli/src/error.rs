@@ -8,6 +8,7 @@ use braidcast_client::download::DownloadError;
 use braidcast_client::profile::ProfileError;
 use braidcast_client::publish::PublishError;
 use braidcast_master::MasterError;
+use braidcast_master::backup::BackupError;
 use braidcast_server::ServerError;
 
 use crate::dev::DevError;
@@ -67,6 +68,9 @@ pub(crate) enum CliError {
     /// The master did not start.
     #[error("master: {0}")]
     Master(#[from] MasterError),
+    /// A backup was not written, or not put in place.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The media server did not start, or cannot go on.
     #[error("serve: {0}")]
     Server(#[from] ServerError),

@@ -6,7 +6,8 @@ use braidcast_client::ControlError;
 use braidcast_client::download::DownloadError;
 use braidcast_client::profile::ProfileError;
 use braidcast_client::publish::PublishError;
-use braidcast_master::MasterError;
+use braidcast_master::backup::BackupError;
+use braidcast_master::{MasterError, StateError};
 
 use crate::dev::DevError;
 use crate::error::CliError;
@@ -72,6 +73,7 @@ pub(crate) fn of(error: &CliError) -> Code {
         CliError::Publish(error) | CliError::PublishSome { last: error, .. } => of_publish(error),
         CliError::Download(error) => of_download(error),
         CliError::Master(MasterError::Config(_)) => USAGE,
+        CliError::Backup(error) => of_backup(error),
         CliError::Dev(error) => of_dev(error),
         CliError::Master(_) | CliError::Server(_) | CliError::Unhealthy(_) => OTHER,
         CliError::Password(_) | CliError::NoHome | CliError::Runtime(_) => OTHER,
@@ -120,6 +122,19 @@ fn of_publish(error: &PublishError) -> Code {
         PublishError::Name { .. } => USAGE,
         PublishError::Probe { .. } => OTHER,
         PublishError::Control(error) => of_control(error),
+    }
+}
+
+fn of_backup(error: &BackupError) -> Code {
+    match error {
+        BackupError::Occupied { .. } => USAGE,
+        BackupError::NoDatabase { .. } => NOT_FOUND,
+        BackupError::NoBackup { .. } => INTEGRITY,
+        BackupError::State(StateError::InUse { .. })
+        | BackupError::Later { .. }
+        | BackupError::OtherLibrary { .. }
+        | BackupError::Identity(_) => OTHER,
+        BackupError::State(_) | BackupError::Query { .. } | BackupError::DiskFull { .. } => LOCAL_FILE,
     }
 }
 

@@ -58,7 +58,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, programs: Programs) ->
         Err(error) => {
             let code = exit::of(&error);
             if !error.is_silent() {
-                eprintln!("braidcast: {}", output::one_line(&error.to_string()));
+                output::complain(&format!("braidcast: {}", output::one_line(&error.to_string())));
             }
             code.into()
         }
@@ -92,6 +92,9 @@ async fn run_client(command: Command, started: Instant) -> Result<(), CliError> 
         Command::Trace(args) => commands::trace::run(args).await,
         Command::Doctor(args) => commands::doctor::run(args).await,
         Command::Rm(args) => commands::rm::run(args).await,
+        Command::Backup(args) => commands::backup::run(args).await,
+        Command::Restore(args) => commands::restore::run(args).await,
+        Command::Orphans(args) => commands::orphans::run(args).await,
         Command::User(args) => commands::user::run(args).await,
         Command::Login(args) => commands::login::run(args).await,
         Command::Master(_) | Command::Serve(_) | Command::Dev(_) => unreachable!("dispatched before"),

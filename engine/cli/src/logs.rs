@@ -13,7 +13,9 @@ pub(crate) fn start(filter: Option<&str>, default: &str) -> Result<(), CliError>
         let reason = error.to_string();
         CliError::Usage(format!("--log {filter:?} (or $BRAIDCAST_LOG): {reason}; use a level as in `info`"))
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(io::stderr);
+    // A line that cannot be written is lost. Complaining about it on the same standard error would panic, and a full
+    // disk under the log would end the master.
+    let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(parsed).with_writer(io::stderr);
     // A second call in one process, as a program that embeds this may make, keeps the first subscriber.
     let _ = builder.with_ansi(io::stderr().is_terminal()).try_init();
     Ok(())

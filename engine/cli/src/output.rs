@@ -20,6 +20,12 @@ pub(crate) fn print_error(text: &str) -> Result<(), CliError> {
     io::stderr().lock().write_all(text.as_bytes()).map_err(CliError::Output)
 }
 
+/// Prints an error, if standard error takes it: `eprintln` would panic where a full disk stands behind it.
+pub(crate) fn complain(text: &str) {
+    // There is nobody left to tell.
+    let _ = print_error(&format!("{text}\n"));
+}
+
 /// A Unix time in seconds, as people read it.
 pub(crate) fn time(unix_s: u64) -> String {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(unix_s.min(TIME_MAX_UNIX_S))).unwrap_or(UNIX_EPOCH);

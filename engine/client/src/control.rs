@@ -7,6 +7,7 @@
 mod catalogue;
 mod channel;
 mod distribution;
+mod maintenance;
 mod span;
 mod token_cache;
 mod tokens;

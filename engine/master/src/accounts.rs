@@ -3,9 +3,9 @@
 use std::fmt;
 
 use braidcast_proto::v1;
-use sqlx::SqlitePool;
 
 use crate::clock;
+use crate::database::Database;
 use crate::errors::ServiceError;
 use crate::limits::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, USERNAME_BYTES_MAX};
 
@@ -106,18 +106,18 @@ fn account((id, username, role, password_hash): Row) -> Result<Account, sqlx::Er
 /// The accounts in the database.
 #[derive(Clone)]
 pub(crate) struct Accounts {
-    pool: SqlitePool,
+    database: Database,
 }
 
 impl Accounts {
-    pub(crate) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+    pub(crate) fn new(database: impl Into<Database>) -> Self {
+        Self { database: database.into() }
     }
 
     pub(crate) async fn by_name(&self, username: &str) -> Result<Option<Account>, sqlx::Error> {
         let row: Option<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE username = ?")
             .bind(username)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.database.pool())
             .await?;
         row.map(account).transpose()
     }
@@ -125,7 +125,7 @@ impl Accounts {
     pub(crate) async fn by_id(&self, id: UserId) -> Result<Option<Account>, sqlx::Error> {
         let row: Option<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE id = ?")
             .bind(id.0)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.database.pool())
             .await?;
         row.map(account).transpose()
     }
@@ -133,23 +133,25 @@ impl Accounts {
     /// All accounts in the order of their names.
     pub(crate) async fn list(&self) -> Result<Vec<Account>, sqlx::Error> {
         let rows: Vec<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users ORDER BY username")
-            .fetch_all(&self.pool)
+            .fetch_all(self.database.pool())
             .await?;
         rows.into_iter().map(account).collect()
     }
 
     /// Adds an account, unless the name is taken.
     pub(crate) async fn add(&self, username: &str, role: Role, password_hash: &str) -> Result<(), ServiceError> {
-        let done = sqlx::query(
-            "INSERT INTO users (username, role, password_hash, created_at) VALUES (?, ?, ?, ?)
-             ON CONFLICT (username) DO NOTHING",
-        )
-        .bind(username)
-        .bind(role as i64)
-        .bind(password_hash)
-        .bind(clock::unix_s_signed())
-        .execute(&self.pool)
-        .await?;
+        let insert = || {
+            sqlx::query(
+                "INSERT INTO users (username, role, password_hash, created_at) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (username) DO NOTHING",
+            )
+            .bind(username)
+            .bind(role as i64)
+            .bind(password_hash)
+            .bind(clock::unix_s_signed())
+            .execute(self.database.pool())
+        };
+        let done = self.database.write(insert).await?;
         if done.rows_affected() == 0 {
             return Err(ServiceError::UserTaken { username: username.to_owned() });
         }
@@ -166,19 +168,23 @@ impl Accounts {
         .bind(Role::Admin as i64)
         .bind(password_hash)
         .bind(clock::unix_s_signed())
-        .execute(&self.pool)
+        .execute(self.database.pool())
         .await?;
         Ok(done.rows_affected() == 1)
     }
 
     /// Whether there is any account.
     pub(crate) async fn any(&self) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users)").fetch_one(&self.pool).await
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users)").fetch_one(self.database.pool()).await
     }
 
     /// Sets a password and ends every login that the old one began.
     pub(crate) async fn set_password(&self, username: &str, password_hash: &str) -> Result<(), ServiceError> {
-        let mut transaction = self.pool.begin().await?;
+        self.database.write(|| self.try_set_password(username, password_hash)).await
+    }
+
+    async fn try_set_password(&self, username: &str, password_hash: &str) -> Result<(), ServiceError> {
+        let mut transaction = self.database.pool().begin().await?;
         let id: Option<i64> = sqlx::query_scalar("UPDATE users SET password_hash = ? WHERE username = ? RETURNING id")
             .bind(password_hash)
             .bind(username)
@@ -192,14 +198,16 @@ impl Accounts {
 
     /// Removes an account and its logins, unless nobody could manage users afterwards.
     pub(crate) async fn remove(&self, username: &str) -> Result<(), ServiceError> {
-        let done = sqlx::query(
-            "DELETE FROM users WHERE username = ?1
-             AND (role < ?2 OR EXISTS (SELECT 1 FROM users WHERE role = ?2 AND username <> ?1))",
-        )
-        .bind(username)
-        .bind(Role::Admin as i64)
-        .execute(&self.pool)
-        .await?;
+        let delete = || {
+            sqlx::query(
+                "DELETE FROM users WHERE username = ?1
+                 AND (role < ?2 OR EXISTS (SELECT 1 FROM users WHERE role = ?2 AND username <> ?1))",
+            )
+            .bind(username)
+            .bind(Role::Admin as i64)
+            .execute(self.database.pool())
+        };
+        let done = self.database.write(delete).await?;
         if done.rows_affected() == 1 {
             return Ok(());
         }

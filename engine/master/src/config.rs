@@ -15,8 +15,8 @@ pub struct MasterConfig {
     /// Address and TCP port of the control plane. Port 0 takes a free one; [`crate::Master::local_addr`] tells
     /// which. Default `127.0.0.1:4600`.
     pub listen: SocketAddr,
-    /// Folder for the database, the packs (`origin/`), the certificates and the join token; created with mode 0700.
-    /// One master at a time may use it. Default `./.braidcast/master`.
+    /// Folder for the database, the packs (`origin/`), the certificates, the join token, the daily snapshots
+    /// (`backups/`) and room that is kept for the database (`reserve`, 16 MiB); created with mode 0700. One master at a time may use it. Default `./.braidcast/master`.
     pub state_dir: PathBuf,
     /// Certificate chain in PEM. Default: none, and then the master makes its own CA (`STATE/ca.pem`, `STATE/ca.key`)
     /// and signs a fresh server certificate at every start. Needs `tls_key`.
@@ -59,6 +59,9 @@ pub struct MasterConfig {
     /// The longest such wait. Default 60 s.
     #[serde(with = "duration")]
     pub lock_for: Duration,
+    /// Folder for the daily snapshots of everything but the packs, the last seven of which stay; created with mode
+    /// 0700. One on another disk survives the loss of this one. Default `STATE/backups`.
+    pub backup_dir: Option<PathBuf>,
     /// Take the packs in the origin as this library's, once, after the origin's disk was replaced or a person has
     /// looked: what is missing is lost until media servers give it back, and packs that the database does not know
     /// become orphans. Default: refuse to start. Not read from files.
@@ -102,6 +105,7 @@ impl Default for MasterConfig {
             replicas: 0,
             lock_after: 5,
             lock_for: Duration::from_secs(60),
+            backup_dir: None,
             adopt_origin: false,
             bootstrap_admin: None,
         }
@@ -117,6 +121,11 @@ impl MasterConfig {
     /// Where the join token is.
     pub fn join_token_path(&self) -> PathBuf {
         self.join_token_file.clone().unwrap_or_else(|| self.state_dir.join("join-token"))
+    }
+
+    /// Where the daily snapshots are.
+    pub fn backup_path(&self) -> PathBuf {
+        self.backup_dir.clone().unwrap_or_else(|| self.state_dir.join("backups"))
     }
 
     pub(crate) fn ca_key_path(&self) -> PathBuf {

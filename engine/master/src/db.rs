@@ -4,13 +4,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::SqlitePool;
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use crate::state_dir::{StateError, at, private};
 
 const CONNECTIONS: u32 = 4;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a statement waits for one of another connection or process.
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// Version of the newest database that this program knows.
+pub(crate) fn newest_migration() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +60,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
         .connect_with(options)
         .await
         .map_err(|source| DbError::Open { path: path.to_owned(), source })?;
-    sqlx::migrate!().run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
+    MIGRATIONS.run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
     Ok(pool)
 }
 

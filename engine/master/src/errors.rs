@@ -11,6 +11,7 @@ use crate::accounts::{AccountNameError, PasswordError, Role};
 use crate::distribution::{IndexError, WindowError};
 use crate::film::FilmError;
 use crate::names::NameError;
+use crate::room;
 
 /// Why a call was refused. The text names the culprit and what to do about it, and holds no secret.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,8 @@ pub(crate) enum ServiceError {
     Film(#[from] FilmError),
     #[error("a window that asks for {0}")]
     Window(#[from] WindowError),
+    #[error("{found} orphans were named, and at most {limit} are taken at a time: name fewer")]
+    TooManyOrphans { found: usize, limit: usize },
     #[error("the request has no `{0}`")]
     FieldMissing(&'static str),
     #[error("server address {address:?}: {problem}; it must be the IP address and UDP port where clients reach it")]
@@ -92,6 +95,10 @@ pub(crate) enum ServiceError {
         "{path} is full: the video needs {needed} bytes there, and {free} are free; remove some or enlarge the disk"
     )]
     DiskFull { path: PathBuf, needed: u64, free: u64 },
+    #[error(
+        "{path} is full: the database needs {needed} bytes there, and {free} are free; remove files or enlarge the disk"
+    )]
+    DatabaseFull { path: PathBuf, needed: u64, free: u64 },
     #[error("{limit} {what} are under way: try again later")]
     TooMany { what: &'static str, limit: usize },
 
@@ -155,6 +162,7 @@ impl ServiceError {
             | E::FilmTooLong { .. }
             | E::Film(_)
             | E::Window(_)
+            | E::TooManyOrphans { .. }
             | E::FieldMissing(_)
             | E::ServerAddress { .. }
             | E::ServerId { .. }
@@ -165,12 +173,13 @@ impl ServiceError {
             | E::ClockOff { .. }
             | E::LastAdmin { .. }
             | E::Pack(_) => Code::FailedPrecondition,
-            E::DiskFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
+            E::DiskFull { .. } | E::DatabaseFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
             E::Damaged(_) | E::PackLost(_) | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
             E::NoHolder { .. } | E::LoginsBusy => Code::Unavailable,
             E::UploadIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
             E::UploadBroken => Code::Aborted,
+            E::Io { source, .. } if room::is_full(source) => Code::ResourceExhausted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,
         }
     }

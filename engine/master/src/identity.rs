@@ -14,6 +14,7 @@ use braidcast_media::hashes::Hash;
 use braidcast_media::library_id::LIBRARY_ID_BYTES;
 use braidcast_media::{AssetId, LibraryId};
 use sqlx::SqlitePool;
+use sqlx::sqlite::SqliteExecutor;
 
 use crate::config::MasterConfig;
 use crate::limits::MISMATCHES_LISTED;
@@ -252,9 +253,9 @@ pub(crate) enum SettleError {
 }
 
 /// The id in the database.
-pub(crate) async fn of_database(pool: &SqlitePool) -> Result<Option<LibraryId>, sqlx::Error> {
+pub(crate) async fn of_database(database: impl SqliteExecutor<'_>) -> Result<Option<LibraryId>, sqlx::Error> {
     let value: Option<Vec<u8>> =
-        sqlx::query_scalar("SELECT value FROM settings WHERE name = ?").bind(SETTING).fetch_optional(pool).await?;
+        sqlx::query_scalar("SELECT value FROM settings WHERE name = ?").bind(SETTING).fetch_optional(database).await?;
     let parse = |value: Vec<u8>| <[u8; LIBRARY_ID_BYTES]>::try_from(value).ok().map(LibraryId);
     let broken = || sqlx::Error::Decode("the library's id is not 16 bytes long".into());
     value.map(|value| parse(value).ok_or_else(broken)).transpose()
@@ -266,8 +267,8 @@ async fn keep(pool: &SqlitePool, id: LibraryId) -> Result<LibraryId, sqlx::Error
 }
 
 /// The rows of the database.
-pub(crate) async fn rows(pool: &SqlitePool) -> Result<Rows, sqlx::Error> {
-    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT asset, header_hash FROM assets").fetch_all(pool).await?;
+pub(crate) async fn rows(database: impl SqliteExecutor<'_>) -> Result<Rows, sqlx::Error> {
+    let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as("SELECT asset, header_hash FROM assets").fetch_all(database).await?;
     let parse = |(asset, hash): (i64, Vec<u8>)| Some((AssetId(asset.cast_unsigned()), hash.try_into().ok()?));
     let broken = || sqlx::Error::Decode("a header hash is not 32 bytes long".into());
     rows.into_iter().map(|row| parse(row).ok_or_else(broken)).collect()

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use braidcast_media::hashes::Hash;
 use braidcast_media::{AssetId, ContentKey, LibraryId, PackLayout};
-use sqlx::SqlitePool;
 
 use crate::clock;
+use crate::database::Database;
 use crate::errors::ServiceError;
 use crate::film::Film;
 use crate::limits::NAME_BYTES_MAX;
@@ -43,7 +43,7 @@ pub(crate) struct Asset {
 /// The published assets.
 pub(crate) struct Library {
     id: LibraryId,
-    pool: SqlitePool,
+    database: Database,
     /// Held over a change of the database and of the shelf, so that changes come in one order.
     changes: tokio::sync::Mutex<()>,
     shelf: Mutex<Shelf>,
@@ -130,19 +130,20 @@ fn asset(row: Row) -> Result<Asset, sqlx::Error> {
 
 impl Library {
     /// Reads the database, which is the one of the library `id`.
-    pub(crate) async fn open(pool: SqlitePool, id: LibraryId) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn open(database: impl Into<Database>, id: LibraryId) -> Result<Self, sqlx::Error> {
+        let database = database.into();
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes, access_unit_bytes, film,
                     header_hash, plain_roots, replicas, published_at FROM assets",
         )
-        .fetch_all(&pool)
+        .fetch_all(database.pool())
         .await?;
-        let removed = removed::load(&pool, clock::unix_s_signed()).await?;
+        let removed = removed::load(database.pool(), clock::unix_s_signed()).await?;
         let mut shelf = Shelf { removed, ..Shelf::default() };
         for row in rows {
             shelf.put(Arc::new(asset(row)?));
         }
-        Ok(Self { id, pool, changes: tokio::sync::Mutex::new(()), shelf: Mutex::new(shelf) })
+        Ok(Self { id, database, changes: tokio::sync::Mutex::new(()), shelf: Mutex::new(shelf) })
     }
 
     /// The library's id.
@@ -227,7 +228,17 @@ impl Library {
             self.check_free(&asset.name)?;
         }
         let replaced = self.shelf().names.get(&asset.name).copied();
-        let mut transaction = self.pool.begin().await?;
+        let forgotten = self.database.write(|| self.insert(&asset, replaced)).await?;
+        let mut shelf = self.shelf();
+        let old = replaced.and_then(|id| shelf.bury(id, &forgotten));
+        shelf.put(Arc::new(asset));
+        Ok(old)
+    }
+
+    /// Puts `asset` into the database, in place of the version `replaced` if there is one. Gives the removed assets
+    /// that are no longer remembered.
+    async fn insert(&self, asset: &Asset, replaced: Option<AssetId>) -> Result<Vec<AssetId>, sqlx::Error> {
+        let mut transaction = self.database.pool().begin().await?;
         let forgotten = match replaced {
             Some(id) => self.bury(&mut transaction, id, &asset.name).await?,
             None => Vec::new(),
@@ -253,10 +264,7 @@ impl Library {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        let mut shelf = self.shelf();
-        let old = replaced.and_then(|id| shelf.bury(id, &forgotten));
-        shelf.put(Arc::new(asset));
-        Ok(old)
+        Ok(forgotten)
     }
 
     /// Takes a video out. Its pack is the caller's to remove.
@@ -265,10 +273,15 @@ impl Library {
         let parsed = VideoName::parse(name).map_err(|_| missing())?;
         let _change = self.changes.lock().await;
         let id = self.shelf().named(&parsed).map(|asset| asset.id).ok_or_else(missing)?;
-        let mut transaction = self.pool.begin().await?;
-        let forgotten = self.bury(&mut transaction, id, &parsed).await?;
-        transaction.commit().await?;
+        let forgotten = self.database.write(|| self.delete(id, &parsed)).await?;
         self.shelf().bury(id, &forgotten).ok_or_else(missing)
+    }
+
+    async fn delete(&self, id: AssetId, name: &VideoName) -> Result<Vec<AssetId>, sqlx::Error> {
+        let mut transaction = self.database.pool().begin().await?;
+        let forgotten = self.bury(&mut transaction, id, name).await?;
+        transaction.commit().await?;
+        Ok(forgotten)
     }
 
     /// Takes an asset out of the database and remembers that a person wanted it so. Gives the assets that are no
@@ -292,6 +305,7 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use braidcast_proto::v1;
+    use sqlx::SqlitePool;
 
     use super::*;
     use crate::db;

@@ -203,8 +203,28 @@ pub(crate) const REMOVED_KEPT: Duration = Duration::from_hours(365 * 24);
 pub(crate) const REMOVED_MAX: usize = 1_000_000;
 /// Packs that do not match the database which a refusal names.
 pub(crate) const MISMATCHES_LISTED: usize = 5;
-/// Orphans in one answer; each takes some 30 bytes of the message.
-pub(crate) const ORPHANS_LISTED: usize = 10_000;
+/// Orphans in one answer or request; in a request they take 32 KiB.
+pub(crate) const ORPHANS_LISTED: usize = 4_096;
+/// Findings about one topic.
+pub(crate) const FINDINGS_PER_TOPIC: usize = 64;
+/// Daily snapshots that stay.
+pub(crate) const SNAPSHOTS_KEPT: usize = 7;
+/// How often the master looks whether a new day has begun.
+pub(crate) const SNAPSHOT_CHECK_INTERVAL: Duration = Duration::from_mins(10);
+/// How long after a snapshot that failed the next try follows.
+pub(crate) const SNAPSHOT_RETRY: Duration = Duration::from_mins(1);
+
+// The disk.
+
+/// Room that is kept for the database on its disk: enough for thousands of logins and removals.
+pub(crate) const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+/// SQLite makes files of some 100 KB beside a database before it can be used.
+pub(crate) const DATABASE_START_BYTES: u64 = 1024 * 1024;
+const _: () = assert!(DATABASE_START_BYTES < RESERVE_BYTES);
+/// How often the master looks whether the reserve can be made again, and how full its disks are.
+pub(crate) const RESERVE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Less free than this, or than a twentieth of a smaller disk, is worth a warning.
+pub(crate) const LITTLE_ROOM_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 
 // Before anybody is known.
 
@@ -272,3 +292,6 @@ pub(crate) const STRANGERS_CALLS_MAX: usize = 512;
 pub(crate) const STRANGERS_CALLS_PER_NETWORK_MAX: usize = 128;
 const _: () = assert!(HASH_QUEUE_MAX < STRANGERS_CALLS_PER_NETWORK_MAX && HASH_QUEUES_MAX < STRANGERS_CALLS_MAX);
 const _: () = assert!(STRANGERS_CALLS_MAX * ACCOUNT_MESSAGE_BYTES_MAX <= 8 * 1024 * 1024, "memory of half-sent calls");
+/// Longest request to Maintenance: [`ORPHANS_LISTED`] numbers.
+pub(crate) const MAINTENANCE_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+const _: () = assert!(ORPHANS_LISTED * 10 < MAINTENANCE_MESSAGE_BYTES_MAX);

@@ -10,6 +10,7 @@ use braidcast_proto::v1::auth_server::AuthServer;
 use braidcast_proto::v1::catalogue_server::CatalogueServer;
 use braidcast_proto::v1::cluster_server::ClusterServer;
 use braidcast_proto::v1::distribution_server::DistributionServer;
+use braidcast_proto::v1::maintenance_server::MaintenanceServer;
 use braidcast_proto::v1::origin_server::OriginServer;
 use braidcast_proto::v1::publishing_server::PublishingServer;
 use braidcast_proto::v1::users_server::UsersServer;
@@ -28,24 +29,29 @@ use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::refresh::RefreshTokens;
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
+use crate::backup::Daily;
 use crate::catalogue::CatalogueService;
 use crate::cluster::{Cluster, ClusterService};
 use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
+use crate::database::Database;
 use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
+use crate::findings::Findings;
 use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
 use crate::limits::{
     ACCOUNT_MESSAGE_BYTES_MAX, CATALOGUE_MESSAGE_BYTES_MAX, CLUSTER_MESSAGE_BYTES_MAX, CONNECTION_WINDOW_BYTES,
-    DISTRIBUTION_MESSAGE_BYTES_MAX, HEADER_LIST_BYTES_MAX, KEEPALIVE, READ_MESSAGE_BYTES_MAX, RESETS_MAX,
-    SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    DISTRIBUTION_MESSAGE_BYTES_MAX, HEADER_LIST_BYTES_MAX, KEEPALIVE, MAINTENANCE_MESSAGE_BYTES_MAX,
+    READ_MESSAGE_BYTES_MAX, RESETS_MAX, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
+use crate::maintenance::MaintenanceService;
 use crate::net::calls::{Bounded, Calls};
 use crate::net::{accept, descriptors};
 use crate::origin::Origin;
 use crate::packs::OriginService;
 use crate::publishing::PublishingService;
+use crate::reserve::Reserve;
 use crate::state_dir::{self, StateDir, StateError};
 use crate::tls::{self, TlsError};
 use crate::users::UsersService;
@@ -59,10 +65,11 @@ pub struct Master {
     local_addr: SocketAddr,
     cluster: Arc<Cluster>,
     pool: SqlitePool,
+    daily: Arc<Daily>,
     stop: Option<oneshot::Sender<()>>,
     serving: Aborting,
     /// End with the master.
-    _background: [Aborting; 2],
+    _background: [Aborting; 4],
     /// Let go of last.
     _state: StateDir,
 }
@@ -130,6 +137,8 @@ struct Parts {
     origin: Origin,
     steer: Arc<Notify>,
     cluster: Arc<Cluster>,
+    findings: Arc<Findings>,
+    reserve: Arc<Reserve>,
 }
 
 impl Master {
@@ -163,16 +172,21 @@ impl Master {
         });
         let cluster = Arc::clone(&parts.cluster);
         let driver = Arc::clone(&parts.cluster);
+        let daily = Arc::new(Daily::new(config.clone(), Arc::clone(&parts.findings)));
+        let snapshots = Arc::clone(&daily);
         let background = [
             Aborting(tokio::spawn(async move { driver.run().await })),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
+            Aborting(tokio::spawn(async move { snapshots.run().await })),
+            Aborting(tokio::spawn(parts.reserve.run(config.origin_path(), parts.findings))),
         ];
-        let connections = bounds.connections.all;
-        tracing::info!(%local_addr, descriptors, connections, "the master serves");
+        let (library, connections) = (parts.library.id(), bounds.connections.all);
+        tracing::info!(%local_addr, %library, descriptors, connections, "the master serves");
         Ok(Self {
             local_addr,
             cluster,
             pool: parts.pool,
+            daily,
             stop: Some(stop),
             serving: Aborting(serving),
             _background: background,
@@ -195,6 +209,8 @@ impl Master {
         if tokio::time::timeout(SHUTDOWN_GRACE, &mut self.serving.0).await.is_err() {
             tracing::info!("calls under way were cut off");
         }
+        // The last connection to close leaves one file without a write-ahead log: a snapshot has one of its own.
+        let _quiet = tokio::time::timeout(SHUTDOWN_GRACE, self.daily.quiet()).await;
         self.pool.close().await;
     }
 }
@@ -203,8 +219,9 @@ impl Parts {
     async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
         let origin = Origin::new(config.origin_path());
         identity::check_before_database(config, &origin)?;
+        let reserve = Arc::new(Reserve::open(&config.state_dir));
         let pool = db::open(&config.database_path()).await?;
-        let opened = Self::open_with(config, pool.clone(), origin).await;
+        let opened = Self::open_with(config, pool.clone(), origin, reserve).await;
         if opened.is_err() {
             // Whoever puts another file in the database's place must not find this one's write-ahead log beside it.
             pool.close().await;
@@ -212,23 +229,31 @@ impl Parts {
         opened
     }
 
-    async fn open_with(config: &MasterConfig, pool: SqlitePool, origin: Origin) -> Result<Self, MasterError> {
+    async fn open_with(
+        config: &MasterConfig,
+        pool: SqlitePool,
+        origin: Origin,
+        reserve: Arc<Reserve>,
+    ) -> Result<Self, MasterError> {
+        let database = Database::new(pool.clone(), Arc::clone(&reserve));
         let rows = identity::rows(&pool).await?;
         let id = identity::settle(config, &pool, &rows, &origin).await?;
-        let library = Arc::new(Library::open(pool.clone(), id).await?);
+        let library = Arc::new(Library::open(database.clone(), id).await?);
         library.set_lost(origin.sweep(&rows, |asset| library.is_removed(asset))?);
         let steer = Arc::new(Notify::new());
-        let cluster = Cluster::open(config, pool.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
+        let cluster = Cluster::open(config, database.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
         Ok(Self {
-            accounts: Accounts::new(pool.clone()),
+            accounts: Accounts::new(database.clone()),
             passwords: Arc::new(Passwords::new().await.map_err(hashing)?),
             tokens: Arc::new(Tokens::open(&pool, config.token_lifetime).await?),
-            refresh: Arc::new(RefreshTokens::new(pool.clone(), config.refresh_lifetime)),
+            refresh: Arc::new(RefreshTokens::new(database, config.refresh_lifetime)),
             cluster: Arc::new(cluster),
             library,
             origin,
             steer,
             pool,
+            findings: Arc::default(),
+            reserve,
         })
     }
 
@@ -281,12 +306,15 @@ impl Parts {
             DistributionServer::new(distribution).max_decoding_message_size(DISTRIBUTION_MESSAGE_BYTES_MAX);
         let cluster = ClusterServer::new(cluster).max_decoding_message_size(CLUSTER_MESSAGE_BYTES_MAX);
         let origin = OriginServer::new(origin).max_decoding_message_size(READ_MESSAGE_BYTES_MAX);
+        let maintenance = MaintenanceService { origin: self.origin.clone(), findings: Arc::clone(&self.findings) };
+        let maintenance = MaintenanceServer::new(maintenance).max_decoding_message_size(MAINTENANCE_MESSAGE_BYTES_MAX);
         let calls = Calls::new();
         bounded_http2()
             .add_service(Bounded { inner: accounts, calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(users, clients.clone()), calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(catalogue, clients.clone()), calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(publishing, clients.clone()), calls: Arc::clone(&calls) })
+            .add_service(Bounded { inner: InterceptedService::new(maintenance, clients.clone()), calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(distribution, clients), calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: cluster, calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(origin, servers), calls })

@@ -15,10 +15,12 @@ use braidcast_media::pack::{PackError, PackWriter, sync_parent};
 use braidcast_media::{AssetId, PackLayout};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::statvfs::statvfs;
 
 use crate::errors::ServiceError;
+use crate::limits::RESERVE_BYTES;
+use crate::room::{Disk, free_bytes, is_full};
 
+pub(crate) use orphans::Orphan;
 pub(crate) use survey::{Mismatch, Survey};
 
 const PACK_SUFFIX: &str = ".pack";
@@ -45,6 +47,13 @@ impl Origin {
         if free < needed { Err(self.full(needed, free)) } else { Ok(()) }
     }
 
+    /// Room that packs leave to the database, if it is on the same disk. The origin's may be mounted at any time.
+    fn left_to_database(&self) -> u64 {
+        let device = |dir: &Path| Disk::of(dir).ok().map(|disk| disk.device);
+        let shared = self.dir.parent().is_some_and(|state| device(state) == device(&self.dir));
+        if shared { RESERVE_BYTES } else { 0 }
+    }
+
     /// Starts a pack, with everything that will be written to it reserved on the disk. The holes between the pack's
     /// streams stay holes: they would take 600 KB for a file of 1 KB.
     pub(crate) fn create(&self, asset: AssetId, layout: PackLayout) -> Result<PackWriter, ServiceError> {
@@ -53,7 +62,14 @@ impl Origin {
         self.check_room(needed)?;
         let writer = PackWriter::create(&self.path(asset), asset, layout).map_err(|e| self.refusal(e, needed))?;
         match reserve(&writer) {
-            Ok(()) => Ok(writer),
+            Ok(()) => match self.free_bytes_of_disk()? {
+                // Another pack was quicker to reserve the same room.
+                free if free < self.left_to_database() => {
+                    drop(writer);
+                    Err(self.full(needed, self.free_bytes()?))
+                }
+                _ => Ok(writer),
+            },
             // A file system that cannot reserve is written to as far as it goes.
             Err(Errno::EOPNOTSUPP) => Ok(writer),
             Err(errno) => {
@@ -106,7 +122,12 @@ impl Origin {
         ServiceError::DiskFull { path: self.dir.clone(), needed, free }
     }
 
+    /// Bytes that packs may take.
     fn free_bytes(&self) -> Result<u64, ServiceError> {
+        Ok(self.free_bytes_of_disk()?.saturating_sub(self.left_to_database()))
+    }
+
+    fn free_bytes_of_disk(&self) -> Result<u64, ServiceError> {
         free_bytes(&self.dir).map_err(|source| ServiceError::Io { path: self.dir.clone(), source })
     }
 }
@@ -125,15 +146,6 @@ fn reserve(writer: &PackWriter) -> Result<(), Errno> {
         fallocate(writer.file(), FallocateFlags::empty(), signed(offset), signed(bytes))?;
     }
     Ok(())
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let stat = statvfs(dir)?;
-    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 #[cfg(test)]

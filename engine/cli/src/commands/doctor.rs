@@ -9,7 +9,7 @@ use std::time::Duration;
 use braidcast_client::control::{Host, VideoRef, Window};
 use braidcast_client::{Control, ControlError, Profile};
 use braidcast_io::Capabilities;
-use braidcast_proto::v1::ServerStatus;
+use braidcast_proto::v1::{ServerStatus, Severity};
 use clap::Args;
 
 use crate::args::ProfileArg;
@@ -41,6 +41,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
             if let Some(control) = check_master(&profile, &mut findings).await? {
                 check_clock(&control, &mut findings).await?;
                 check_servers(&control, &mut findings).await?;
+                check_library(&control, &mut findings).await?;
             }
         }
         Err(error) => findings.fail("profile", error)?,
@@ -162,6 +163,25 @@ async fn check_servers(control: &Control, findings: &mut Findings) -> Result<(),
                 (Err(udp), Ok(())) => findings.warn(&what, format!("answers over TCP, which is used then; {udp}"))?,
                 (Err(udp), Err(tcp)) => findings.fail(&what, format!("{udp}; {tcp}"))?,
             },
+        }
+    }
+    Ok(())
+}
+
+/// What the master itself has found out, which it tells administrators only.
+async fn check_library(control: &Control, findings: &mut Findings) -> Result<(), CliError> {
+    let found = match control.list_findings().await {
+        Ok(found) => found,
+        Err(ControlError::NotPermitted { .. }) => return Ok(()),
+        Err(error) => return findings.fail("library", error),
+    };
+    if found.is_empty() {
+        return findings.ok("library", "the master has nothing to report");
+    }
+    for finding in found {
+        match finding.severity() {
+            Severity::Failure => findings.fail(&finding.what, &finding.why)?,
+            Severity::Warning | Severity::Unspecified => findings.warn(&finding.what, &finding.why)?,
         }
     }
     Ok(())

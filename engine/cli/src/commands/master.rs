@@ -19,7 +19,9 @@ use crate::signals::Termination;
 #[command(after_help = "\
 Flags go before environment variables, these before the file of --config. Times are written as 90s, 15m, 1h 30m.
 The first start makes a certificate authority (STATE/ca.pem), which clients and servers must trust, and the token
-(STATE/join-token) that media servers join with.
+(STATE/join-token) that media servers join with. `braidcast backup` saves all but the packs while the master runs,
+`braidcast restore` puts it in place; a snapshot is made every day besides. A master does not start on a database and
+an origin that do not belong together. On a full disk a reserve of 16 MiB (STATE/reserve) keeps the database going.
 
 Example:
   braidcast master --listen 192.0.2.7:4600 --state /var/lib/braidcast \\
@@ -76,6 +78,9 @@ pub(crate) struct MasterArgs {
     /// The longest such wait [default: 60s]
     #[arg(long, env = "BRAIDCAST_MASTER_LOCK_FOR", value_name = "TIME")]
     lock_for: Option<String>,
+    /// Folder for daily snapshots of all but the packs; the last seven stay [default: STATE/backups]
+    #[arg(long, env = "BRAIDCAST_MASTER_BACKUP_DIR", value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
     /// Administrator to create if there is no account at all
     #[arg(long, env = "BRAIDCAST_MASTER_BOOTSTRAP_ADMIN", value_name = "NAME", requires = "bootstrap_password_file")]
     #[serde(skip)]
@@ -158,6 +163,7 @@ mod tests {
             replicas: Some(1),
             lock_after: Some(1),
             lock_for: text(),
+            backup_dir: path(),
             bootstrap_admin: None,
             bootstrap_password_file: None,
             adopt_origin: false,

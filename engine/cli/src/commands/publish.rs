@@ -60,7 +60,7 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     publish_each(&args.files, publish, |_, outcome| match outcome {
         Ok(video) => output::print(&line(&video)),
         Err(error) if total > 1 => {
-            eprintln!("braidcast: {}", output::one_line(&error.to_string()));
+            output::complain(&format!("braidcast: {}", output::one_line(&error.to_string())));
             failures.push(error);
             Ok(())
         }

@@ -138,9 +138,9 @@ impl Cluster {
         self.children.remove(part);
         let (restart, state) = (part.argument(), self.options.state.display());
         let status = describe(status);
-        eprintln!(
+        output::complain(&format!(
             "{part} ({pid}) died: {status}; bring it back with: braidcast dev --restart {restart} --state {state}"
-        );
+        ));
     }
 
     /// Brings a part back; the answer follows once the master lists it. Fails only if nobody reads this process's

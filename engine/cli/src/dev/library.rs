@@ -136,7 +136,7 @@ impl Library {
                 Ok(video) => tracing::info!(name = video.name, bytes = video.bytes, "published"),
                 Err(PublishError::Control(error)) if is_passing(&error) => return Err(error.into()),
                 Err(error) => {
-                    eprintln!("braidcast: not published: {}", output::one_line(&error.to_string()));
+                    output::complain(&format!("braidcast: not published: {}", output::one_line(&error.to_string())));
                     self.failed.insert(file.to_owned());
                 }
             }

@@ -5,6 +5,7 @@
 //! missing, corrupted or of another master is as good as none.
 
 use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -104,9 +105,22 @@ impl TokenCache {
             refresh_token: tokens.refresh.expose(),
         };
         let text = toml::to_string(&text).expect("a table of texts and numbers is TOML");
-        if let Err(error) = private_file::write(&self.path, text.as_bytes()) {
+        let written = private_file::write(&self.path, text.as_bytes());
+        if let Err(error) = written.or_else(|error| self.overwrite(text.as_bytes(), error)) {
             tracing::warn!("cannot keep the login in {}: {error}", self.path.display());
         }
+    }
+
+    /// On a full disk, writes over the tokens that are there, which takes no more room: the refresh token among them
+    /// is spent, and would be refused the next time.
+    fn overwrite(&self, text: &[u8], error: io::Error) -> io::Result<()> {
+        if !matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Err(error);
+        }
+        // Without truncating: another program could take the block that is given back.
+        let mut file = File::options().write(true).open(&self.path)?;
+        file.write_all(text)?;
+        file.set_len(text.len() as u64)
     }
 
     #[cfg(test)]
@@ -156,6 +170,18 @@ mod tests {
         assert_eq!(read.refresh, tokens().refresh);
         let mode = fs::metadata(cache.path()).expect("exists").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn tokens_are_written_over_where_the_disk_is_full() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let cache = TokenCache::of(&profile(dir.path(), "m:1"));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        cache.overwrite(b"new", full()).expect_err("no file that could be written over");
+        fs::write(cache.path(), "longer than the new text").expect("writable");
+        cache.overwrite(b"new", full()).expect("writable");
+        assert_eq!(fs::read(cache.path()).expect("readable"), b"new");
+        cache.overwrite(b"x", io::ErrorKind::PermissionDenied.into()).expect_err("for another reason");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sqlx::SqlitePool;
 use zeroize::Zeroizing;
 
 use crate::accounts::UserId;
 use crate::clock;
+use crate::database::Database;
+use crate::errors::ServiceError;
 use crate::limits::REFRESH_RACE;
 use crate::random;
 
@@ -16,7 +17,7 @@ const LOGIN_BYTES: usize = 16;
 
 /// The refresh tokens in the database.
 pub(crate) struct RefreshTokens {
-    pool: SqlitePool,
+    database: Database,
     lifetime: Duration,
 }
 
@@ -32,21 +33,29 @@ pub(crate) enum Refreshed {
 }
 
 impl RefreshTokens {
-    pub(crate) fn new(pool: SqlitePool, lifetime: Duration) -> Self {
-        Self { pool, lifetime }
+    pub(crate) fn new(database: impl Into<Database>, lifetime: Duration) -> Self {
+        Self { database: database.into(), lifetime }
     }
 
     /// The first token of a login.
-    pub(crate) async fn begin(&self, user: UserId) -> Result<Zeroizing<String>, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
+    pub(crate) async fn begin(&self, user: UserId) -> Result<Zeroizing<String>, ServiceError> {
+        self.database.write(|| self.try_begin(user)).await
+    }
+
+    async fn try_begin(&self, user: UserId) -> Result<Zeroizing<String>, sqlx::Error> {
+        let mut connection = self.database.pool().acquire().await?;
         self.insert(&mut connection, user, &random::draw::<LOGIN_BYTES>()).await
     }
 
     /// Spends a token and draws the next one of its login.
-    pub(crate) async fn rotate(&self, token: &str) -> Result<Refreshed, sqlx::Error> {
+    pub(crate) async fn rotate(&self, token: &str) -> Result<Refreshed, ServiceError> {
+        self.database.write(|| self.try_rotate(token)).await
+    }
+
+    async fn try_rotate(&self, token: &str) -> Result<Refreshed, sqlx::Error> {
         let hash = hash(token);
         let now = clock::unix_s_signed();
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.database.pool().begin_with("BEGIN IMMEDIATE").await?;
         let row: Option<(i64, Vec<u8>, i64, Option<i64>)> =
             sqlx::query_as("SELECT user_id, login, expires_at, spent_at FROM refresh_tokens WHERE hash = ?")
                 .bind(&hash[..])
@@ -83,12 +92,13 @@ impl RefreshTokens {
     }
 
     /// Removes what has expired.
-    pub(crate) async fn sweep(&self) -> Result<(), sqlx::Error> {
-        sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= ?")
-            .bind(clock::unix_s_signed())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+    pub(crate) async fn sweep(&self) -> Result<(), ServiceError> {
+        let delete = || {
+            sqlx::query("DELETE FROM refresh_tokens WHERE expires_at <= ?")
+                .bind(clock::unix_s_signed())
+                .execute(self.database.pool())
+        };
+        self.database.write(delete).await.map(|_| ())
     }
 
     async fn insert(
@@ -116,6 +126,8 @@ fn hash(token: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::SqlitePool;
+
     use super::*;
     use crate::accounts::Accounts;
     use crate::db;

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1;
-use sqlx::SqlitePool;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,6 +30,7 @@ use crate::cluster::server::ClockOff;
 use crate::cluster::steering::Goal;
 use crate::cluster::store::ServerStore;
 use crate::config::MasterConfig;
+use crate::database::Database;
 use crate::errors::ServiceError;
 use crate::library::{Asset, Library};
 use crate::limits::{ORDERS_QUEUED, ORDERS_RETRY, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
@@ -57,11 +57,11 @@ impl Cluster {
     /// The servers that the database knows, none of which has joined yet.
     pub(crate) async fn open(
         config: &MasterConfig,
-        pool: SqlitePool,
+        database: impl Into<Database>,
         library: Arc<Library>,
         steer: Arc<Notify>,
     ) -> Result<Self, sqlx::Error> {
-        let store = ServerStore::new(pool);
+        let store = ServerStore::new(database);
         let mut registry = Registry::new(config.heartbeat_timeout, config.clock_skew_max);
         for server in store.load().await? {
             registry.restore(server.server_id, server.address, server.keys);
@@ -145,7 +145,7 @@ impl Cluster {
         if has_sent_all { STEER_INTERVAL } else { ORDERS_RETRY }
     }
 
-    async fn rotate_keys(&self) -> Result<(), sqlx::Error> {
+    async fn rotate_keys(&self) -> Result<(), ServiceError> {
         let due = self.registry().due_for_rotation(clock::unix_s(), self.rotation);
         for server_id in due {
             let _change = self.key_changes.lock().await;

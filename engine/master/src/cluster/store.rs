@@ -2,17 +2,18 @@
 
 use std::net::SocketAddr;
 
-use sqlx::SqlitePool;
 use zeroize::Zeroizing;
 
 use crate::clock;
+use crate::database::Database;
+use crate::errors::ServiceError;
 use crate::limits::FORGET_AFTER;
 use crate::tickets::{KeyRing, NumberedKey};
 
 /// The servers in the database.
 #[derive(Clone)]
 pub(crate) struct ServerStore {
-    pool: SqlitePool,
+    database: Database,
 }
 
 /// A server as it was kept.
@@ -45,25 +46,29 @@ fn stored(row: Row) -> Result<StoredServer, sqlx::Error> {
 }
 
 impl ServerStore {
-    pub(crate) fn new(pool: SqlitePool) -> Self {
-        Self { pool }
+    pub(crate) fn new(database: impl Into<Database>) -> Self {
+        Self { database: database.into() }
     }
 
     /// All servers, less those that have not been seen for a month: keys of one that is there are rotated, so their
     /// age tells.
     pub(crate) async fn load(&self) -> Result<Vec<StoredServer>, sqlx::Error> {
         let oldest = clock::since_epoch().saturating_sub(FORGET_AFTER).as_secs().cast_signed();
-        sqlx::query("DELETE FROM servers WHERE rotated_at < ?").bind(oldest).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM servers WHERE rotated_at < ?").bind(oldest).execute(self.database.pool()).await?;
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT server_id, address, key_id, key, previous_key_id, previous_key, rotated_at FROM servers",
         )
-        .fetch_all(&self.pool)
+        .fetch_all(self.database.pool())
         .await?;
         rows.into_iter().map(stored).collect()
     }
 
     /// Keeps a server and its keys.
-    pub(crate) async fn save(&self, server_id: &str, address: SocketAddr, keys: &KeyRing) -> Result<(), sqlx::Error> {
+    pub(crate) async fn save(&self, server_id: &str, address: SocketAddr, keys: &KeyRing) -> Result<(), ServiceError> {
+        self.database.write(|| self.try_save(server_id, address, keys)).await
+    }
+
+    async fn try_save(&self, server_id: &str, address: SocketAddr, keys: &KeyRing) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO servers (server_id, address, key_id, key, previous_key_id, previous_key, rotated_at)
              VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -79,7 +84,7 @@ impl ServerStore {
         .bind(keys.previous.as_ref().map(|key| i64::from(key.id)))
         .bind(keys.previous.as_ref().map(|key| key.bytes.to_vec()))
         .bind(keys.rotated_at.cast_signed())
-        .execute(&self.pool)
+        .execute(self.database.pool())
         .await?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! nothing else.
 
 mod auth;
+mod backup;
 mod cluster;
 mod distribution;
 mod fake_server;

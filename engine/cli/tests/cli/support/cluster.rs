@@ -30,7 +30,13 @@ impl Cluster {
 
     /// The same, with these environment variables.
     pub(crate) fn start_in(environment: &[(&str, &OsStr)], flags: &[&str]) -> Self {
+        Self::start_prepared(|_| (), environment, flags)
+    }
+
+    /// The same, after `prepare` has had the folder in which `master` will be the state folder.
+    pub(crate) fn start_prepared(prepare: impl FnOnce(&Path), environment: &[(&str, &OsStr)], flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
+        prepare(dir.path());
         let (state, password) = (dir.path().join("master"), dir.path().join("admin-password"));
         std::fs::write(&password, PASSWORD).expect("writable");
         let mut arguments: Vec<OsString> =
@@ -79,6 +85,31 @@ impl Cluster {
         end(server);
         *server = Process::spawn(braidcast_under(ulimit, arguments), false);
         server.wait_line("serve listening ");
+    }
+
+    /// Stops the master, and waits until it has gone.
+    pub(crate) fn stop_master(&mut self) {
+        self.master.signal(Signal::SIGTERM);
+        assert!(self.master.wait().success());
+    }
+
+    /// Starts the master again at its address.
+    pub(crate) fn start_master(&mut self, flags: &[&str]) {
+        self.master = self.master_again(flags);
+        self.master.wait_line("master listening ");
+    }
+
+    /// Asserts that the master does not start again, with all of `words` in its reason.
+    #[track_caller]
+    pub(crate) fn assert_master_refused(&self, words: &[&str]) {
+        self.master_again(&[]).finish().assert_refused(1, words);
+    }
+
+    fn master_again(&self, flags: &[&str]) -> Process {
+        let address = self.master_address.to_string();
+        let state = self.path("master");
+        let arguments = ["master", "--exit-with-parent", "--listen", &address, "--state"].map(OsStr::new);
+        Process::start(arguments.into_iter().chain([state.as_os_str()]).chain(flags.iter().map(OsStr::new)))
     }
 
     /// Starts `braidcast serve FLAGS` on a free port of loopback, and gives its address. It may take a moment until

@@ -1,0 +1,45 @@
+//! `braidcast restore`
+
+use std::path::PathBuf;
+
+use braidcast_master::backup;
+use clap::Args;
+
+use crate::args::MasterStateArg;
+use crate::error::CliError;
+use crate::output;
+
+/// Flags of `braidcast restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Run it on the host where the master is to run, as the user that it will run as, and while no master uses the folder.
+The backup is checked before anything is changed, and what it replaces stays under other names. Packs are not in a
+backup: those that the origin lacks come back from the media servers once the master runs.
+
+Examples:
+  braidcast restore braidcast.backup --state /var/lib/braidcast
+  braidcast restore /var/lib/braidcast/backups/braidcast-2026-01-31.backup --state /var/lib/braidcast")]
+pub(crate) struct RestoreArgs {
+    /// What `braidcast backup` wrote, or one of the master's daily snapshots
+    file: PathBuf,
+    #[command(flatten)]
+    state: MasterStateArg,
+}
+
+/// Puts a snapshot of a master's state in place.
+pub(crate) async fn run(args: RestoreArgs) -> Result<(), CliError> {
+    let config = args.state.config();
+    let done = backup::restore(&config, &args.file).await?;
+    let library = done.library.map_or("a library without an id yet".to_owned(), |id| format!("library {id}"));
+    let mut text = format!("restored {library}, as it was at {}\n", output::time(done.made_at));
+    text += &format!("{} videos, {} of whose packs are in the origin\n", done.videos, done.packs);
+    for path in &done.written {
+        text += &format!("wrote {}\n", path.display());
+    }
+    for path in &done.moved {
+        text += &format!("what stood in the way is kept as {}\n", path.display());
+    }
+    text += &format!("next: braidcast master --state {}", config.state_dir.display());
+    text += "; media servers that reach it give missing packs back\n";
+    output::print(&text)
+}

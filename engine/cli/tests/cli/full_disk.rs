@@ -1,0 +1,84 @@
+//! A master whose disk is full to the last byte: people sign in, list, fetch and remove, and what is refused names the
+//! disk.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use crate::support::{Cluster, Mount, eventually, sha256_of_file, skip, write_film};
+
+// Exit code, as `braidcast --help` lists it.
+const OTHER: i32 = 1;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Writes to `path` until the disk takes no further byte.
+fn fill(path: &Path) {
+    let mut file = File::create(path).expect("a new file");
+    for length in [1 << 20, 1 << 12, 1] {
+        let bytes = vec![0xaa; length];
+        while file.write_all(&bytes).is_ok() {}
+    }
+}
+
+#[test]
+fn on_a_full_disk_people_sign_in_list_fetch_and_remove_and_then_publish_again() {
+    let mut disk = None;
+    let mount = |folder: &Path| {
+        fs::create_dir(folder.join("master")).expect("own folder");
+        disk = Mount::tmpfs(&folder.join("master"), "size=96m,mode=700");
+    };
+    let mut cluster = Cluster::start_prepared(mount, &[], &[]);
+    let Some(_disk) = disk else { return skip("mounting a small disk needs root") };
+    cluster.add_server(&[]);
+    cluster.wait_listed(1);
+    let reserve = cluster.path("master/reserve");
+    eventually("the reserve is there", || reserve.exists().then_some(()));
+    let film = cluster.path("film");
+    let sha256 = write_film(&film, 5 * MIB, 1);
+    for name in ["first", "second"] {
+        cluster.publish(&film, name, 1);
+    }
+
+    let filler = cluster.path("master/filler");
+    fill(&filler);
+    let client = cluster.client();
+    assert_eq!(client.names(), ["first", "second"]);
+    client.publish(&film, &["--name", "third"]).assert_refused(OTHER, &["master/origin is full", "0 are free"]);
+    let viewer = client.add_viewer("ada");
+    assert_eq!(viewer.names(), ["first", "second"], "an account is added, and signs in");
+    let copy = cluster.path("copy");
+    viewer.get("second").to(&copy).finish().report();
+    assert_eq!(sha256_of_file(&copy), sha256);
+    client.run(["rm", "first"]).success();
+    assert_eq!(client.names(), ["second"]);
+    eventually("doctor names the disk", || {
+        let said = client.run(["doctor"]).stdout;
+        said.lines().any(|line| line.starts_with("FAIL  disk of ") && line.contains("full")).then_some(())
+    });
+    client.publish(&film, &["--name", "third"]).assert_refused(OTHER, &["master/origin is full"]);
+
+    fs::remove_file(&filler).expect("own file");
+    eventually("the reserve is made again", || reserve.exists().then_some(()));
+    cluster.publish(&film, "third", 1);
+    cluster.client().get("third").to(&copy).finish().report();
+    assert_eq!(sha256_of_file(&copy), sha256);
+}
+
+#[test]
+fn a_master_starts_on_a_full_disk() {
+    let mut disk = None;
+    let mount = |folder: &Path| {
+        fs::create_dir(folder.join("master")).expect("own folder");
+        disk = Mount::tmpfs(&folder.join("master"), "size=64m,mode=700");
+    };
+    let mut cluster = Cluster::start_prepared(mount, &[], &[]);
+    let Some(_disk) = disk else { return skip("mounting a small disk needs root") };
+    let reserve = cluster.path("master/reserve");
+    eventually("the reserve is there", || reserve.exists().then_some(()));
+    cluster.stop_master();
+    fill(&cluster.path("master/filler"));
+    cluster.start_master(&[]);
+    assert!(cluster.client().names().is_empty(), "it is served");
+    assert!(!reserve.exists(), "in the reserve's room");
+}

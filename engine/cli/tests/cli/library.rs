@@ -1,0 +1,204 @@
+//! The library is not lost by accident: a master on the wrong database touches nothing, a backup brings a master back
+//! on another host, and packs that nobody knows wait for a person.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use braidcast_client::Profile;
+
+use crate::support::{Client, Cluster, Process, eventually, file_names, packs, sha256_of_file, write_film};
+
+// Exit codes, as `braidcast --help` lists them.
+const OTHER: i32 = 1;
+const USAGE: i32 = 2;
+const INTEGRITY: i32 = 6;
+
+const MIB: u64 = 1024 * 1024;
+
+fn database(cluster: &Cluster) -> PathBuf {
+    cluster.path("master/master.db")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::copy(from, to).unwrap_or_else(|error| panic!("{} to {}: {error}", from.display(), to.display()));
+}
+
+/// Publishes a film of its own under `name`, held by one server, and gives its SHA-256.
+fn publish(cluster: &Cluster, name: &str) -> String {
+    let path = cluster.path(&format!("{name}.film"));
+    let sha256 = write_film(&path, 2 * MIB, name.len() as u64);
+    cluster.publish(&path, name, 1);
+    sha256
+}
+
+fn fetch(client: &Client, name: &str, to: &Path) -> String {
+    client.wait_held(name, 1);
+    assert!(client.get(name).to(to).finish().report().verified);
+    sha256_of_file(to)
+}
+
+fn sorted(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names
+}
+
+#[test]
+fn a_master_on_no_database_or_anothers_touches_nothing_and_goes_on_with_its_own() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&[]);
+    cluster.wait_listed(1);
+    let sha256 = publish(&cluster, "film");
+    cluster.stop_master();
+    let (origin, server) = (cluster.path("master/origin"), cluster.path("server-1"));
+    let held = || (sorted(packs(&origin)), sorted(packs(&server)));
+    let before = held();
+    let away = cluster.path("away.db");
+    fs::rename(database(&cluster), &away).expect("moved");
+
+    let id = fs::read_to_string(origin.join("library-id")).expect("the origin's id");
+    cluster.assert_master_refused(&["master.db is new", "holds 1 videos", id.trim(), "braidcast restore FILE"]);
+    assert!(!database(&cluster).exists());
+
+    let mut other = Cluster::start(&[]);
+    other.stop_master();
+    copy(&database(&other), &database(&cluster));
+    cluster.assert_master_refused(&["belongs to library", id.trim(), "Nothing was changed", "--adopt-origin"]);
+
+    assert_eq!(held(), before);
+    fs::rename(&away, database(&cluster)).expect("put back");
+    cluster.start_master(&[]);
+    cluster.wait_listed(1);
+    assert_eq!(fetch(cluster.client(), "film", &cluster.path("copy")), sha256);
+}
+
+#[test]
+fn what_an_older_database_does_not_know_waits_for_a_person_or_for_the_newer_one() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&[]);
+    cluster.wait_listed(1);
+    let first = publish(&cluster, "first");
+    cluster.stop_master();
+    let (older, newer) = (cluster.path("older.db"), cluster.path("newer.db"));
+    copy(&database(&cluster), &older);
+    cluster.start_master(&[]);
+    cluster.wait_listed(1);
+    let second = publish(&cluster, "second");
+    cluster.stop_master();
+    copy(&database(&cluster), &newer);
+    copy(&older, &database(&cluster));
+    cluster.start_master(&[]);
+    cluster.wait_listed(1);
+
+    let client = cluster.client();
+    assert_eq!(client.names(), ["first"]);
+    let orphans = file_names(&cluster.path("master/origin/orphans"));
+    let [orphan] = orphans.as_slice() else { panic!("one orphan: {orphans:?}") };
+    let listed = client.run(["orphans"]).success();
+    assert!(listed.contains(orphan.trim_end_matches(".pack")), "{listed}");
+    let doctor = client.run(["doctor"]).stdout;
+    assert!(doctor.contains("warn  orphans: 1 whole packs"), "{doctor}");
+    client.run(["orphans", "--delete-all"]).assert_refused(USAGE, &["--yes"]);
+    assert_eq!(file_names(&cluster.path("master/origin/orphans")).len(), 1);
+    let viewer = client.add_viewer("ada");
+    assert_ne!(viewer.run(["orphans"]).code, Some(0), "administrators only");
+    assert!(!viewer.run(["doctor"]).stdout.contains("orphans"));
+
+    cluster.stop_master();
+    copy(&newer, &database(&cluster));
+    cluster.start_master(&[]);
+    cluster.wait_listed(1);
+    let client = cluster.client();
+    for (name, sha256) in [("first", first), ("second", second)] {
+        assert_eq!(fetch(client, name, &cluster.path("copy")), sha256, "{name}");
+    }
+    assert!(file_names(&cluster.path("master/origin/orphans")).is_empty());
+}
+
+#[test]
+fn an_orphan_goes_when_a_person_says_so() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.stop_master();
+    let packs = ["0000000000000001", "0000000000000002", "0000000000000003"];
+    for pack in packs {
+        fs::write(cluster.path("master/origin").join(format!("{pack}.pack")), pack).expect("written");
+    }
+    cluster.start_master(&[]);
+    let client = cluster.client();
+    let said = client.run(["orphans", "--yes", "--delete", packs[0]]).success();
+    assert!(said.contains("deleted 1 orphans, 16 B"), "{said}");
+    let orphans = cluster.path("master/origin/orphans");
+    assert_eq!(sorted(file_names(&orphans)), [format!("{}.pack", packs[1]), format!("{}.pack", packs[2])]);
+    let said = client.run(["orphans", "--yes", "--delete-all"]).success();
+    assert!(said.contains("deleted 2 orphans"), "{said}");
+    assert!(file_names(&orphans).is_empty());
+}
+
+#[test]
+fn a_backup_brings_the_master_back_on_another_host_and_address() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&[]);
+    cluster.wait_listed(1);
+    let sha256 = publish(&cluster, "film");
+    let (old, new) = (cluster.path("master"), cluster.path("other-host"));
+    let file = cluster.path("braidcast.backup");
+    let run = |command: &str, file: &Path, state: &Path| {
+        let arguments = [OsStr::new(command), file.as_os_str(), OsStr::new("--state"), state.as_os_str()];
+        Process::start(arguments).finish()
+    };
+    let said = run("backup", &file, &old).success();
+    assert!(said.contains("1 videos"), "{said}");
+    assert_eq!(fs::metadata(&file).expect("a backup").permissions().mode() & 0o777, 0o600);
+    run("restore", &file, &old).assert_refused(OTHER, &["in use by another master"]);
+    run("backup", &cluster.path("master/ca.key"), &old).assert_refused(USAGE, &["ca.key", "no backup"]);
+    run("restore", &cluster.path("film.film"), &new).assert_refused(INTEGRITY, &["film.film", "no backup"]);
+
+    // The host is gone. Its disk of packs is put into the new one.
+    cluster.master().kill();
+    let said = run("restore", &file, &new).success();
+    assert!(said.contains("1 videos, 0 of whose packs") && said.contains("next: braidcast master"), "{said}");
+    for pack in packs(&old.join("origin")) {
+        fs::rename(old.join("origin").join(&pack), new.join("origin").join(&pack)).expect("one disk");
+    }
+    fs::remove_dir_all(&old).expect("it is lost");
+    let master = [OsStr::new("master"), OsStr::new("--exit-with-parent"), OsStr::new("--listen")];
+    let master = master.into_iter().chain([OsStr::new("127.0.0.1:0"), OsStr::new("--state"), new.as_os_str()]);
+    let mut master = Process::start(master);
+    let address = master.wait_line("master listening ");
+
+    cluster.server(1).kill();
+    let state = cluster.path("server-1");
+    let (ca, token) = (new.join("ca.pem"), new.join("join-token"));
+    let server = ["serve", "--exit-with-parent", "--listen", "127.0.0.1:0", "--master", &address].map(OsStr::new);
+    let server =
+        server.into_iter().chain([OsStr::new("--state"), state.as_os_str(), OsStr::new("--ca"), ca.as_os_str()]);
+    let _server = Process::start(server.chain([OsStr::new("--join-token-file"), token.as_os_str()]));
+
+    // The authority is the same, so a client needs the new address and nothing else.
+    let mut profile = Profile::load(cluster.client().profile()).expect("a profile");
+    profile.path = cluster.path("moved.toml");
+    profile.master = address;
+    profile.save().expect("writable");
+    let client = Client::new(profile.path);
+    assert_eq!(fetch(&client, "film", &cluster.path("copy")), sha256);
+}
+
+#[test]
+fn a_master_keeps_a_snapshot_of_today_that_can_be_restored() {
+    let mut cluster = Cluster::start(&[]);
+    let backups = cluster.path("master/backups");
+    let snapshot = eventually("today's snapshot is there", || {
+        let names = if backups.exists() { file_names(&backups) } else { Vec::new() };
+        names.into_iter().find(|name| name.starts_with("braidcast-2") && name.ends_with(".backup"))
+    });
+    assert_eq!(fs::metadata(&backups).expect("a folder").permissions().mode() & 0o777, 0o700);
+    cluster.stop_master();
+    fs::remove_file(database(&cluster)).expect("it is lost");
+    let (state, file) = (cluster.path("master"), backups.join(snapshot));
+    let arguments = [OsStr::new("restore"), file.as_os_str(), OsStr::new("--state"), state.as_os_str()];
+    let said = Process::start(arguments).finish().success();
+    assert!(said.contains("0 videos"), "{said}");
+    cluster.start_master(&[]);
+    assert!(cluster.client().names().is_empty(), "the account is there, and lists");
+}

@@ -1,0 +1,181 @@
+//! The snapshots that a master makes by itself: one a day (UTC), the last seven of which stay.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::{BackupError, write};
+use crate::clock;
+use crate::config::MasterConfig;
+use crate::findings::{Finding, Findings};
+use crate::limits::{SNAPSHOT_CHECK_INTERVAL, SNAPSHOT_RETRY, SNAPSHOTS_KEPT};
+use crate::state_dir::at;
+
+const PREFIX: &str = "braidcast-";
+const SUFFIX: &str = ".backup";
+const TOPIC: &str = "snapshots";
+
+/// Makes the snapshots of one master.
+pub(crate) struct Daily {
+    config: MasterConfig,
+    findings: Arc<Findings>,
+    /// Held while a snapshot is made.
+    busy: tokio::sync::Mutex<()>,
+}
+
+impl Daily {
+    pub(crate) fn new(config: MasterConfig, findings: Arc<Findings>) -> Self {
+        Self { config, findings, busy: tokio::sync::Mutex::default() }
+    }
+
+    /// Makes snapshots for as long as it is polled. What fails is tried again, and is a finding until it succeeds.
+    pub(crate) async fn run(&self) {
+        loop {
+            let turn = async {
+                let _busy = self.busy.lock().await;
+                self.turn(clock::unix_s()).await
+            };
+            let pause = match turn.await {
+                Ok(()) => {
+                    self.findings.set(TOPIC, Vec::new());
+                    SNAPSHOT_CHECK_INTERVAL
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the daily snapshot failed; it is tried again later");
+                    self.findings.set(TOPIC, vec![failed(&error.to_string(), self.newest())]);
+                    SNAPSHOT_RETRY
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Waits for a snapshot that is being made, and lets none begin while the guard lives.
+    pub(crate) async fn quiet(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.busy.lock().await
+    }
+
+    /// Makes today's snapshot if there is none, and removes those that are too many.
+    async fn turn(&self, now: u64) -> Result<(), BackupError> {
+        let dir = self.config.backup_path();
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
+        let today = file_name(now);
+        if !self.names()?.contains(&today) {
+            let written = write(&self.config, &dir.join(&today)).await?;
+            tracing::info!(name = today, videos = written.videos, bytes = written.bytes, "made the daily snapshot");
+        }
+        for name in obsolete(self.names()?) {
+            let path = dir.join(name);
+            fs::remove_file(&path).map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
+    /// Names of the snapshots that are there.
+    fn names(&self) -> Result<Vec<String>, BackupError> {
+        let dir = self.config.backup_path();
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let name = entry.map_err(at(&dir))?.file_name();
+            names.extend(name.to_str().filter(|name| is_snapshot(name)).map(str::to_owned));
+        }
+        Ok(names)
+    }
+
+    fn newest(&self) -> Option<PathBuf> {
+        let newest = self.names().ok()?.into_iter().max()?;
+        Some(self.config.backup_path().join(newest))
+    }
+}
+
+/// The name of the snapshot of the day of `now`, a Unix time in seconds.
+fn file_name(now: u64) -> String {
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(now)).to_string();
+    let (day, _) = time.split_once('T').expect("RFC 3339 has a T between day and time");
+    format!("{PREFIX}{day}{SUFFIX}")
+}
+
+/// Whether this is the name of a snapshot, exactly as a master writes it.
+fn is_snapshot(name: &str) -> bool {
+    let day = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    let is_right = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
+    day.is_some_and(|day| day.len() == "YYYY-MM-DD".len() && day.bytes().enumerate().all(is_right))
+}
+
+/// The snapshots that go: all but the newest [`SNAPSHOTS_KEPT`].
+fn obsolete(mut names: Vec<String>) -> Vec<String> {
+    names.sort_unstable();
+    names.truncate(names.len().saturating_sub(SNAPSHOTS_KEPT));
+    names
+}
+
+fn failed(error: &str, newest: Option<PathBuf>) -> Finding {
+    let newest = newest.map_or("there is none".to_owned(), |path| format!("the newest is {}", path.display()));
+    Finding::failure("daily snapshot", format!("{error}; {newest}. --backup-dir names another folder for them"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db;
+
+    const DAY: u64 = 24 * 60 * 60;
+
+    #[test]
+    fn a_snapshot_is_named_by_its_day() {
+        assert_eq!(file_name(0), "braidcast-1970-01-01.backup");
+        assert_eq!(file_name(951_782_400 + DAY - 1), "braidcast-2000-02-29.backup");
+        assert!(is_snapshot(&file_name(1_700_000_000)));
+        for name in [
+            "braidcast-2000-02-29.backup.partial",
+            "braidcast-2000-02-29",
+            "braidcast-2000-02-291.backup",
+            "braidcast-2000+02-29.backup",
+            "my-braidcast-2000-02-29.backup",
+            "before-the-upgrade.backup",
+        ] {
+            assert!(!is_snapshot(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_newest_seven_stay() {
+        let days = |days: std::ops::Range<u64>| days.map(|day| file_name(day * DAY)).collect::<Vec<_>>();
+        assert_eq!(obsolete(days(0..7)), Vec::<String>::new());
+        let mut shuffled = days(5..9);
+        shuffled.extend(days(0..5));
+        assert_eq!(obsolete(shuffled), days(0..2));
+    }
+
+    #[tokio::test]
+    async fn one_a_day_is_made_and_only_snapshots_are_removed() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let config = MasterConfig { state_dir: dir.path().to_owned(), ..MasterConfig::default() };
+        let pool = db::open(&config.database_path()).await.expect("opens");
+        let daily = Daily::new(config.clone(), Arc::default());
+        let backups = config.backup_path();
+        fs::create_dir(&backups).expect("made");
+        fs::write(backups.join("mine.backup"), "kept").expect("written");
+        for day in 0..9 {
+            daily.turn(day * DAY).await.expect("makes one");
+            daily.turn(day * DAY + 5).await.expect("has one");
+        }
+        let mut names = daily.names().expect("lists");
+        names.sort();
+        assert_eq!(names, (2..9).map(|day| file_name(day * DAY)).collect::<Vec<_>>());
+        assert_eq!(fs::read_dir(&backups).expect("lists").count(), 8, "and the file that is no snapshot");
+        pool.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_fails_is_a_finding_that_names_the_newest() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let config = MasterConfig { state_dir: dir.path().to_owned(), ..MasterConfig::default() };
+        let daily = Daily::new(config.clone(), Arc::default());
+        let error = daily.turn(0).await.expect_err("there is no database");
+        let finding = failed(&error.to_string(), daily.newest());
+        assert!(finding.why.contains("master.db") && finding.why.contains("there is none"), "{finding:?}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Reading a backup, and checking that it is whole.
+
+use std::fs::File;
+use std::path::Path;
+
+use braidcast_media::LibraryId;
+use sqlx::{Connection, SqliteConnection};
+use zeroize::Zeroizing;
+
+use super::write::{connect, is_backup, query_error};
+use super::{BackupError, CA_CERTIFICATE, CA_KEY, FORMAT, JOIN_TOKEN};
+use crate::db;
+use crate::identity;
+use crate::limits::JOIN_TOKEN_BYTES_MIN;
+use crate::state_dir::at;
+
+/// A backup that was checked.
+pub(super) struct Backup {
+    pub(super) library: Option<LibraryId>,
+    /// When it was made, as a Unix time in seconds.
+    pub(super) made_at: u64,
+    /// Files of the state folder, by their names.
+    pub(super) files: Vec<(String, Zeroizing<Vec<u8>>)>,
+    /// The assets that it knows.
+    pub(super) rows: identity::Rows,
+}
+
+impl Backup {
+    /// Reads the backup at `path`.
+    pub(super) async fn open(path: &Path) -> Result<Self, BackupError> {
+        let no_backup = |problem: &str| BackupError::NoBackup { path: path.to_owned(), problem: problem.to_owned() };
+        let file = File::open(path).map_err(at(path))?;
+        if !is_backup(&file) {
+            return Err(no_backup(
+                "it does not say so; `braidcast backup FILE` and the master's snapshots make such files",
+            ));
+        }
+        let failed = query_error(path);
+        let mut connection = connect(path).await.map_err(&failed)?;
+        let checked = check(&mut connection).await.map_err(&failed)?;
+        if let Err(problem) = checked {
+            return Err(match problem {
+                Problem::Damaged(problem) => no_backup(&problem),
+                Problem::Later(what) => BackupError::Later { path: path.to_owned(), what },
+            });
+        }
+        let backup = read(&mut connection).await.map_err(&failed)?;
+        connection.close().await.map_err(&failed)?;
+        match check_files(&backup) {
+            Some(problem) => Err(no_backup(problem)),
+            None => Ok(backup),
+        }
+    }
+}
+
+enum Problem {
+    Damaged(String),
+    Later(String),
+}
+
+/// Checks all that can be checked without packs.
+async fn check(connection: &mut SqliteConnection) -> Result<Result<(), Problem>, sqlx::Error> {
+    let verdict: String = sqlx::query_scalar("PRAGMA integrity_check(1)").fetch_one(&mut *connection).await?;
+    if verdict != "ok" {
+        return Ok(Err(Problem::Damaged(format!("it is damaged ({verdict}); take another one"))));
+    }
+    let format: i64 = sqlx::query_scalar("SELECT max(format) FROM backup_info").fetch_one(&mut *connection).await?;
+    if format > FORMAT {
+        return Ok(Err(Problem::Later(format!("format {format}; this program knows {FORMAT}"))));
+    }
+    let migration: i64 =
+        sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations").fetch_one(&mut *connection).await?;
+    let known = db::newest_migration();
+    if migration > known {
+        return Ok(Err(Problem::Later(format!("database version {migration}; this program knows {known}"))));
+    }
+    let wrong: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM assets WHERE length(content_key) <> 16 OR length(header_hash) <> 32)
+              + (SELECT count(*) FROM servers WHERE length(key) <> 32)
+              + (SELECT count(*) FROM settings WHERE name = 'token_key' AND length(value) <> 32)
+              + (SELECT count(*) FROM backup_info
+                 WHERE library_id IS NOT (SELECT value FROM settings WHERE name = 'library_id'))",
+    )
+    .fetch_one(connection)
+    .await?;
+    if wrong > 0 {
+        return Ok(Err(Problem::Damaged(format!(
+            "{wrong} of its keys or ids have the wrong length; take another one"
+        ))));
+    }
+    Ok(Ok(()))
+}
+
+async fn read(connection: &mut SqliteConnection) -> Result<Backup, sqlx::Error> {
+    let library = identity::of_database(&mut *connection).await?;
+    let made_at: i64 = sqlx::query_scalar("SELECT made_at FROM backup_info").fetch_one(&mut *connection).await?;
+    let files: Vec<(String, Vec<u8>)> =
+        sqlx::query_as("SELECT name, contents FROM backup_files").fetch_all(&mut *connection).await?;
+    let files = files.into_iter().map(|(name, contents)| (name, Zeroizing::new(contents))).collect();
+    let rows = identity::rows(connection).await?;
+    Ok(Backup { library, made_at: made_at.unsigned_abs(), files, rows })
+}
+
+/// What is wrong with the files; `None` if nothing is.
+fn check_files(backup: &Backup) -> Option<&'static str> {
+    let file = |wanted| backup.files.iter().find(|(name, _)| name == wanted).map(|(_, contents)| contents);
+    if file(CA_KEY).is_some() != file(CA_CERTIFICATE).is_some() {
+        return Some("it holds one half of the certificate authority only; take another one");
+    }
+    match file(JOIN_TOKEN) {
+        Some(token) if token.trim_ascii().len() < JOIN_TOKEN_BYTES_MIN => {
+            Some("its join token is too short; take another one")
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,130 @@
+//! Putting a backup in place of what a state folder holds.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use braidcast_media::LibraryId;
+use braidcast_media::pack::sync_parent;
+use sqlx::Connection;
+
+use super::read::Backup;
+use super::write::{connect_alone, copy, make_empty, query_error, set_application_id};
+use super::{BackupError, CA_CERTIFICATE, files};
+use crate::clock;
+use crate::config::MasterConfig;
+use crate::identity::{self, SettleError};
+use crate::origin::Origin;
+use crate::state_dir::{StateDir, at, write_private, write_public};
+
+/// What was put in place.
+#[derive(Debug)]
+pub struct Restored {
+    /// The library; `None` if the backup is of a folder that no master of this version has started on.
+    pub library: Option<LibraryId>,
+    /// When the backup was made, as a Unix time in seconds.
+    pub made_at: u64,
+    /// How many videos it knows.
+    pub videos: usize,
+    /// How many of their packs stand in the origin.
+    pub packs: usize,
+    /// Files that stood in the way, by the names that they have now.
+    pub moved: Vec<PathBuf>,
+    /// Files that are in place now.
+    pub written: Vec<PathBuf>,
+}
+
+/// Puts the backup `file` in place in the state folder of `config`, which no master may use meanwhile. What it replaces
+/// keeps its contents under another name. Interrupted at any moment, it may be run again.
+///
+/// # Errors
+/// [`BackupError`]; if the backup is not right or not this folder's, nothing was changed.
+pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, BackupError> {
+    let backup = Backup::open(file).await?;
+    let _held = StateDir::open(config)?;
+    let origin_file = config.origin_path().join(identity::ORIGIN_FILE);
+    check_library(config, file, &backup, &origin_file)?;
+    let database = config.database_path();
+    let ready = prepare(file, &database).await?;
+    // Without a database, and with packs, no master starts: a restore that ends here does no harm.
+    let moved = move_aside(config, &database, &backup)?;
+    rename(&ready, &database)?;
+    let mut written = vec![database];
+    for (name, path) in files(config) {
+        let Some((_, contents)) = backup.files.iter().find(|(known, _)| known == name) else { continue };
+        let write = if name == CA_CERTIFICATE { write_public } else { write_private };
+        write(&path, contents)?;
+        written.push(path);
+    }
+    if let Some(library) = backup.library {
+        identity::write(&origin_file, library)?;
+        written.push(origin_file);
+    }
+    let origin = Origin::new(config.origin_path());
+    let packs = backup.rows.keys().filter(|asset| origin.path(**asset).exists()).count();
+    let Backup { library, made_at, rows, .. } = backup;
+    Ok(Restored { library, made_at, videos: rows.len(), packs, moved, written })
+}
+
+fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_file: &Path) -> Result<(), BackupError> {
+    let found = match identity::read(origin_file) {
+        Ok(found) => found,
+        Err(SettleError::Identity(error)) => return Err(error.into()),
+        Err(SettleError::State(error)) => return Err(error.into()),
+        Err(SettleError::Query(source)) => return Err(query_error(origin_file)(source)),
+    };
+    match (backup.library, found) {
+        (Some(backup), Some(found)) if backup != found => {
+            Err(BackupError::OtherLibrary { path: file.to_owned(), backup, origin: config.origin_path(), found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the database of the backup anew beside the place where it will stand, whole and durable.
+async fn prepare(file: &Path, database: &Path) -> Result<PathBuf, BackupError> {
+    let ready = suffixed(database, ".restoring");
+    make_empty(&ready)?;
+    copy(file, &ready).await?;
+    let failed = query_error(&ready);
+    let mut connection = connect_alone(&ready).await.map_err(&failed)?;
+    for drop in ["DROP TABLE backup_info", "DROP TABLE backup_files", "VACUUM"] {
+        sqlx::query(drop).execute(&mut connection).await.map_err(&failed)?;
+    }
+    set_application_id(&mut connection, 0).await.map_err(&failed)?;
+    connection.close().await.map_err(&failed)?;
+    File::open(&ready).and_then(|file| file.sync_all()).map_err(at(&ready))?;
+    Ok(ready)
+}
+
+/// Gives other names to the files that the backup replaces. The write-ahead log goes with its database: beside another
+/// one SQLite would take it for that one's.
+fn move_aside(config: &MasterConfig, database: &Path, backup: &Backup) -> Result<Vec<PathBuf>, BackupError> {
+    let now = UNIX_EPOCH + Duration::from_secs(clock::unix_s());
+    let time = humantime::format_rfc3339_seconds(now).to_string().replace([':', '-'], "");
+    let of_database = ["", "-wal", "-shm"].map(|suffix| suffixed(database, suffix));
+    let in_backup = |name: &str| backup.files.iter().any(|(known, _)| known == name);
+    let of_files = files(config).into_iter().filter(|(name, _)| in_backup(name)).map(|(_, path)| path);
+    let mut moved = Vec::new();
+    for path in of_database.into_iter().chain(of_files) {
+        let aside = suffixed(&path, &format!(".before-restore-{time}"));
+        match fs::rename(&path, &aside) {
+            Ok(()) => moved.push(aside),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(at(&path)(error).into()),
+        }
+    }
+    Ok(moved)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), BackupError> {
+    fs::rename(from, to).and_then(|()| sync_parent(to)).map_err(at(to))?;
+    Ok(())
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}

@@ -1,0 +1,144 @@
+//! Backups: written beside a running master, checked, and put in place of what a folder holds.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use braidcast_master::backup::{self, BackupError, Restored, Written};
+use braidcast_master::{MasterConfig, StateError};
+
+use crate::harness::{ADMIN, PASSWORD, Running};
+
+struct Fixture {
+    master: Running,
+    file: PathBuf,
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    /// A master with the video "film", and a backup of it that was made while it ran.
+    async fn with_backup() -> (Self, Written) {
+        let master = Running::start().await;
+        master.publish("film", 1_000).await.expect("publishes");
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let file = dir.path().join("braidcast.backup");
+        let written = backup::write(&master.config, &file).await.expect("writes");
+        (Self { master, file, dir }, written)
+    }
+
+    fn folder(&self, name: &str) -> MasterConfig {
+        MasterConfig { state_dir: self.dir.path().join(name), ..self.master.config.clone() }
+    }
+
+    async fn restore_into(&self, config: &MasterConfig) -> Result<Restored, BackupError> {
+        backup::restore(config, &self.file).await
+    }
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).expect("a folder");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+    // SQLite's own, which come and go.
+    names.retain(|name| !name.ends_with("-wal") && !name.ends_with("-shm"));
+    names.sort();
+    names
+}
+
+async fn videos(master: &Running) -> Vec<String> {
+    master.videos().await.into_iter().map(|video| video.name).collect()
+}
+
+#[tokio::test]
+async fn a_backup_of_a_running_master_makes_the_same_master_in_a_fresh_folder() {
+    let (mut fixture, written) = Fixture::with_backup().await;
+    assert_eq!((written.videos, written.absent.len()), (1, 0));
+    assert_eq!(fs::metadata(&fixture.file).expect("a file").permissions().mode() & 0o777, 0o600);
+    assert_eq!(names(fixture.dir.path()), ["braidcast.backup"], "no temporary file is left");
+    fixture.master.publish("later", 1_000).await.expect("goes on");
+    let fresh = fixture.folder("fresh");
+    let restored = fixture.restore_into(&fresh).await.expect("restores");
+    assert_eq!((restored.library, restored.videos, restored.packs), (written.library, 1, 0));
+    assert!(restored.moved.is_empty() && restored.made_at > 0);
+    let same = |name: &str| {
+        let of = |config: &MasterConfig| fs::read(config.state_dir.join(name)).expect("a file");
+        assert_eq!(of(&fresh), of(&fixture.master.config), "{name}");
+    };
+    ["ca.pem", "ca.key", "join-token", "origin/library-id"].into_iter().for_each(same);
+    // The origin's disk comes along, with a pack that the backup does not know.
+    let origin = fixture.master.origin();
+    for pack in fixture.master.origin_files() {
+        fs::copy(origin.join(&pack), fresh.state_dir.join("origin").join(&pack)).expect("copied");
+    }
+    fixture.master.stop().await;
+    fixture.master.config = MasterConfig { bootstrap_admin: None, ..fresh };
+    fixture.master.restart(|_| {}).await;
+    fixture.master.login(ADMIN, PASSWORD).await;
+    assert_eq!(videos(&fixture.master).await, ["film"]);
+    assert_eq!(names(&fixture.master.origin().join("orphans")).len(), 1, "what came after the backup is kept");
+}
+
+#[tokio::test]
+async fn a_restore_keeps_what_it_replaces() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    fixture.master.publish("later", 1_000).await.expect("publishes");
+    fixture.master.stop().await;
+    let config = fixture.master.config.clone();
+    let restored = fixture.restore_into(&config).await.expect("restores");
+    assert_eq!((restored.videos, restored.packs), (1, 1));
+    let aside = restored.moved.iter().find(|path| path.to_string_lossy().contains("master.db.before-restore-2"));
+    let aside = aside.expect("the database is kept").clone();
+    fixture.master.restart(|_| {}).await;
+    assert_eq!(videos(&fixture.master).await, ["film"]);
+    fixture.master.restart(|config| fs::rename(aside, config.state_dir.join("master.db")).expect("moved")).await;
+    assert_eq!(videos(&fixture.master).await, ["film", "later"], "and can be put back");
+}
+
+#[tokio::test]
+async fn a_restore_does_not_touch_a_folder_in_use_or_of_another_library() {
+    let (fixture, _) = Fixture::with_backup().await;
+    let in_use = fixture.restore_into(&fixture.master.config).await.expect_err("a master runs there");
+    assert!(matches!(in_use, BackupError::State(StateError::InUse { .. })), "{in_use}");
+    let mut other = Running::start().await;
+    other.stop().await;
+    let before = names(&other.config.state_dir);
+    let error = fixture.restore_into(&other.config).await.expect_err("another library");
+    assert!(matches!(error, BackupError::OtherLibrary { .. }), "{error}");
+    assert_eq!(names(&other.config.state_dir), before);
+}
+
+#[tokio::test]
+async fn what_is_no_sound_backup_is_refused_before_anything_changes() {
+    let (fixture, _) = Fixture::with_backup().await;
+    let sound = fs::read(&fixture.file).expect("readable");
+    let fresh = fixture.folder("fresh");
+    let mut cut = sound.clone();
+    cut.truncate(sound.len() / 2);
+    let mut rotten = sound.clone();
+    let middle = sound.len() / 2 / 4_096 * 4_096;
+    rotten[middle..middle + 4_096].fill(0xee);
+    for (what, bytes) in [("empty", vec![]), ("text", b"CREATE TABLE".to_vec()), ("cut", cut), ("rotten", rotten)] {
+        fs::write(&fixture.file, bytes).expect("written");
+        let error = fixture.restore_into(&fresh).await.expect_err(what);
+        assert!(matches!(error, BackupError::NoBackup { .. } | BackupError::Query { .. }), "{what}: {error}");
+        assert!(!fresh.state_dir.join("master.db").exists(), "{what}");
+    }
+    let database = fixture.master.config.state_dir.join("master.db");
+    let error = backup::restore(&fresh, &database).await.expect_err("a database is no backup");
+    assert!(matches!(error, BackupError::NoBackup { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_replaces_a_backup_and_no_other_file() {
+    let (fixture, _) = Fixture::with_backup().await;
+    backup::write(&fixture.master.config, &fixture.file).await.expect("replaces");
+    for occupied in ["master.db", "ca.key"] {
+        let path = fixture.master.config.state_dir.join(occupied);
+        let before = fs::read(&path).expect("readable");
+        let error = backup::write(&fixture.master.config, &path).await.expect_err(occupied);
+        assert!(matches!(error, BackupError::Occupied { .. }), "{error}");
+        assert_eq!(fs::read(&path).expect("readable"), before);
+    }
+    let error = backup::write(&fixture.folder("nowhere"), &fixture.file).await.expect_err("no master");
+    assert!(matches!(error, BackupError::NoDatabase { .. }), "{error}");
+}
