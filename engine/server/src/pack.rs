@@ -125,7 +125,7 @@ impl Pack {
         Ok(())
     }
 
-    /// Whether the bytes of `extent` in the file are what `header` says. `room` is scratch space.
+    /// Whether the bytes of `extent` in the file are what `header` says. If they are, `room` holds them afterwards.
     pub(crate) fn extent_matches(&self, header: &PackHeader, extent: u32, room: &mut Vec<u8>) -> io::Result<bool> {
         let offset = self.layout.extent_offset(extent);
         let mut kind = [0];

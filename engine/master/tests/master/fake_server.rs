@@ -123,7 +123,8 @@ impl FakeServer {
 
     /// Reports this holding from now on.
     pub(crate) fn hold(&self, asset: AssetId, extents_held: u64, extents_total: u64, error: &str) {
-        let holding = v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into(), ..v1::Holding::default() };
+        let holding =
+            v1::Holding { asset: asset.0, extents_held, extents_total, error: error.into(), ..v1::Holding::default() };
         self.memory().holdings.insert(asset, holding);
     }
 

@@ -235,7 +235,12 @@ impl Cluster for Service {
         }
         let server_id = if request.server_id.is_empty() { "server-of-the-tests".to_owned() } else { request.server_id };
         let ticket_keys = vec![v1::TicketKey { key_id: 1, key: TICKET_KEY.to_vec() }];
-        Ok(Response::new(JoinResponse { server_id, server_token: SERVER_TOKEN.to_owned(), ticket_keys, ..JoinResponse::default() }))
+        Ok(Response::new(JoinResponse {
+            server_id,
+            server_token: SERVER_TOKEN.to_owned(),
+            ticket_keys,
+            ..JoinResponse::default()
+        }))
     }
 
     type HeartbeatStream = ReceiverStream<Result<MasterOrder, Status>>;
