@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::limits::SCRUB_BYTES_S;
+
 /// Settings of a master. Durations in files are written as `15m`, `30days`, `1h 30m`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -58,6 +60,9 @@ pub struct MasterConfig {
     /// How long an account stays locked. Default 60 s.
     #[serde(with = "duration")]
     pub lock_for: Duration,
+    /// Bytes per second of the origin's packs that are hashed in the background, so that damage is found while media
+    /// servers still hold whole copies. Default 8 MiB, a terabyte in a day and a half. 0: none are.
+    pub scrub_bytes_s: u64,
     /// An administrator to create at start, only if the database holds no user at all. Not read from files.
     #[serde(skip)]
     pub bootstrap_admin: Option<BootstrapAdmin>,
@@ -96,6 +101,7 @@ impl Default for MasterConfig {
             replicas: 0,
             lock_after: 5,
             lock_for: Duration::from_secs(60),
+            scrub_bytes_s: SCRUB_BYTES_S,
             bootstrap_admin: None,
         }
     }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! One module per noun. What decides is pure and reads no clock (`auth::lockout`, `cluster::registry`,
-//! `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`, `publishing::attempts`); the services around
+//! `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`, `healing::condition`,
+//! `healing::heals`, `publishing::attempts`); the services around
 //! it pass the time in, talk gRPC, and keep the database and the disk.
 #![forbid(unsafe_code)]
 
@@ -26,6 +27,8 @@ mod db;
 mod distribution;
 mod errors;
 mod film;
+mod healing;
+mod identity;
 mod library;
 mod limits;
 mod master;
@@ -34,6 +37,7 @@ mod origin;
 mod packs;
 mod publishing;
 mod random;
+mod removed;
 mod state_dir;
 mod streams;
 mod sync;

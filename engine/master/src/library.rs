@@ -5,15 +5,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use braidcast_media::hashes::Hash;
-use braidcast_media::{AssetId, ContentKey, PackLayout};
+use braidcast_media::{AssetId, ContentKey, LibraryId, PackLayout};
 use sqlx::SqlitePool;
 
+use crate::clock;
 use crate::errors::ServiceError;
 use crate::film::Film;
+use crate::healing::condition::Damage;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::VideoName;
+use crate::removed;
 use crate::streams::StreamLengths;
 use crate::sync::lock;
 
@@ -40,6 +44,7 @@ pub(crate) struct Asset {
 
 /// The published assets.
 pub(crate) struct Library {
+    id: LibraryId,
     pool: SqlitePool,
     /// Held over a change of the database and of the shelf, so that changes come in one order.
     changes: tokio::sync::Mutex<()>,
@@ -50,8 +55,33 @@ pub(crate) struct Library {
 struct Shelf {
     assets: HashMap<AssetId, Arc<Asset>>,
     names: BTreeMap<VideoName, AssetId>,
-    /// Assets whose pack the origin has lost: not shown and not served, and not dropped by servers either.
-    lost: HashSet<AssetId>,
+    /// Assets whose durable copy is lost or damaged. Media servers that hold them serve them all the same.
+    unsound: HashMap<AssetId, Unsound>,
+    /// Assets that a person has removed or replaced, as long as the database remembers them.
+    removed: HashSet<AssetId>,
+}
+
+/// What is known of a durable copy that is not sound.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsound {
+    pub(crate) damage: Damage,
+    /// Unix time in seconds.
+    found_at: u64,
+    /// What is being done about it, for an operator; empty before that is known.
+    doing: String,
+}
+
+impl Unsound {
+    /// What was found, when, and what is being done about it.
+    pub(crate) fn in_words(&self) -> String {
+        let found = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(self.found_at));
+        let Self { damage, doing, .. } = self;
+        if doing.is_empty() {
+            format!("{damage} (found {found})")
+        } else {
+            format!("{damage} (found {found}); {doing}")
+        }
+    }
 }
 
 impl Shelf {
@@ -61,17 +91,19 @@ impl Shelf {
     }
 
     fn take(&mut self, asset: AssetId) -> Option<Arc<Asset>> {
-        self.lost.remove(&asset);
+        self.unsound.remove(&asset);
         let taken = self.assets.remove(&asset)?;
         self.names.remove(&taken.name);
         Some(taken)
     }
 
-    fn unless_lost(&self, asset: &Arc<Asset>) -> Result<Arc<Asset>, ServiceError> {
-        if self.lost.contains(&asset.id) {
-            return Err(ServiceError::PackLost(asset.id));
+    /// Takes an asset that a person has removed, and forgets older removals.
+    fn bury(&mut self, asset: AssetId, forgotten: &[AssetId]) -> Option<Arc<Asset>> {
+        for forgotten in forgotten {
+            self.removed.remove(forgotten);
         }
-        Ok(Arc::clone(asset))
+        self.removed.insert(asset);
+        self.take(asset)
     }
 
     fn named(&self, name: &VideoName) -> Option<&Arc<Asset>> {
@@ -111,19 +143,31 @@ fn asset(row: Row) -> Result<Asset, sqlx::Error> {
 }
 
 impl Library {
-    /// Reads the database.
-    pub(crate) async fn open(pool: SqlitePool) -> Result<Self, sqlx::Error> {
+    /// Reads the database, which is the one of the library `id`.
+    pub(crate) async fn open(pool: SqlitePool, id: LibraryId) -> Result<Self, sqlx::Error> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes, access_unit_bytes, film,
                     header_hash, plain_roots, replicas, published_at FROM assets",
         )
         .fetch_all(&pool)
         .await?;
-        let mut shelf = Shelf::default();
+        let removed = removed::load(&pool, clock::unix_s_signed()).await?;
+        let mut shelf = Shelf { removed, ..Shelf::default() };
         for row in rows {
             shelf.put(Arc::new(asset(row)?));
         }
-        Ok(Self { pool, changes: tokio::sync::Mutex::new(()), shelf: Mutex::new(shelf) })
+        Ok(Self { id, pool, changes: tokio::sync::Mutex::new(()), shelf: Mutex::new(shelf) })
+    }
+
+    /// The library's id.
+    pub(crate) fn id(&self) -> LibraryId {
+        self.id
+    }
+
+    /// Whether a person has removed or replaced this asset within the last year. Only copies of such an asset may be
+    /// deleted: one that is unknown otherwise may belong to a video that an older database does not have.
+    pub(crate) fn is_removed(&self, id: AssetId) -> bool {
+        self.shelf().removed.contains(&id)
     }
 
     /// All assets in the database, with their packs or without.
@@ -131,14 +175,56 @@ impl Library {
         self.shelf().assets.keys().copied().collect()
     }
 
-    /// Takes the assets whose packs the origin has lost out of sight.
+    /// Notes that the origin has lost the packs of these assets.
     pub(crate) fn set_lost(&self, lost: HashSet<AssetId>) {
-        let mut shelf = self.shelf();
-        for asset in lost.iter().filter_map(|id| shelf.assets.get(id)) {
-            let (name, asset) = (&asset.name, asset.id);
-            tracing::error!(%name, %asset, "the origin has lost this video's pack: publish it again with `replace`");
+        for asset in lost {
+            self.set_damage(asset, Some(Damage::Lost));
         }
-        shelf.lost = lost;
+    }
+
+    /// Notes the state of an asset's durable copy; `None`: it is sound.
+    pub(crate) fn set_damage(&self, id: AssetId, damage: Option<Damage>) {
+        let mut shelf = self.shelf();
+        let Some(asset) = shelf.assets.get(&id).cloned() else { return };
+        let before = shelf.unsound.get(&id);
+        if before.map(|unsound| &unsound.damage) == damage.as_ref() {
+            return;
+        }
+        let name = &asset.name;
+        let Some(damage) = damage else {
+            shelf.unsound.remove(&id);
+            tracing::info!(%name, asset = %id, "the durable copy of this video is sound again");
+            return;
+        };
+        tracing::error!(%name, asset = %id, %damage, "the durable copy of this video is not sound");
+        let found_at = before.map_or_else(clock::unix_s, |before| before.found_at);
+        shelf.unsound.insert(id, Unsound { damage, found_at, doing: String::new() });
+    }
+
+    /// Notes what is being done about an unsound copy.
+    pub(crate) fn set_doing(&self, id: AssetId, doing: String) {
+        if let Some(unsound) = self.shelf().unsound.get_mut(&id) {
+            unsound.doing = doing;
+        }
+    }
+
+    /// What is wrong with the durable copy of an asset; `None`: it is sound.
+    pub(crate) fn damage(&self, id: AssetId) -> Option<Damage> {
+        self.shelf().unsound.get(&id).map(|unsound| unsound.damage.clone())
+    }
+
+    /// All that is known of a durable copy that is not sound.
+    pub(crate) fn unsoundness(&self, id: AssetId) -> Option<Unsound> {
+        self.shelf().unsound.get(&id).cloned()
+    }
+
+    /// The assets whose durable copies are not sound.
+    pub(crate) fn unsound(&self) -> Vec<(Arc<Asset>, Damage)> {
+        let shelf = self.shelf();
+        let with_asset = |(id, unsound): (&AssetId, &Unsound)| {
+            shelf.assets.get(id).map(|asset| (Arc::clone(asset), unsound.damage.clone()))
+        };
+        shelf.unsound.iter().filter_map(with_asset).collect()
     }
 
     /// The current version of a video.
@@ -146,16 +232,12 @@ impl Library {
         let missing = || ServiceError::NoVideo { name: name.chars().take(NAME_BYTES_MAX).collect() };
         let parsed = VideoName::parse(name).map_err(|_| missing())?;
         let shelf = self.shelf();
-        let asset = shelf.named(&parsed).ok_or_else(missing)?;
-        shelf.unless_lost(asset)
+        shelf.named(&parsed).cloned().ok_or_else(missing)
     }
 
-    /// One very version of a video. One whose pack is lost is told from one that was removed: servers drop the copies
-    /// of the latter.
+    /// One very version of a video.
     pub(crate) fn by_id(&self, id: AssetId) -> Result<Arc<Asset>, ServiceError> {
-        let shelf = self.shelf();
-        let asset = shelf.assets.get(&id).ok_or(ServiceError::NoAsset(id))?;
-        shelf.unless_lost(asset)
+        self.shelf().assets.get(&id).cloned().ok_or(ServiceError::NoAsset(id))
     }
 
     /// Whether the database has this asset, with its pack or without.
@@ -163,16 +245,10 @@ impl Library {
         self.shelf().assets.contains_key(&id)
     }
 
-    /// What can be watched, in the order of names.
+    /// All videos, in the order of names.
     pub(crate) fn list(&self) -> Vec<Arc<Asset>> {
         let shelf = self.shelf();
-        shelf
-            .names
-            .values()
-            .filter(|id| !shelf.lost.contains(id))
-            .filter_map(|id| shelf.assets.get(id))
-            .cloned()
-            .collect()
+        shelf.names.values().filter_map(|id| shelf.assets.get(id)).cloned().collect()
     }
 
     /// Refuses a name that is taken.
@@ -190,8 +266,12 @@ impl Library {
         if !replace {
             self.check_free(&asset.name)?;
         }
+        let replaced = self.shelf().names.get(&asset.name).copied();
         let mut transaction = self.pool.begin().await?;
-        sqlx::query("DELETE FROM assets WHERE name = ?").bind(asset.name.as_str()).execute(&mut *transaction).await?;
+        let forgotten = match replaced {
+            Some(id) => self.bury(&mut transaction, id, &asset.name).await?,
+            None => Vec::new(),
+        };
         let streams = StreamLengths::of(&asset.layout);
         sqlx::query(
             "INSERT INTO assets (asset, name, content_key, bytes, frame_index_bytes, key_frame_index_bytes,
@@ -214,7 +294,7 @@ impl Library {
         .await?;
         transaction.commit().await?;
         let mut shelf = self.shelf();
-        let old = shelf.names.get(&asset.name).copied().and_then(|id| shelf.take(id));
+        let old = replaced.and_then(|id| shelf.bury(id, &forgotten));
         shelf.put(Arc::new(asset));
         Ok(old)
     }
@@ -225,8 +305,23 @@ impl Library {
         let parsed = VideoName::parse(name).map_err(|_| missing())?;
         let _change = self.changes.lock().await;
         let id = self.shelf().named(&parsed).map(|asset| asset.id).ok_or_else(missing)?;
-        sqlx::query("DELETE FROM assets WHERE asset = ?").bind(id.0.cast_signed()).execute(&self.pool).await?;
-        self.shelf().take(id).ok_or_else(missing)
+        let mut transaction = self.pool.begin().await?;
+        let forgotten = self.bury(&mut transaction, id, &parsed).await?;
+        transaction.commit().await?;
+        self.shelf().bury(id, &forgotten).ok_or_else(missing)
+    }
+
+    /// Takes an asset out of the database and remembers that a person wanted it so. Gives the assets that are no
+    /// longer remembered to make room.
+    async fn bury(
+        &self,
+        transaction: &mut sqlx::SqliteConnection,
+        id: AssetId,
+        name: &VideoName,
+    ) -> Result<Vec<AssetId>, sqlx::Error> {
+        sqlx::query("DELETE FROM assets WHERE asset = ?").bind(id.0.cast_signed()).execute(&mut *transaction).await?;
+        let remembered = self.shelf().removed.len();
+        removed::insert(transaction, id, name.as_str(), clock::unix_s_signed(), remembered).await
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -240,6 +335,8 @@ mod tests {
 
     use super::*;
     use crate::db;
+
+    const ID: LibraryId = LibraryId([9; 16]);
 
     fn film() -> v1::Film {
         let track = v1::Track {
@@ -273,13 +370,29 @@ mod tests {
     async fn a_film_is_read_back_as_it_was_committed() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
-        let library = Library::open(pool.clone()).await.expect("empty");
+        let library = Library::open(pool.clone(), ID).await.expect("empty");
         library.commit(of_film(), false).await.expect("commits");
-        let again = Library::open(pool).await.expect("reads").by_name("film").expect("it is there");
+        let again = Library::open(pool, ID).await.expect("reads").by_name("film").expect("it is there");
         let committed = of_film();
         assert_eq!((again.id, again.bytes, again.published_at), (committed.id, 400_000, 7));
         assert_eq!(again.layout, committed.layout);
         assert_eq!(again.film.as_ref().expect("a film").message(), film());
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_or_replaced_is_remembered_across_a_restart_and_nothing_else_is() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
+        let library = Library::open(pool.clone(), ID).await.expect("empty");
+        let (first, second) = (AssetId(1), AssetId(2));
+        for id in [first, second] {
+            library.commit(Asset { id, ..of_film() }, true).await.expect("commits");
+        }
+        assert!(library.is_removed(first) && !library.is_removed(second));
+        library.remove("film").await.expect("it is there");
+        let again = Library::open(pool, ID).await.expect("reads");
+        assert!([first, second].into_iter().all(|id| again.is_removed(id)));
+        assert!(!again.is_removed(AssetId(3)), "nobody removed it");
     }
 
     #[tokio::test]
@@ -297,7 +410,7 @@ mod tests {
         .await
         .expect("inserts");
         first.close().await;
-        let library = Library::open(db::open(&path).await.expect("migrates")).await.expect("reads");
+        let library = Library::open(db::open(&path).await.expect("migrates"), ID).await.expect("reads");
         let old = library.by_name("old").expect("it is there");
         assert_eq!((old.id, old.bytes, old.published_at), (AssetId(u64::MAX - 1), 1_000_000, 1_700_000_000));
         assert_eq!(old.layout, PackLayout::of_file(1_000_000).expect("short"));
@@ -315,10 +428,10 @@ mod tests {
         ] {
             let dir = tempfile::tempdir().expect("temporary folder");
             let pool = db::open(&dir.path().join("master.db")).await.expect("opens");
-            Library::open(pool.clone()).await.expect("empty").commit(of_film(), false).await.expect("commits");
+            Library::open(pool.clone(), ID).await.expect("empty").commit(of_film(), false).await.expect("commits");
             let update = sqlx::AssertSqlSafe(format!("UPDATE assets SET {change}"));
             sqlx::query(update).execute(&pool).await.expect("updates");
-            let error = Library::open(pool).await.map(|_| ()).expect_err(change).to_string();
+            let error = Library::open(pool, ID).await.map(|_| ()).expect_err(change).to_string();
             assert!(error.contains("asset ffffffffffffffff: ") && error.contains(what), "{change}: {error}");
         }
     }

@@ -34,6 +34,8 @@ use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
 use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
+use crate::healing::{Healing, Suspicions};
+use crate::identity;
 use crate::library::Library;
 use crate::limits::{KEEPALIVE, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
 use crate::origin::Origin;
@@ -53,7 +55,7 @@ pub struct Master {
     stop: Option<oneshot::Sender<()>>,
     serving: Aborting,
     /// End with the master.
-    _background: [Aborting; 2],
+    _background: Vec<Aborting>,
     /// Let go of last.
     _state: StateDir,
 }
@@ -118,6 +120,7 @@ struct Parts {
     origin: Origin,
     steer: Arc<Notify>,
     cluster: Arc<Cluster>,
+    healing: Arc<Healing>,
 }
 
 impl Master {
@@ -149,8 +152,12 @@ impl Master {
         });
         let cluster = Arc::clone(&parts.cluster);
         let driver = Arc::clone(&parts.cluster);
-        let background = [
+        let healing = || Arc::clone(&parts.healing);
+        let background = vec![
             Aborting(tokio::spawn(async move { driver.run().await })),
+            Aborting(tokio::spawn(healing().run())),
+            Aborting(tokio::spawn(healing().check_suspects())),
+            Aborting(tokio::spawn(healing().scrub(config.scrub_bytes_s))),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
         ];
         tracing::info!(%local_addr, "the master serves");
@@ -187,17 +194,21 @@ impl Master {
 impl Parts {
     async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
         let pool = db::open(&config.database_path()).await?;
-        let library = Arc::new(Library::open(pool.clone()).await?);
+        let library = Arc::new(Library::open(pool.clone(), identity::settle(&pool).await?).await?);
         let origin = Origin::new(config.origin_path());
         library.set_lost(origin.sweep(&library.known())?);
         let steer = Arc::new(Notify::new());
-        let cluster = Cluster::open(config, pool.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
+        let suspicions = Arc::new(Suspicions::default());
+        let (same, suspected) = (Arc::clone(&library), Arc::clone(&suspicions));
+        let cluster = Arc::new(Cluster::open(config, pool.clone(), same, suspected, Arc::clone(&steer)).await?);
+        let healing = Healing::new(Arc::clone(&library), origin.clone(), Arc::clone(&cluster), suspicions);
         Ok(Self {
             accounts: Accounts::new(pool.clone()),
             passwords: Arc::new(Passwords::new().await.map_err(hashing)?),
             tokens: Arc::new(Tokens::open(&pool, config.token_lifetime).await?),
             refresh: Arc::new(RefreshTokens::new(pool.clone(), config.refresh_lifetime)),
-            cluster: Arc::new(cluster),
+            cluster,
+            healing,
             library,
             origin,
             steer,
@@ -242,10 +253,11 @@ impl Parts {
             Arc::clone(&self.library),
             self.origin.clone(),
             Arc::clone(&self.cluster),
+            Arc::clone(&self.healing),
             config.ticket_lifetime,
         );
         let cluster = ClusterService::new(Arc::clone(&self.cluster), Arc::clone(&self.tokens), join_token);
-        let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone());
+        let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.healing));
         let router = Server::builder()
             .tls_config(tls)
             .map_err(MasterError::Identity)?
@@ -261,7 +273,10 @@ impl Parts {
             ))
             .add_service(InterceptedService::new(DistributionServer::new(distribution), clients))
             .add_service(ClusterServer::new(cluster).max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(InterceptedService::new(OriginServer::new(origin), servers));
+            .add_service(InterceptedService::new(
+                OriginServer::new(origin).max_decoding_message_size(MESSAGE_BYTES_MAX),
+                servers,
+            ));
         Ok(router)
     }
 }

@@ -9,6 +9,7 @@
 //! - [`pack`]: a pack's header, and a pack written so that it appears whole
 //! - [`frames`]: the frame index and the key-frame index
 //! - [`hashes`]: the two hash lists and what vouches for them
+//! - [`library_id`]: which library packs belong to
 //! - [`ticket`]: what a master gives a client to greet one server with
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod frames;
 pub mod hashes;
 pub mod ids;
 pub mod layout;
+pub mod library_id;
 pub mod pack;
 pub mod seal;
 pub mod ticket;
@@ -24,3 +26,4 @@ pub mod ticket;
 pub use chunk::{ContentKey, Opener, Sealer};
 pub use ids::{AssetId, ChunkNo, ExtentNo, Run, StreamId};
 pub use layout::{PackLayout, StreamLayout};
+pub use library_id::{LibraryId, LibraryIdError};

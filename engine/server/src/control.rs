@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use braidcast_media::AssetId;
 use braidcast_media::ticket::TicketKey;
+use braidcast_media::{AssetId, LibraryId};
 use braidcast_proto::v1::master_order::Order as Kind;
 use braidcast_proto::v1::{self, JoinRequest, MasterOrder, ProbeResult, ServerReport};
 use tokio::net::{UdpSocket, lookup_host};
@@ -64,7 +64,7 @@ impl Control {
             address: address.to_string(),
             capacity_bytes: self.keeper.capacity_bytes(),
             clock_ms: unix_ms(),
-            library_id: library_id.clone().unwrap_or_default(),
+            library_id: library_id.map_or_else(String::new, |id| id.to_string()),
         };
         let reply = timeout(limits::JOIN_WITHIN, self.master.cluster().join(request)).await;
         let reply = reply
@@ -72,12 +72,13 @@ impl Control {
         let reply = reply.map_err(|status| self.judge(&status))?.into_inner();
         let token = bearer(&reply.server_token)
             .ok_or_else(|| JoinError::NotNow("the master gave a server token that no header can hold".to_owned()))?;
+        let found: LibraryId = reply.library_id.parse().map_err(|error| {
+            JoinError::NotNow(format!("the master at {} names no library: {error}", self.master.address()))
+        })?;
         match library_id {
-            Some(own) if own != reply.library_id => return Err(self.other_library(&own, &reply.library_id)),
-            None if !reply.library_id.is_empty() => {
-                folder.keep_library_id(&reply.library_id).map_err(|error| JoinError::Refused(state(error)))?;
-            }
-            _ => {}
+            Some(own) if own != found => return Err(self.other_library(own, found)),
+            Some(_) => {}
+            None => folder.keep_library_id(found).map_err(|error| JoinError::Refused(state(error)))?,
         }
         if server_id.as_deref() != Some(reply.server_id.as_str()) {
             folder.keep_server_id(&reply.server_id).map_err(|error| JoinError::Refused(state(error)))?;
@@ -117,6 +118,7 @@ impl Control {
 
     /// Reports and follows orders until the stream breaks; says why it did.
     async fn heartbeat(&self, verifier: &Verifier, pusher: &Pusher, prober: &mut Prober) -> String {
+        self.keeper.on_heartbeat();
         let (reports, outbound) = mpsc::channel(limits::REPORTS_QUEUED_MAX);
         let mut probes = Vec::new();
         self.report(&reports, &mut probes);
@@ -153,13 +155,7 @@ impl Control {
     }
 
     /// Follows one order. A probe that cannot be made is answered at once.
-    async fn follow(
-        &self,
-        order: Kind,
-        verifier: &Verifier,
-        pusher: &Pusher,
-        prober: &Prober,
-    ) -> Option<ProbeResult> {
+    async fn follow(&self, order: Kind, verifier: &Verifier, pusher: &Pusher, prober: &Prober) -> Option<ProbeResult> {
         match order {
             Kind::Hold(order) => match Order::try_from(order) {
                 Ok(order) => {
@@ -211,7 +207,7 @@ impl Control {
         self.shelf.update(|catalogue| catalogue.ticket_keys = parsed);
     }
 
-    fn other_library(&self, own: &str, found: &str) -> JoinError {
+    fn other_library(&self, own: LibraryId, found: LibraryId) -> JoinError {
         JoinError::NotNow(format!(
             "the master at {} has the library {found}, and {} holds copies of the library {own}: put the right database \
              back at the master, or give this server its own master or an empty state folder; the copies are kept",

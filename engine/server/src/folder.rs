@@ -14,8 +14,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use braidcast_media::AssetId;
 use braidcast_media::pack::sync_parent;
+use braidcast_media::{AssetId, LibraryId};
 
 use crate::error::ServerError;
 
@@ -159,13 +159,14 @@ impl Folder {
     }
 
     /// The library whose copies stand here; `None` before the first Join.
-    pub(crate) fn library_id(&self) -> io::Result<Option<String>> {
-        self.read_id(LIBRARY_ID_FILE)
+    pub(crate) fn library_id(&self) -> io::Result<Option<LibraryId>> {
+        let id = self.read_id(LIBRARY_ID_FILE)?.map(|id| id.parse()).transpose();
+        id.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{LIBRARY_ID_FILE}: {error}")))
     }
 
     /// Keeps the library's id for ever.
-    pub(crate) fn keep_library_id(&self, id: &str) -> io::Result<()> {
-        self.keep_id(LIBRARY_ID_FILE, id)
+    pub(crate) fn keep_library_id(&self, id: LibraryId) -> io::Result<()> {
+        self.keep_id(LIBRARY_ID_FILE, &id.to_string())
     }
 
     fn read_id(&self, name: &str) -> io::Result<Option<String>> {
@@ -250,6 +251,10 @@ mod tests {
         folder.keep_server_id("s-2").expect("writable folder");
         assert_eq!(folder.server_id().expect("readable folder").as_deref(), Some("s-2"));
         assert_eq!(folder.library_id().expect("readable folder"), None);
+        folder.keep_library_id(LibraryId([7; 16])).expect("writable folder");
+        assert_eq!(folder.library_id().expect("readable folder"), Some(LibraryId([7; 16])));
+        fs::write(dir.path().join("library-id"), "seven").expect("writable folder");
+        assert!(folder.library_id().expect_err("no id").to_string().contains("library-id"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod errors;
 mod failover;
 mod fetch;
 mod films;
+mod healing;
 mod lanes;
 mod no_data;
 mod publishing;

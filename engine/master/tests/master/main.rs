@@ -7,6 +7,7 @@ mod distribution;
 mod fake_server;
 mod films;
 mod harness;
+mod healing;
 mod made_film;
 mod publishing;
 mod recovery;

@@ -99,6 +99,13 @@ impl Keeper {
         self.on_change();
     }
 
+    /// A heartbeat begins: the master says anew which copies are spare.
+    pub(crate) fn on_heartbeat(&self) {
+        for entry in self.lock().values_mut() {
+            entry.spare = None;
+        }
+    }
+
     /// Orders that were not followed since the last call.
     pub(crate) fn take_refusals(&self) -> Vec<Refusal> {
         std::mem::take(&mut self.protection().refusals)
