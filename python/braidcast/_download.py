@@ -8,7 +8,7 @@ from braidcast._records import DownloadReport
 
 
 def download(
-    name: str,
+    name: str | os.PathLike[str],
     path: str | os.PathLike[str] | None = None,
     *,
     profile: str | os.PathLike[str] | None = None,
@@ -24,7 +24,7 @@ def download(
     holds it.
 
     Args:
-        name: The video's name, as `list_videos` gives it.
+        name: The video's name, as `list_videos` gives it; a path stands for its text.
         path: The file to write, or a folder to write it into; None is the video's name in the working directory.
         profile: The profile to use; None finds it as `open` does.
         progress: Called about ten times a second, in this thread, with the bytes that are there and verified and the
@@ -42,4 +42,4 @@ def download(
         OutputError: The file, or that of the trace, cannot be written.
         NotFound, NoSources, IntegrityError, ProfileError, AuthenticationError, MasterUnavailable, MasterError
     """
-    return _native.download(name, path, (profile, max_rate, trace), progress, background)
+    return _native.download(os.fspath(name), path, (profile, max_rate, trace), progress, background)

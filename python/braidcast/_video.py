@@ -15,7 +15,7 @@ BUFFER_BYTES = 32 * 1024 * 1024
 
 
 def open(
-    name: str,
+    name: str | os.PathLike[str],
     *,
     profile: str | os.PathLike[str] | None = None,
     ahead: float = 10.0,
@@ -30,7 +30,7 @@ def open(
     published a moment ago; in an event loop call it by `asyncio.to_thread`.
 
     Args:
-        name: The film's name, as `list_videos` gives it.
+        name: The film's name, as `list_videos` gives it; a path stands for its text.
         profile: The profile to use; None is `$BRAIDCAST_PROFILE`, or the first that exists of
             `./.braidcast/profile.toml` and `~/.config/braidcast/profile.toml`.
         ahead: Seconds of film to fetch ahead of the picture that was taken last.
@@ -46,7 +46,7 @@ def open(
         NotAFilm: The video was published as plain bytes; `download` fetches it.
         NotFound, NoSources, ProfileError, AuthenticationError, MasterUnavailable, MasterError, ResourceError
     """
-    return Video(_native.open(name, (profile, max_rate, trace), ahead, buffer_bytes, threads))
+    return Video(_native.open(os.fspath(name), (profile, max_rate, trace), ahead, buffer_bytes, threads))
 
 
 class Video:

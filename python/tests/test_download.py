@@ -22,6 +22,12 @@ def test_the_report_tells_what_came_from_where(cluster: Cluster, films: Path, tm
     assert {source.address for source in report.sources} == {address for _, address in cluster.servers.values()}
 
 
+def test_a_path_names_a_video(cluster: Cluster, films: Path, tmp_path: Path) -> None:
+    report = braidcast.download(Path(FILM), tmp_path / "copy.mp4", profile=cluster.profile)
+    assert report.name == FILM
+    assert report.path.read_bytes() == (films / FILM).read_bytes()
+
+
 def test_without_a_path_it_goes_into_the_working_directory(
     profile: Path, films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

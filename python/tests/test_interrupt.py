@@ -6,31 +6,37 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 from support.clips import FILM, LONG_FILM
 from support.cluster import Cluster
 
-END_SECONDS = 5
+# A call that is not interrupted ends by itself, and in another way, long before this.
+END_SECONDS = 60
 
+# Each says that it is ready, and calls when it is told to.
 NEXT = """
 import sys, braidcast
 video = braidcast.open(sys.argv[1], profile=sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
 video.seek(20)
-print("calling", flush=True)
 next(video)
 """
 
 DOWNLOAD = """
 import sys, braidcast
-print("calling", flush=True)
+print("ready", flush=True)
+sys.stdin.readline()
 braidcast.download(sys.argv[1], sys.argv[3], profile=sys.argv[2])
 """
 
 OPEN = """
 import sys, braidcast
-print("calling", flush=True)
+print("ready", flush=True)
+sys.stdin.readline()
 braidcast.open(sys.argv[1], profile=sys.argv[2])
 """
 
@@ -40,8 +46,9 @@ class Mine(Exception): pass
 def handler(*_): raise Mine
 signal.signal(signal.SIGINT, handler)
 video = braidcast.open(sys.argv[1], profile=sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
 video.seek(20)
-print("calling", flush=True)
 try:
     next(video)
 except Mine:
@@ -55,22 +62,26 @@ def take_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def interrupt(program: str, *arguments: str | Path) -> None:
-    """Runs a program, and interrupts it in the call that it announces."""
+def interrupt(meanwhile: AbstractContextManager[object], program: str, *arguments: str | Path) -> None:
+    """Runs a program, and interrupts it in its call. Whatever makes the call wait begins when the program is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=take_interrupts,
     )
     try:
+        assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stdout.readline() == b"calling\n"
-        time.sleep(0.5)
-        assert process.poll() is None, "it did not wait"
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=END_SECONDS)
+        assert process.stdout.readline() == b"ready\n"
+        with meanwhile:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            time.sleep(0.5)
+            assert process.poll() is None, "it did not wait"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=END_SECONDS)
     finally:
         process.kill()
         process.communicate()
@@ -81,13 +92,11 @@ def interrupt(program: str, *arguments: str | Path) -> None:
 
 @pytest.mark.parametrize("program", [NEXT, HANDLER], ids=["next", "next with a handler"])
 def test_waiting_for_a_picture_is_interrupted(frail: Cluster, program: str) -> None:
-    with frail.stopped():
-        interrupt(program, LONG_FILM, frail.profile)
+    interrupt(frail.stopped(), program, LONG_FILM, frail.profile)
 
 
 def test_a_download_is_interrupted(frail: Cluster, tmp_path: Path) -> None:
-    with frail.stopped():
-        interrupt(DOWNLOAD, LONG_FILM, frail.profile, tmp_path / "film")
+    interrupt(frail.stopped(), DOWNLOAD, LONG_FILM, frail.profile, tmp_path / "film")
 
 
 def test_opening_is_interrupted(frail: Cluster, tmp_path: Path) -> None:
@@ -98,7 +107,7 @@ def test_opening_is_interrupted(frail: Cluster, tmp_path: Path) -> None:
         profile = tmp_path / "profile.toml"
         profile.write_text("\n".join(moved))
         profile.chmod(0o600)
-        interrupt(OPEN, LONG_FILM, profile)
+        interrupt(nullcontext(), OPEN, LONG_FILM, profile)
 
 
 FORK = """

@@ -48,7 +48,7 @@ def test_the_window_shows_the_films_pictures(cluster: Cluster, tmp_path: Path) -
         try:
             while player.poll() is None and time.monotonic() < end:
                 shots.append(seen.shot().copy())
-                time.sleep(0.4)
+                time.sleep(0.1)
             assert player.wait(SHOW_SECONDS) == 0
         finally:
             player.kill()

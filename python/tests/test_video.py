@@ -28,6 +28,12 @@ def test_a_film_is_known_before_its_first_picture(cluster: Cluster, films: Path)
         assert repr(video) == "<braidcast.Video 'film.mp4': 320x240, 25 fps, 4.000 s, h264>"
 
 
+def test_a_path_names_a_film(cluster: Cluster) -> None:
+    with braidcast.open(Path(FILM), profile=cluster.profile) as video:
+        assert video.name == FILM
+        assert next(video).index == 0
+
+
 def test_tracks_tell_their_language(cluster: Cluster) -> None:
     with cluster.open("two-languages.mkv") as video:
         assert [(track.kind, track.language) for track in video.tracks] == [

@@ -20,6 +20,7 @@ mod output;
 mod parent;
 mod password;
 mod progress;
+mod publishing;
 mod relaunch;
 mod settings;
 mod signals;

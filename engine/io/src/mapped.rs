@@ -19,6 +19,8 @@ pub struct MappedFile(Arc<Mapped>);
 struct Mapped {
     map: MmapRaw,
     file: File,
+    /// Dropped last: whoever counts open files through it never counts too few.
+    _guard: Box<dyn Send + Sync>,
 }
 
 impl MappedFile {
@@ -27,8 +29,17 @@ impl MappedFile {
     /// # Errors
     /// Those of `mmap`, of which `ENOMEM` (too many maps: `vm.max_map_count`) may come in daily use.
     pub fn new(file: File) -> io::Result<Self> {
+        Self::guarded(file, ())
+    }
+
+    /// Maps `file` and drops `guard` once the last clone and the last [`Region`] are gone and the file is closed. A
+    /// caller that bounds its open files counts them so, with those that only a send under way keeps open.
+    ///
+    /// # Errors
+    /// Those of [`MappedFile::new`]; `guard` is dropped then.
+    pub fn guarded(file: File, guard: impl Send + Sync + 'static) -> io::Result<Self> {
         let map = MmapOptions::new().map_raw_read_only(&file)?;
-        Ok(Self(Arc::new(Mapped { map, file })))
+        Ok(Self(Arc::new(Mapped { map, file, _guard: Box::new(guard) })))
     }
 
     /// The file that is mapped.

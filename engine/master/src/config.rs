@@ -63,6 +63,11 @@ pub struct MasterConfig {
     /// Bytes per second of the origin's packs that are hashed in the background, so that damage is found while media
     /// servers still hold whole copies. Default 8 MiB, a terabyte in a day and a half. 0: none are.
     pub scrub_bytes_s: u64,
+    /// Take the packs in the origin as this library's, once, after the origin's disk was replaced or a person has
+    /// looked: what is missing is lost until media servers give it back, and packs that the database does not know
+    /// become orphans. Default: refuse to start. Not read from files.
+    #[serde(skip)]
+    pub adopt_origin: bool,
     /// An administrator to create at start, only if the database holds no user at all. Not read from files.
     #[serde(skip)]
     pub bootstrap_admin: Option<BootstrapAdmin>,
@@ -102,6 +107,7 @@ impl Default for MasterConfig {
             lock_after: 5,
             lock_for: Duration::from_secs(60),
             scrub_bytes_s: SCRUB_BYTES_S,
+            adopt_origin: false,
             bootstrap_admin: None,
         }
     }

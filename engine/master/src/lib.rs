@@ -48,6 +48,7 @@ mod users;
 pub use accounts::{AccountNameError, PasswordError};
 pub use config::{BootstrapAdmin, ConfigError, MasterConfig};
 pub use db::DbError;
+pub use identity::{IdentityError, Named};
 pub use master::{Master, MasterError};
 pub use state_dir::StateError;
 pub use tls::TlsError;

@@ -59,6 +59,8 @@ struct Shelf {
     unsound: HashMap<AssetId, Unsound>,
     /// Assets that a person has removed or replaced, as long as the database remembers them.
     removed: HashSet<AssetId>,
+    /// Raised by every change of the above.
+    version: u64,
 }
 
 /// What is known of a durable copy that is not sound.
@@ -86,11 +88,13 @@ impl Unsound {
 
 impl Shelf {
     fn put(&mut self, asset: Arc<Asset>) {
+        self.version += 1;
         self.names.insert(asset.name.clone(), asset.id);
         self.assets.insert(asset.id, asset);
     }
 
     fn take(&mut self, asset: AssetId) -> Option<Arc<Asset>> {
+        self.version += 1;
         self.unsound.remove(&asset);
         let taken = self.assets.remove(&asset)?;
         self.names.remove(&taken.name);
@@ -175,6 +179,11 @@ impl Library {
         self.shelf().assets.keys().copied().collect()
     }
 
+    /// Another number after every change of what [`Library::known`], [`Library::list`] and [`Library::unsound`] give.
+    pub(crate) fn version(&self) -> u64 {
+        self.shelf().version
+    }
+
     /// Notes that the origin has lost the packs of these assets.
     pub(crate) fn set_lost(&self, lost: HashSet<AssetId>) {
         for asset in lost {
@@ -190,14 +199,15 @@ impl Library {
         if before.map(|unsound| &unsound.damage) == damage.as_ref() {
             return;
         }
+        let found_at = before.map_or_else(clock::unix_s, |before| before.found_at);
         let name = &asset.name;
+        shelf.version += 1;
         let Some(damage) = damage else {
             shelf.unsound.remove(&id);
             tracing::info!(%name, asset = %id, "the durable copy of this video is sound again");
             return;
         };
         tracing::error!(%name, asset = %id, %damage, "the durable copy of this video is not sound");
-        let found_at = before.map_or_else(clock::unix_s, |before| before.found_at);
         shelf.unsound.insert(id, Unsound { damage, found_at, doing: String::new() });
     }
 

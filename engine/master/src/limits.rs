@@ -44,6 +44,10 @@ pub(crate) const ATTEMPTS_MAX: usize = 256;
 pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_hours(1);
 /// Uploads at a time.
 pub(crate) const UPLOADS_MAX: usize = 16;
+/// Uploads that wait for their turn: publishers send several files at a time, and together more than [`UPLOADS_MAX`].
+pub(crate) const UPLOADS_WAITING_MAX: usize = ATTEMPTS_MAX;
+/// How long an upload waits for its turn.
+pub(crate) const UPLOAD_TURN_WAIT: Duration = Duration::from_secs(60);
 /// Extents of an upload that wait for the disk.
 pub(crate) const UPLOAD_QUEUE_EXTENTS: usize = 8;
 /// An upload that sends nothing for this long is broken.
@@ -72,6 +76,8 @@ const _: () = assert!(TRACK_FRAMES_MAX.div_ceil(FRAME_ENTRIES_PER_CHUNK) <= u32:
 pub(crate) const PIECE_BYTES: u64 = 1024 * 1024;
 /// Packs read at a time; each has up to [`PIECES_QUEUED`] + 2 pieces in memory.
 pub(crate) const READS_MAX: usize = 64;
+/// How long a read waits for its turn; less than a server waits for the answer (15 s).
+pub(crate) const READ_WAIT: Duration = Duration::from_secs(5);
 /// Pieces read ahead of a server that takes them slowly.
 pub(crate) const PIECES_QUEUED: usize = 2;
 const _: () = assert!(PIECE_BYTES as usize + PAGE_BYTES <= MESSAGE_BYTES_MAX);
@@ -127,12 +133,17 @@ pub(crate) const SERVERS_MAX: usize = 1_024;
 pub(crate) const SERVER_ID_BYTES_MAX: usize = 64;
 /// Orders that wait to be sent to a server; what does not fit is ordered again later.
 pub(crate) const ORDERS_QUEUED: usize = 1_024;
-/// Assets in one report.
+/// Assets that a server may hold.
 pub(crate) const HOLDINGS_MAX: usize = 65_536;
 /// Longest reason for a failed filling that is kept.
 pub(crate) const HOLDING_ERROR_BYTES_MAX: usize = 512;
 /// How often the master looks at what its servers should do.
 pub(crate) const STEER_INTERVAL: Duration = Duration::from_secs(1);
+/// All assets are looked at again after this long, though nothing is known to have changed: what a disk has free is not
+/// watched.
+pub(crate) const STEER_ALL_EVERY: Duration = Duration::from_secs(10);
+/// How long to wait for the connection to a server to take the orders that wait, before more are given.
+pub(crate) const ORDERS_RETRY: Duration = Duration::from_millis(100);
 /// How long a probe of an address is waited for before another is ordered.
 pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Probes of one address whose answers are still taken: on a slow path the answer to an earlier one comes late.
@@ -168,6 +179,10 @@ pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub(crate) const REMOVED_KEPT: Duration = Duration::from_hours(365 * 24);
 /// Removed assets that are remembered; the oldest goes first. In memory they take 16 MiB at most.
 pub(crate) const REMOVED_MAX: usize = 1_000_000;
+/// Packs that do not match the database which a refusal names.
+pub(crate) const MISMATCHES_LISTED: usize = 5;
+/// Orphans in one answer; each takes some 30 bytes of the message.
+pub(crate) const ORPHANS_LISTED: usize = 10_000;
 
 // Healing the origin.
 

@@ -35,7 +35,7 @@ use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
 use crate::healing::{Healing, Suspicions};
-use crate::identity;
+use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
 use crate::limits::{KEEPALIVE, SHUTDOWN_GRACE, STREAMS_PER_CONNECTION_MAX};
 use crate::origin::Origin;
@@ -69,6 +69,9 @@ pub enum MasterError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Database and origin are not of one library.
+    #[error(transparent)]
+    Library(#[from] IdentityError),
     /// There is no certificate to show.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -193,10 +196,22 @@ impl Master {
 
 impl Parts {
     async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
-        let pool = db::open(&config.database_path()).await?;
-        let library = Arc::new(Library::open(pool.clone(), identity::settle(&pool).await?).await?);
         let origin = Origin::new(config.origin_path());
-        library.set_lost(origin.sweep(&library.known())?);
+        identity::check_before_database(config, &origin)?;
+        let pool = db::open(&config.database_path()).await?;
+        let opened = Self::open_with(config, pool.clone(), origin).await;
+        if opened.is_err() {
+            // Whoever puts another file in the database's place must not find this one's write-ahead log beside it.
+            pool.close().await;
+        }
+        opened
+    }
+
+    async fn open_with(config: &MasterConfig, pool: SqlitePool, origin: Origin) -> Result<Self, MasterError> {
+        let rows = identity::rows(&pool).await?;
+        let id = identity::settle(config, &pool, &rows, &origin).await?;
+        let library = Arc::new(Library::open(pool.clone(), id).await?);
+        library.set_lost(origin.sweep(&rows, |asset| library.is_removed(asset))?);
         let steer = Arc::new(Notify::new());
         let suspicions = Arc::new(Suspicions::default());
         let (same, suspected) = (Arc::clone(&library), Arc::clone(&suspicions));
@@ -287,6 +302,16 @@ async fn sweep_refresh_tokens(refresh: Arc<RefreshTokens>) {
             tracing::error!(%error, "expired refresh tokens could not be removed; the next turn tries again");
         }
         tokio::time::sleep(REFRESH_SWEEP_INTERVAL).await;
+    }
+}
+
+impl From<SettleError> for MasterError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Identity(error) => Self::Library(error),
+            SettleError::State(error) => Self::State(error),
+            SettleError::Query(error) => Self::Query(error),
+        }
     }
 }
 

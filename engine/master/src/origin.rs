@@ -1,18 +1,25 @@
 //! The durable copy of every pack: a folder with one `ID.pack` each.
+//!
+//! Only [`Origin::remove`] and [`Origin::remove_orphan`], which a person asks for, delete a whole pack; a start
+//! ([`Origin::sweep`]) deletes one only if a person removed its video before.
 
-use std::collections::HashSet;
+mod orphans;
+mod survey;
+mod sweep;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use braidcast_media::pack::{PARTIAL_SUFFIX, PackError, PackWriter, sync_parent};
+use braidcast_media::pack::{PackError, PackWriter, sync_parent};
 use braidcast_media::{AssetId, PackLayout};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statvfs::statvfs;
 
 use crate::errors::ServiceError;
-use crate::state_dir::{StateError, at};
+
+pub(crate) use survey::{Mismatch, Survey};
 
 const PACK_SUFFIX: &str = ".pack";
 
@@ -32,39 +39,20 @@ impl Origin {
         self.dir.join(format!("{asset}{PACK_SUFFIX}"))
     }
 
-    /// Removes what a crash left behind: packs half written, and whole ones that are not in `known`. Other files are
-    /// left alone. Gives the assets in `known` that have no pack.
-    pub(crate) fn sweep(&self, known: &HashSet<AssetId>) -> Result<HashSet<AssetId>, StateError> {
-        let mut missing = known.clone();
-        for entry in fs::read_dir(&self.dir).map_err(at(&self.dir))? {
-            let path = entry.map_err(at(&self.dir))?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let left_behind = match name.strip_suffix(PACK_SUFFIX).map(str::parse::<AssetId>) {
-                Some(Ok(asset)) => !missing.remove(&asset),
-                _ => name.ends_with(&format!("{PACK_SUFFIX}.{PARTIAL_SUFFIX}")),
-            };
-            if left_behind {
-                fs::remove_file(&path).map_err(at(&path))?;
-                tracing::info!(path = %path.display(), "removed what an interrupted publish left behind");
-            }
-        }
-        Ok(missing)
-    }
-
     /// Refuses what does not fit at the moment. Only [`Origin::create`] makes sure.
     pub(crate) fn check_room(&self, needed: u64) -> Result<(), ServiceError> {
         let free = self.free_bytes()?;
         if free < needed { Err(self.full(needed, free)) } else { Ok(()) }
     }
 
-    /// Starts a pack, with its whole length reserved on the disk.
+    /// Starts a pack, with everything that will be written to it reserved on the disk. The holes between the pack's
+    /// streams stay holes: they would take 600 KB for a file of 1 KB.
     pub(crate) fn create(&self, asset: AssetId, layout: PackLayout) -> Result<PackWriter, ServiceError> {
-        let needed = layout.pack_bytes();
+        let needed = layout.disk_bytes();
         // Some file systems reserve all that is left before they find that it is not enough.
         self.check_room(needed)?;
         let writer = PackWriter::create(&self.path(asset), asset, layout).map_err(|e| self.refusal(e, needed))?;
-        let length = i64::try_from(needed).unwrap_or(i64::MAX);
-        match fallocate(writer.file(), FallocateFlags::empty(), 0, length) {
+        match reserve(&writer) {
             Ok(()) => Ok(writer),
             // A file system that cannot reserve is written to as far as it goes.
             Err(Errno::EOPNOTSUPP) => Ok(writer),
@@ -123,6 +111,22 @@ impl Origin {
     }
 }
 
+/// The asset whose whole pack stands at `path`, if that is a pack's name as this program writes it.
+fn pack_asset(path: &Path) -> Option<AssetId> {
+    let name = path.file_name()?.to_str()?;
+    let asset: AssetId = name.strip_suffix(PACK_SUFFIX)?.parse().ok()?;
+    (name == format!("{asset}{PACK_SUFFIX}")).then_some(asset)
+}
+
+/// Reserves the parts of the pack that will be written. They end within the file's length, which stays as it is.
+fn reserve(writer: &PackWriter) -> Result<(), Errno> {
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    for (offset, bytes) in writer.layout().used_parts() {
+        fallocate(writer.file(), FallocateFlags::empty(), signed(offset), signed(bytes))?;
+    }
+    Ok(())
+}
+
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
@@ -134,29 +138,40 @@ fn free_bytes(dir: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use braidcast_media::hashes::{self, Hash};
+    use braidcast_media::pack::PackHeader;
+
     use super::*;
 
-    fn origin() -> (tempfile::TempDir, Origin) {
+    pub(super) fn origin() -> (tempfile::TempDir, Origin) {
         let dir = tempfile::tempdir().expect("temporary folder");
         let origin = Origin::new(dir.path().to_owned());
         (dir, origin)
     }
 
+    /// Writes a small pack, and gives the BLAKE3 of its header.
+    pub(super) fn write_pack(path: &Path, asset: AssetId) -> Hash {
+        let layout = PackLayout::of_file(1_000).expect("short");
+        let mut writer = PackWriter::create(path, asset, layout.clone()).expect("created");
+        let mut sealed_hashes = Vec::new();
+        for extent in 0..layout.extents() {
+            let sealed = vec![asset.0 as u8; layout.sealed_bytes(extent)];
+            writer.write_extent(extent, &sealed).expect("written");
+            sealed_hashes.push(hashes::hash(&sealed));
+        }
+        let header = PackHeader { asset, layout, sealed_hashes }.to_bytes();
+        writer.finish(&header).expect("whole");
+        hashes::hash(&header)
+    }
+
     #[test]
-    fn the_sweep_removes_leftovers_and_nothing_else() {
-        let (dir, origin) = origin();
-        let (kept, orphan, missing) = (AssetId(1), AssetId(2), AssetId(3));
-        for asset in [kept, orphan] {
-            fs::write(origin.path(asset), "pack").expect("written");
+    fn only_the_names_that_this_program_writes_are_packs() {
+        assert_eq!(pack_asset(Path::new("/o/00000000000000ff.pack")), Some(AssetId(255)));
+        for name in
+            ["ff.pack", "+0000000000000ff.pack", "00000000000000FF.pack", "00000000000000ff.pack.partial", ".pack"]
+        {
+            assert_eq!(pack_asset(Path::new(name)), None, "{name}");
         }
-        let partial = dir.path().join(format!("{missing}.pack.partial"));
-        let foreign = dir.path().join("notes.partial");
-        for path in [&partial, &foreign] {
-            fs::write(path, "x").expect("written");
-        }
-        assert_eq!(origin.sweep(&HashSet::from([kept, missing])).expect("sweeps"), HashSet::from([missing]));
-        assert!(origin.path(kept).exists() && foreign.exists());
-        assert!(!origin.path(orphan).exists() && !partial.exists());
     }
 
     #[test]
@@ -164,22 +179,25 @@ mod tests {
         let (dir, origin) = origin();
         let free = origin.free_bytes().expect("a file system");
         let layout = PackLayout::of_file(free + (1 << 30)).expect("shorter than a stream can be");
-        let needed = layout.pack_bytes();
+        let needed = layout.disk_bytes();
         let error = origin.create(AssetId(1), layout).expect_err("more than is free");
         assert!(matches!(&error, ServiceError::DiskFull { needed: said, .. } if *said == needed), "{error}");
         assert_eq!(fs::read_dir(dir.path()).expect("folder").count(), 0);
     }
 
     #[test]
-    fn a_pack_has_its_whole_length_on_the_disk_from_the_start() {
+    fn all_that_will_be_written_is_on_the_disk_from_the_start_and_no_hole_is() {
         use std::os::unix::fs::MetadataExt;
         let (_dir, origin) = origin();
-        let layout = PackLayout::of_file(1_000_000).expect("short");
-        let needed = layout.pack_bytes();
-        let writer = origin.create(AssetId(1), layout).expect("fits");
-        let metadata = writer.file().metadata().expect("a file");
-        assert_eq!(metadata.len(), needed);
-        assert!(metadata.blocks() * 512 >= needed, "{} blocks", metadata.blocks());
+        for (asset, bytes) in [(AssetId(1), 1_000), (AssetId(2), 1_000_000)] {
+            let layout = PackLayout::of_file(bytes).expect("short");
+            let (length, needed) = (layout.pack_bytes(), layout.disk_bytes());
+            let writer = origin.create(asset, layout).expect("fits");
+            let metadata = writer.file().metadata().expect("a file");
+            assert_eq!(metadata.len(), length);
+            let on_disk = metadata.blocks() * 512;
+            assert!((needed..needed + 4_096).contains(&on_disk), "{on_disk} bytes where {needed} are needed");
+        }
     }
 
     #[test]

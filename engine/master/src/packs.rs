@@ -7,6 +7,7 @@ use std::sync::Arc;
 use braidcast_media::AssetId;
 use braidcast_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -15,7 +16,7 @@ use crate::errors::ServiceError;
 use crate::healing::Healing;
 use crate::healing::condition::Damage;
 use crate::library::Library;
-use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READS_MAX};
+use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READ_WAIT, READS_MAX};
 use crate::origin::Origin;
 
 /// The Origin service. A gate in front of it lets media servers in and nobody else.
@@ -42,9 +43,11 @@ impl OriginService {
         if end > u128::from(pack_bytes) {
             return Err(ServiceError::PastEnd { asset: asset.id, offset, end, pack_bytes });
         }
-        let permit = Arc::clone(&self.reads)
-            .try_acquire_owned()
-            .map_err(|_| ServiceError::TooMany { what: "reads of packs", limit: READS_MAX })?;
+        // Small packs are read in a moment, many at a time: most find a place soon.
+        let permit = timeout(READ_WAIT, Arc::clone(&self.reads).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(ServiceError::TooMany { what: "reads of packs", limit: READS_MAX });
+        };
         let (origin, id) = (self.origin.clone(), asset.id);
         let file = tokio::task::spawn_blocking(move || origin.open(id)).await?;
         let file = file.inspect_err(|error| self.on_failed(id, error))?;

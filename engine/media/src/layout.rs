@@ -164,6 +164,24 @@ impl PackLayout {
         self.header_bytes + u64::from(self.extents()) * SEALED_EXTENT_BYTES as u64
     }
 
+    /// Bytes that the pack takes on a disk: its header and each stream's chunks in whole pages, without the holes behind
+    /// them.
+    pub fn disk_bytes(&self) -> u64 {
+        self.used_parts().map(|(_, bytes)| bytes.next_multiple_of(PAGE_BYTES as u64)).sum()
+    }
+
+    /// Offset and length in the file of what is written: the header, then each stream's chunks, which stand end to end.
+    /// Between them are holes.
+    pub fn used_parts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut extent = 0;
+        let streams = self.streams.iter().map(move |stream| {
+            let part = (self.extent_offset(extent), u64::from(stream.chunks()) * PACKET_BYTES as u64);
+            extent += stream.extents();
+            part
+        });
+        std::iter::once((0, self.header_bytes)).chain(streams).filter(|&(_, bytes)| bytes > 0)
+    }
+
     /// Number within the pack of an extent of a stream.
     pub fn pack_extent(&self, stream: StreamId, extent: ExtentNo) -> Option<u32> {
         let mut before = 0;
@@ -212,7 +230,7 @@ impl PackLayout {
 /// Length of a BLAKE3 hash.
 pub const HASH_BYTES: usize = 32;
 /// Header fields before the stream table.
-pub(crate) const HEADER_FIXED_BYTES: u64 = 24;
+pub const HEADER_FIXED_BYTES: u64 = 24;
 /// One entry of the stream table.
 pub(crate) const HEADER_STREAM_BYTES: u64 = 24;
 
@@ -262,5 +280,18 @@ mod tests {
         );
         assert_eq!(pack.extent_at(4), Some((*pack.stream(StreamId::PLAIN_HASHES).unwrap(), ExtentNo(0))));
         assert_eq!(pack.pack_bytes(), 4_096 + 5 * SEALED_EXTENT_BYTES as u64);
+    }
+
+    #[test]
+    fn the_holes_behind_streams_take_no_disk() {
+        let pack = |bytes| PackLayout::of_file(bytes).expect("small file");
+        // Header, one chunk of the file, one chunk of its hash list.
+        assert_eq!(pack(1_000).disk_bytes(), 3 * 4_096);
+        assert_eq!(pack(0).disk_bytes(), 4_096);
+        // A whole extent has no hole.
+        assert_eq!(pack(EXTENT_BYTES as u64).disk_bytes(), 2 * 4_096 + SEALED_EXTENT_BYTES as u64);
+        let parts: Vec<(u64, u64)> = pack(EXTENT_BYTES as u64 + 1).used_parts().collect();
+        let (extent, chunk) = (SEALED_EXTENT_BYTES as u64, PACKET_BYTES as u64);
+        assert_eq!(parts, [(0, 4_096), (4_096, extent + chunk), (4_096 + 2 * extent, chunk)]);
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use arrayvec::ArrayVec;
+use braidcast_io::MappedFile;
 use braidcast_media::layout::{CHUNKS_PER_EXTENT, PACKET_BYTES};
 use braidcast_media::{ChunkNo, ExtentNo, Run, StreamId};
 use braidcast_transport::limits::RUNS_PER_PULL_MAX;
@@ -24,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) cold: ArrayVec<u32, EXTENTS_PER_PULL_MAX>,
     /// What will be asked for next, as far as it is cold.
     pub(crate) ahead: ArrayVec<u32, EXTENTS_AHEAD>,
+    /// What the pieces are sent from: it stays open until they have left. `None`: the pack is closed, and all that
+    /// would be sent is cold.
+    pub(crate) file: Option<MappedFile>,
 }
 
 /// Consecutive packets in the pack's file.
@@ -52,9 +56,10 @@ impl Plan {
 
 /// Looks `runs` up in `pack`. A run is cut at its first chunk that is not held or does not exist.
 pub(crate) fn plan(pack: &Pack, stream: StreamId, runs: &[Run]) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan { file: pack.open_file(), ..Plan::default() };
+    let is_open = plan.file.is_some();
     for &run in runs {
-        let sent = held_chunks(pack, stream, run, &mut plan.cold);
+        let sent = held_chunks(pack, is_open, stream, run, &mut plan.cold);
         if sent > 0
             && let Some(offset) = pack.layout().chunk_offset(stream, run.first)
         {
@@ -82,8 +87,14 @@ fn cold_ahead(pack: &Pack, stream: StreamId, last: u32) -> ArrayVec<u32, EXTENTS
     numbers.filter(|&number| pack.held().contains(number) && !pack.hot().contains(number)).collect()
 }
 
-/// How many chunks from the start of `run` are held. Cold extents among them go to `cold`.
-fn held_chunks(pack: &Pack, stream: StreamId, run: Run, cold: &mut ArrayVec<u32, EXTENTS_PER_PULL_MAX>) -> u16 {
+/// How many chunks from the start of `run` are held. Cold extents among them go to `cold`; all are, unless `is_open`.
+fn held_chunks(
+    pack: &Pack,
+    is_open: bool,
+    stream: StreamId,
+    run: Run,
+    cold: &mut ArrayVec<u32, EXTENTS_PER_PULL_MAX>,
+) -> u16 {
     let Some(layout) = pack.layout().stream(stream) else {
         return 0;
     };
@@ -96,7 +107,8 @@ fn held_chunks(pack: &Pack, stream: StreamId, run: Run, cold: &mut ArrayVec<u32,
         else {
             break;
         };
-        if !pack.hot().contains(number) && !cold.contains(&number) {
+        let is_hot = is_open && pack.hot().contains(number);
+        if !is_hot && !cold.contains(&number) {
             cold.push(number);
         }
         next = end.min(u64::from(extent.0 + 1) * u64::from(CHUNKS_PER_EXTENT));
@@ -112,6 +124,7 @@ mod tests {
     use braidcast_media::pack::PackHeader;
 
     use super::*;
+    use crate::open_packs::{OpenPacks, Slot};
 
     /// Stream 0 of two whole extents and three chunks, of which the extents `held` are held and hot.
     fn pack(held: &[u32]) -> (tempfile::TempDir, Pack) {
@@ -119,7 +132,7 @@ mod tests {
         let sealed_hashes = vec![[0; 32]; layout.extents() as usize];
         let header = PackHeader { asset: AssetId(1), layout, sealed_hashes };
         let dir = tempfile::tempdir().expect("temporary folder");
-        let pack = Pack::create(&dir.path().join("p"), &header.to_bytes()).expect("new pack");
+        let pack = Pack::create(&dir.path().join("p"), &header.to_bytes(), &OpenPacks::new(1)).expect("new pack");
         for &extent in held {
             pack.held().insert(extent);
             pack.hot().insert(extent);
@@ -187,6 +200,28 @@ mod tests {
         let plan = plan(&pack, StreamId(1), &[Run::new(0, 4)]);
         assert_eq!((plan.chunks, plan.pieces.len()), (0, 0));
         assert_eq!(plan.not_held[..], [Run::new(0, 4)]);
+    }
+
+    #[test]
+    fn of_a_closed_pack_all_is_cold() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let layout = PackLayout::of_file(EXTENT_BYTES as u64).expect("short file");
+        let sealed_hashes = vec![[0; 32]; layout.extents() as usize];
+        let header = PackHeader { asset: AssetId(1), layout, sealed_hashes };
+        let open_packs = OpenPacks::new(1);
+        let pack = Pack::create(&dir.path().join("p"), &header.to_bytes(), &open_packs).expect("new pack");
+        pack.held().insert(0);
+        pack.hot().insert(0);
+        assert_eq!(original(&pack, &[Run::new(0, 9)]).cold.len(), 0);
+        let other = dir.path().join("other");
+        std::fs::write(&other, "x").expect("writable");
+        let open = || std::fs::File::open(&other).map_err(crate::pack::PackFault::Open);
+        open_packs.file(&Slot::empty(1), open).expect("it closes the pack");
+        let plan = original(&pack, &[Run::new(0, 9)]);
+        assert_eq!((plan.cold[..].to_vec(), plan.file.is_none()), (vec![0], true));
+        pack.warm(0).expect("opens again");
+        let plan = original(&pack, &[Run::new(0, 9)]);
+        assert_eq!((plan.cold.len(), plan.chunks, plan.file.is_some()), (0, 9, true));
     }
 
     #[test]

@@ -17,9 +17,58 @@ use crate::pack::Pack;
 /// What there is to serve, and the keys of those who may ask for it.
 #[derive(Clone, Default)]
 pub(crate) struct Catalogue {
-    pub(crate) packs: HashMap<AssetId, Arc<Pack>>,
+    pub(crate) packs: Packs,
     /// Newest first.
     pub(crate) ticket_keys: Vec<Arc<TicketKey>>,
+}
+
+/// Packs by their assets, in buckets that catalogues share: a change copies one bucket and not the whole table, which
+/// would make filling a large library take a time that grows with its square.
+#[derive(Clone)]
+pub(crate) struct Packs {
+    buckets: Box<[Arc<HashMap<AssetId, Arc<Pack>>>]>,
+}
+
+/// So many that a change of the largest library copies as much for its bucket as for the list of buckets.
+const BUCKETS: usize = 256;
+
+impl Packs {
+    pub(crate) fn get(&self, asset: &AssetId) -> Option<&Arc<Pack>> {
+        self.buckets[bucket(*asset)].get(asset)
+    }
+
+    pub(crate) fn insert(&mut self, asset: AssetId, pack: Arc<Pack>) -> Option<Arc<Pack>> {
+        Arc::make_mut(&mut self.buckets[bucket(asset)]).insert(asset, pack)
+    }
+
+    pub(crate) fn remove(&mut self, asset: &AssetId) -> Option<Arc<Pack>> {
+        Arc::make_mut(&mut self.buckets[bucket(*asset)]).remove(asset)
+    }
+
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Arc<Pack>> {
+        self.buckets.iter().flat_map(|bucket| bucket.values())
+    }
+}
+
+impl Default for Packs {
+    fn default() -> Self {
+        Self { buckets: (0..BUCKETS).map(|_| Arc::default()).collect() }
+    }
+}
+
+impl FromIterator<(AssetId, Arc<Pack>)> for Packs {
+    fn from_iter<I: IntoIterator<Item = (AssetId, Arc<Pack>)>>(packs: I) -> Self {
+        let mut all = Self::default();
+        for (asset, pack) in packs {
+            all.insert(asset, pack);
+        }
+        all
+    }
+}
+
+/// Ids are drawn at random; the product spreads also those that are not.
+fn bucket(asset: AssetId) -> usize {
+    (asset.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - BUCKETS.ilog2())) as usize
 }
 
 /// The newest catalogue.
@@ -80,5 +129,40 @@ impl Reader {
 
     pub(crate) fn catalogue(&self) -> &Catalogue {
         &self.catalogue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use braidcast_media::PackLayout;
+    use braidcast_media::pack::PackHeader;
+
+    use super::*;
+    use crate::open_packs::OpenPacks;
+
+    #[test]
+    fn a_change_is_seen_in_the_new_catalogue_alone_and_copies_one_bucket() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let open_packs = OpenPacks::new(1);
+        let pack = |asset: u64| {
+            let layout = PackLayout::of_file(0).expect("short file");
+            let header = PackHeader { asset: AssetId(asset), layout, sealed_hashes: Vec::new() };
+            let path = dir.path().join(asset.to_string());
+            Arc::new(Pack::create(&path, &header.to_bytes(), &open_packs).expect("new pack"))
+        };
+        let shelf = Shelf::default();
+        let packs: Packs = (0..100).map(|asset| (AssetId(asset), pack(asset))).collect();
+        shelf.update(|catalogue| catalogue.packs = packs);
+        let before = shelf.newest();
+        shelf.update(|catalogue| {
+            catalogue.packs.remove(&AssetId(7));
+            catalogue.packs.insert(AssetId(100), pack(100));
+        });
+        let after = shelf.newest();
+        assert_eq!((before.packs.values().count(), after.packs.values().count()), (100, 100));
+        assert!(before.packs.get(&AssetId(7)).is_some() && after.packs.get(&AssetId(7)).is_none());
+        assert!(before.packs.get(&AssetId(100)).is_none() && after.packs.get(&AssetId(100)).is_some());
+        let pairs = before.packs.buckets.iter().zip(&after.packs.buckets);
+        assert!(pairs.filter(|(a, b)| !Arc::ptr_eq(a, b)).count() <= 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use braidcast_media::ticket::TicketKey;
 use braidcast_media::{AssetId, LibraryId};
@@ -28,6 +28,7 @@ use crate::master::{Master, bearer};
 use crate::order::Order;
 use crate::probe::Prober;
 use crate::push::Pusher;
+use crate::telling::Telling;
 use crate::verify::Verifier;
 
 /// What the membership needs to know of the server.
@@ -121,7 +122,8 @@ impl Control {
         self.keeper.on_heartbeat();
         let (reports, outbound) = mpsc::channel(limits::REPORTS_QUEUED_MAX);
         let mut probes = Vec::new();
-        self.report(&reports, &mut probes);
+        let mut telling = Telling::new(self.keeper.known());
+        self.report(&reports, &mut telling, &mut probes);
         let request = self.master.authorised(ReceiverStream::new(outbound));
         let mut cluster = self.master.cluster();
         let mut orders = match timeout(limits::JOIN_WITHIN, cluster.heartbeat(request)).await {
@@ -129,7 +131,7 @@ impl Control {
             Ok(Err(status)) => return self.master.explain(&status),
             Err(_) => return "the master does not answer Heartbeat".to_owned(),
         };
-        let mut due = Instant::now() + limits::REPORT_EVERY;
+        let mut due = Instant::now() + pause_after_report(&telling);
         loop {
             tokio::select! {
                 order = orders.message() => match order {
@@ -147,8 +149,8 @@ impl Control {
                 }
                 () = self.keeper.changed() => due = due.min(Instant::now() + limits::REPORT_AFTER_CHANGE),
                 () = sleep_until(due) => {
-                    self.report(&reports, &mut probes);
-                    due = Instant::now() + limits::REPORT_EVERY;
+                    self.report(&reports, &mut telling, &mut probes);
+                    due = Instant::now() + pause_after_report(&telling);
                 }
             }
         }
@@ -177,22 +179,24 @@ impl Control {
     }
 
     /// Sends a report, if the connection takes one. The results of probes go with the first that it takes.
-    fn report(&self, reports: &mpsc::Sender<ServerReport>, probes: &mut Vec<ProbeResult>) {
+    fn report(&self, reports: &mpsc::Sender<ServerReport>, telling: &mut Telling, probes: &mut Vec<ProbeResult>) {
         let Ok(place) = reports.try_reserve() else {
             return;
         };
         let counted = counters::total(self.counters.iter().map(AsRef::as_ref));
-        place.send(ServerReport {
+        telling.on_changes(self.keeper.take_changes());
+        let mut report = ServerReport {
             clock_ms: unix_ms(),
             used_bytes: self.keeper.used_bytes(),
             free_bytes: self.keeper.free_bytes(),
             sessions: u32::try_from(counted.sessions).unwrap_or(u32::MAX),
             sent_bytes: counted.sent_bytes,
-            holdings: self.keeper.holdings(),
-            probes: std::mem::take(probes),
+            probes: probes.drain(..probes.len().min(limits::REPORT_PROBES_MAX)).collect(),
             refusals: self.keeper.take_refusals(),
             ..ServerReport::default()
-        });
+        };
+        telling.fill(&mut report, |asset| self.keeper.holding(asset));
+        place.send(report);
     }
 
     fn take_ticket_keys(&self, keys: Vec<v1::TicketKey>) {
@@ -259,6 +263,11 @@ impl Control {
         let own = socket.local_addr().map_err(unknown)?;
         Ok(SocketAddr::new(own.ip(), self.address.port()))
     }
+}
+
+/// When the next report goes out, unless something comes up before.
+fn pause_after_report(telling: &Telling) -> Duration {
+    if telling.has_more() { limits::REPORT_PIECE_AFTER } else { limits::REPORT_EVERY }
 }
 
 fn unix_ms() -> u64 {

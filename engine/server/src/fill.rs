@@ -8,10 +8,10 @@ use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use braidcast_media::AssetId;
 use braidcast_media::hashes;
 use braidcast_media::layout::SEALED_EXTENT_BYTES;
 use braidcast_media::pack::{HeaderError, PackHeader};
+use braidcast_media::{AssetId, PackLayout};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::warn;
@@ -86,7 +86,7 @@ pub(crate) async fn run(keeper: Arc<Keeper>, order: Arc<Order>) {
 }
 
 async fn attempt(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<(), FillError> {
-    let Ok(_permit) = keeper.fills().acquire().await else {
+    let Ok(_permit) = keeper.fills().acquire_many(order.fill_permits()).await else {
         return Ok(());
     };
     let Some((pack, header)) = prepare(keeper, order).await? else {
@@ -110,7 +110,7 @@ async fn prepare(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<Option<(Arc
         let keeper = Arc::clone(keeper);
         let header = blocking(move || -> Result<_, PackFault> {
             let header = match same.read_header() {
-                Err(fault @ PackFault::HeaderChanged) => {
+                Err(fault) if fault.is_ruin() => {
                     keeper.on_ruined(&same);
                     return Err(fault);
                 }
@@ -128,8 +128,10 @@ async fn prepare(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<Option<(Arc
     }
     let (bytes, header) = read_header(keeper, order).await?;
     let (keeper, order) = (Arc::clone(keeper), Arc::clone(order));
-    let pack = blocking(move || keeper.begin(&order, &bytes)).await?;
-    Ok(pack.map(|pack| (pack, Arc::new(header))))
+    let header = Arc::new(header);
+    let same = Arc::clone(&header);
+    let pack = blocking(move || keeper.begin(&order, &bytes, &same.layout)).await?;
+    Ok(pack.map(|pack| (pack, header)))
 }
 
 async fn read_header(keeper: &Keeper, order: &Order) -> Result<(Vec<u8>, PackHeader), FillError> {
@@ -151,6 +153,7 @@ async fn fill_gaps(keeper: &Keeper, pack: &Arc<Pack>, header: &Arc<PackHeader>) 
     let mut rotten = Vec::new();
     let mut from = 0;
     while let Some(gap) = pack.held().first_gap(from, limits::FILL_EXTENTS_MAX) {
+        let gap = before_hole(pack.layout(), gap);
         from = gap.end;
         fill_gap(keeper, pack, header, gap, &mut rotten).await?;
     }
@@ -158,6 +161,13 @@ async fn fill_gaps(keeper: &Keeper, pack: &Arc<Pack>, header: &Arc<PackHeader>) 
         None => Ok(()),
         Some(&first) => Err(FillError::RottenOrigin { asset: pack.asset(), first, count: rotten.len() as u32 }),
     }
+}
+
+/// The part of `gap` up to the first extent that is not used to its end: the hole behind it is not worth sending, and in
+/// a small pack it is all but everything.
+fn before_hole(layout: &PackLayout, gap: Range<u32>) -> Range<u32> {
+    let last = gap.clone().find(|&extent| layout.sealed_bytes(extent) < SEALED_EXTENT_BYTES);
+    gap.start..last.map_or(gap.end, |last| last + 1)
 }
 
 async fn fill_gap(
@@ -169,13 +179,13 @@ async fn fill_gap(
 ) -> Result<(), FillError> {
     let layout = pack.layout();
     let offset = layout.extent_offset(gap.start);
-    let bytes = layout.extent_offset(gap.end) - offset;
+    let last = gap.end - 1;
+    let bytes = layout.extent_offset(last) + layout.sealed_bytes(last) as u64 - offset;
     let mut stream = PackStream::open(keeper.master(), pack.asset(), offset, bytes).await?;
     let mut sealed = Vec::with_capacity(SEALED_EXTENT_BYTES);
     for extent in gap {
         sealed.resize(layout.sealed_bytes(extent), 0);
         stream.read(&mut sealed).await?;
-        stream.skip(SEALED_EXTENT_BYTES - sealed.len()).await?;
         let (to_fill, by) = (Arc::clone(pack), Arc::clone(header));
         let (room, filled) = blocking(move || {
             let filled = to_fill.fill_extent(&by, extent, &sealed);
@@ -186,7 +196,7 @@ async fn fill_gap(
         match filled {
             Ok(true) => keeper.on_filled(pack),
             Ok(false) => rotten.push(extent),
-            Err(error) => return Err(FillError::disk(keeper.folder().path(), error.into())),
+            Err(fault) => return Err(FillError::disk(keeper.folder().path(), fault)),
         }
     }
     Ok(())

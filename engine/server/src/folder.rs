@@ -37,7 +37,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    fn suffix(self) -> &'static str {
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Whole => "pack",
             Self::Filling => "filling",
@@ -94,9 +94,13 @@ impl Folder {
 
     /// Gives a pack the name of another stage, durably.
     pub(crate) fn move_pack(&self, asset: AssetId, from: Stage, to: Stage) -> io::Result<()> {
-        let path = self.pack_path(asset, to);
-        fs::rename(self.pack_path(asset, from), &path)?;
-        sync_parent(&path)
+        self.rename_pack(asset, from, to)?;
+        sync_parent(&self.pack_path(asset, to))
+    }
+
+    /// Gives a pack the name of another stage, which it may lose again when the system goes down.
+    pub(crate) fn rename_pack(&self, asset: AssetId, from: Stage, to: Stage) -> io::Result<()> {
+        fs::rename(self.pack_path(asset, from), self.pack_path(asset, to))
     }
 
     /// Removes the files of `asset`, in whatever stage.

@@ -10,25 +10,27 @@ mod room;
 
 pub(crate) use guard::TooMuch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use braidcast_media::AssetId;
+use braidcast_media::{AssetId, PackLayout};
 use braidcast_proto::v1::Holding;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
-use crate::catalogue::Shelf;
+use crate::catalogue::{Packs, Shelf};
 use crate::error::ServerError;
 use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
 use crate::keeper::drops::Protection;
 use crate::limits;
 use crate::master::Master;
+use crate::open_packs::OpenPacks;
 use crate::order::Order;
 use crate::pack::{Pack, PackFault};
 
@@ -43,7 +45,12 @@ pub(crate) struct Keeper {
     /// Locked after `entries`, where both are.
     protection: Mutex<Protection>,
     fills: Semaphore,
+    open_packs: Arc<OpenPacks>,
     changed: Notify,
+    /// Of which assets what is held changed since the last report.
+    changes: Mutex<BTreeSet<AssetId>>,
+    /// Bytes that the packs of the entries take on the disk; changed under their lock.
+    used_bytes: AtomicU64,
     /// Dropped after `folder`, whose lock is gone by then: whoever listens may open the folder again.
     _user: mpsc::Sender<Infallible>,
 }
@@ -83,16 +90,17 @@ impl Keeper {
         folder: Folder,
         capacity_bytes: u64,
         shelf: Arc<Shelf>,
+        open_packs: Arc<OpenPacks>,
         master: Master,
         user: mpsc::Sender<Infallible>,
     ) -> Result<Arc<Self>, ServerError> {
         let at = |source| ServerError::State { path: folder.path().to_owned(), source };
         let mut entries = HashMap::new();
         for (asset, stage) in folder.packs().map_err(at)? {
-            match open_pack(&folder, asset, stage) {
+            match open_pack(&folder, &open_packs, asset, stage) {
                 Ok(pack) => drop(entries.insert(asset, Entry::found(pack, stage))),
-                Err(PackFault::Io(error)) if !drops::is_damage(&error) => {
-                    warn!(%asset, %error, "cannot open a pack in the state folder; it is left there");
+                Err(fault) if !fault.is_ruin() => {
+                    warn!(%asset, %fault, "cannot open a pack in the state folder; it is left there");
                 }
                 Err(fault) if stage == Stage::Whole => {
                     warn!(%asset, %fault, "setting a damaged copy aside; it is filled again when the master wants it");
@@ -105,7 +113,8 @@ impl Keeper {
             }
         }
         let packs = entries.iter().filter_map(|(asset, entry)| Some((*asset, Arc::clone(entry.pack.as_ref()?))));
-        let packs = packs.collect();
+        let packs: Packs = packs.collect();
+        let used_bytes = packs.values().map(|pack| pack.layout().disk_bytes()).sum();
         shelf.update(|catalogue| catalogue.packs = packs);
         let protection = Protection::with_aside(folder.aside().map_err(at)?);
         Ok(Arc::new(Self {
@@ -116,8 +125,11 @@ impl Keeper {
             runtime: Handle::current(),
             entries: Mutex::new(entries),
             protection: Mutex::new(protection),
-            fills: Semaphore::new(limits::FILLS_MAX),
+            fills: Semaphore::new(limits::SMALL_FILLS_MAX),
+            open_packs,
             changed: Notify::new(),
+            changes: Mutex::default(),
+            used_bytes: AtomicU64::new(used_bytes),
             _user: user,
         }))
     }
@@ -130,7 +142,7 @@ impl Keeper {
         &self.master
     }
 
-    /// Bounds the fills under way.
+    /// Bounds the fills under way; see [`Order::fill_permits`].
     pub(crate) fn fills(&self) -> &Semaphore {
         &self.fills
     }
@@ -140,9 +152,15 @@ impl Keeper {
         self.changed.notified().await;
     }
 
-    /// What is held changed, or why it is not.
-    pub(crate) fn on_change(&self) {
+    /// What is held of `asset` changed, or why it is not.
+    pub(crate) fn on_change(&self, asset: AssetId) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).insert(asset);
         self.changed.notify_one();
+    }
+
+    /// The assets of which what is held changed since the last call.
+    pub(crate) fn take_changes(&self) -> BTreeSet<AssetId> {
+        std::mem::take(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Holds what the master wants held; fills what is missing of it.
@@ -158,10 +176,10 @@ impl Keeper {
         if entry.order.as_deref() != Some(&order) {
             entry.stop_fill();
             entry.clear_error();
+            self.on_change(order.asset);
             entry.order = Some(Arc::new(order));
         }
         self.go_on_filling(entry);
-        self.on_change();
     }
 
     /// The pack of `asset`.
@@ -187,9 +205,14 @@ impl Keeper {
     }
 
     /// Makes the file for a pack whose header was checked; nothing if the order does not stand any more.
-    pub(crate) fn begin(&self, order: &Arc<Order>, header: &[u8]) -> Result<Option<Arc<Pack>>, FillError> {
+    pub(crate) fn begin(
+        &self,
+        order: &Arc<Order>,
+        header: &[u8],
+        layout: &PackLayout,
+    ) -> Result<Option<Arc<Pack>>, FillError> {
         let mut entries = self.lock();
-        self.make_room(&mut entries, order)?;
+        self.make_room(&mut entries, order.asset, layout.disk_bytes())?;
         let Some(entry) = entries.get_mut(&order.asset).filter(|entry| entry.stands(order)) else {
             return Ok(None);
         };
@@ -198,7 +221,10 @@ impl Keeper {
             return Ok(Some(Arc::clone(pack)));
         }
         let path = self.folder.pack_path(order.asset, Stage::Filling);
-        let pack = Pack::create(&path, header).map(Arc::new).map_err(|fault| FillError::disk(&path, fault))?;
+        let pack = Pack::create(&path, header, &self.open_packs)
+            .map(Arc::new)
+            .map_err(|fault| FillError::disk(&path, fault))?;
+        self.used_bytes.fetch_add(layout.disk_bytes(), Ordering::Relaxed);
         entry.pack = Some(Arc::clone(&pack));
         entry.stage = Stage::Filling;
         entry.checked = true;
@@ -211,13 +237,13 @@ impl Keeper {
         if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
             entry.checked = true;
         }
-        self.on_change();
+        self.on_change(pack.asset());
     }
 
     /// Gives a pack whose every extent is there its name.
     pub(crate) fn finish(&self, pack: &Arc<Pack>) -> Result<Finish, FillError> {
         let path = self.folder.pack_path(pack.asset(), Stage::Whole);
-        pack.sync().map_err(|error| FillError::disk(&path, error.into()))?;
+        pack.sync().map_err(|fault| FillError::disk(&path, fault))?;
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) else {
             return Ok(Finish::Superseded);
@@ -226,14 +252,16 @@ impl Keeper {
             return Ok(Finish::MoreToFill);
         }
         //= PROTOCOL K1: A pack MUST appear under its name complete or not at all.
+        // Not made durable: should the system go down and the name be lost, the pack is hashed again as one that was
+        // being filled. Others need not wait for the disk meanwhile.
         self.folder
-            .move_pack(pack.asset(), Stage::Filling, Stage::Whole)
+            .rename_pack(pack.asset(), Stage::Filling, Stage::Whole)
             .map_err(|error| FillError::disk(&path, error.into()))?;
         entry.stage = Stage::Whole;
         entry.clear_error();
         entry.fill = None;
         info!(asset = %pack.asset(), extents = pack.layout().extents(), "held in full");
-        self.on_change();
+        self.on_change(pack.asset());
         Ok(Finish::Whole)
     }
 
@@ -242,7 +270,7 @@ impl Keeper {
         if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
             entry.clear_error();
         }
-        self.on_change();
+        self.on_change(pack.asset());
     }
 
     /// Tells the master, with the next report, why a fill does not go on.
@@ -251,7 +279,7 @@ impl Keeper {
             entry.error = fault.to_string();
             entry.origin_damaged = fault.blames_the_origin();
         }
-        self.on_change();
+        self.on_change(order.asset);
     }
 
     /// These extents of `pack` are not what they should be: they are served no longer, and filled again.
@@ -272,12 +300,12 @@ impl Keeper {
             }
         }
         self.go_on_filling(entry);
-        self.on_change();
+        self.on_change(pack.asset());
     }
 
-    /// Bytes of packs, as long as they are when they are whole.
+    /// Bytes that packs take on the disk when they are whole.
     pub(crate) fn used_bytes(&self) -> u64 {
-        used_bytes(&self.lock())
+        self.used_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of packs that this server was given room for.
@@ -285,12 +313,14 @@ impl Keeper {
         self.capacity_bytes.unwrap_or_else(|| self.used_bytes() + self.free_bytes())
     }
 
-    /// Everything held, as the master wants to hear it.
-    pub(crate) fn holdings(&self) -> Vec<Holding> {
-        let entries = self.lock();
-        let mut holdings: Vec<_> = entries.iter().map(|(asset, entry)| entry.holding(*asset)).collect();
-        holdings.sort_by_key(|holding| holding.asset);
-        holdings
+    /// All assets that are held or wanted, in the order of their ids.
+    pub(crate) fn known(&self) -> BTreeSet<AssetId> {
+        self.lock().keys().copied().collect()
+    }
+
+    /// What is held of `asset`, as the master wants to hear it; `None` if it is neither held nor wanted.
+    pub(crate) fn holding(&self, asset: AssetId) -> Option<Holding> {
+        Some(self.lock().get(&asset)?.holding(asset))
     }
 
     /// Stops every fill.
@@ -353,8 +383,8 @@ impl Entry {
         self.origin_damaged = false;
     }
 
-    fn pack_bytes(&self) -> u64 {
-        self.pack.as_ref().map_or(0, |pack| pack.layout().pack_bytes())
+    fn disk_bytes(&self) -> u64 {
+        self.pack.as_ref().map_or(0, |pack| pack.layout().disk_bytes())
     }
 
     fn stop_fill(&mut self) {
@@ -379,15 +409,11 @@ impl Entry {
     }
 }
 
-fn open_pack(folder: &Folder, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
+fn open_pack(folder: &Folder, open_packs: &Arc<OpenPacks>, asset: AssetId, stage: Stage) -> Result<Pack, PackFault> {
     let path = folder.pack_path(asset, stage);
     let pack = match stage {
-        Stage::Whole => Pack::open_whole(&path),
-        Stage::Filling => Pack::open_filling(&path),
+        Stage::Whole => Pack::open_whole(&path, open_packs),
+        Stage::Filling => Pack::open_filling(&path, open_packs),
     }?;
     if pack.asset() == asset { Ok(pack) } else { Err(PackFault::OtherAsset { found: pack.asset() }) }
-}
-
-fn used_bytes(entries: &HashMap<AssetId, Entry>) -> u64 {
-    entries.values().map(Entry::pack_bytes).sum()
 }

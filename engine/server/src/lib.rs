@@ -12,7 +12,7 @@
 //!      |    |   catalogue: immutable, swapped                     |
 //!      |    |       |                                           fill (origin)
 //!      |    |     pack: which extents are held, which hot         |
-//!      |  parking   |___________________ file ____________________|
+//!      |  parking   |____ open packs: a bounded number of files __|
 //!      |    |               |
 //!      |    +-- warm: helper threads read cold extents in
 //!    trains of mapped file regions
@@ -38,6 +38,7 @@ mod keeper;
 pub mod limits;
 mod mailbox;
 mod master;
+mod open_packs;
 mod order;
 mod origin;
 mod pack;
@@ -47,6 +48,7 @@ mod push;
 mod scrub;
 pub mod server;
 mod shard;
+mod telling;
 mod total_rate;
 mod turns;
 mod verify;

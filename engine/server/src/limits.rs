@@ -48,8 +48,35 @@ pub(crate) const WARM_AHEAD_MAX: usize = 32;
 /// still in memory, and keeps a shard from meeting pages that the kernel took back.
 pub(crate) const HOT_FOR: Duration = Duration::from_secs(30);
 
-/// Packs that are filled at a time; the others wait.
+/// Most packs that are open at a time, whatever the system allows: each costs the kernel a file and a map, about 2 KiB.
+pub(crate) const OPEN_PACKS_MAX: usize = 16_384;
+/// So many may be open however low the limit is: one for each helper that opens packs, and for each fill.
+pub(crate) const OPEN_PACKS_MIN: usize = 16;
+/// When the system lets no file be opened, so many packs close, and as many fewer are open from then on.
+pub(crate) const OPEN_PACKS_SHRINK: usize = 16;
+/// How often opening a pack is tried while the system lets no file be opened.
+pub(crate) const OPEN_TRIES: usize = 3;
+/// Descriptors that are left for all that is neither a pack nor a client: standard streams and logs (4), the state
+/// folder's lock and small files (4), the runtime (4), the master's connection and a second one while it changes (4),
+/// probes ([`PROBES_MAX`]), and what libraries open for a moment.
+pub(crate) const DESCRIPTORS_RESERVED: usize = 64;
+/// Descriptors of one shard: a socket and its duplicate, epoll, a waker, a timer, the ring and its duplicate.
+pub(crate) const DESCRIPTORS_PER_PORT: usize = 8;
+/// Descriptors that are left for clients over TCP.
+pub(crate) const DESCRIPTORS_FOR_TCP: usize = braidcast_io::limits::STREAMS_MAX;
+/// The usual limit on open files, where the system does not tell its own.
+pub(crate) const DESCRIPTORS_USUAL: u64 = 1_024;
+/// The usual limit on maps (`vm.max_map_count`), where the system does not tell its own.
+pub(crate) const MAPS_USUAL: u64 = 65_530;
+/// For each open pack so many maps are reckoned: its own, and one for threads, heap and libraries.
+pub(crate) const MAPS_PER_PACK: u64 = 2;
+
+/// Large packs that are filled at a time; the others wait.
 pub(crate) const FILLS_MAX: usize = 2;
+/// Small packs that are filled at a time. Of such a fill most is waiting, for the origin and for the disk to sync.
+pub(crate) const SMALL_FILLS_MAX: usize = 8;
+/// A pack of so many extents is small: about 2 MB.
+pub(crate) const SMALL_FILL_EXTENTS: u64 = 6;
 /// Extents that one request to the origin asks for: 79 MiB, so that a stream that breaks costs little.
 pub(crate) const FILL_EXTENTS_MAX: u32 = 256;
 /// Longest header that a server reads: that of a pack of 157 GiB. It is held in memory during a fill.
@@ -76,8 +103,21 @@ pub(crate) const REPORT_EVERY: Duration = Duration::from_secs(1);
 pub(crate) const REPORT_AFTER_CHANGE: Duration = Duration::from_millis(50);
 /// How old the counters of a shard may be, except for the bytes sent, which are exact.
 pub(crate) const COUNTERS_EVERY: Duration = Duration::from_millis(100);
-/// Reports that wait for the connection; a newer one makes them worthless.
+/// Reports that wait for the connection.
 pub(crate) const REPORTS_QUEUED_MAX: usize = 2;
+/// Longest report, encoded. The master refuses those of more than 16 KiB.
+pub(crate) const REPORT_BYTES_MAX: usize = 12 * 1024;
+/// What of it the figures about the server itself take at most.
+pub(crate) const REPORT_FIXED_BYTES: usize = 64;
+/// What one asset takes of it at most, or the answer to an order, beside texts: two numbers of 10 bytes and one of 8, a
+/// flag, tags and lengths.
+pub(crate) const HOLDING_BYTES_MAX: usize = 40;
+/// Longest reason for a fill that does not go on; what the master keeps of it.
+pub(crate) const REPORT_ERROR_BYTES_MAX: usize = 512;
+/// Results of probes in one report; the others go with the next.
+pub(crate) const REPORT_PROBES_MAX: usize = 64;
+/// Between two reports while there is more to tell than one takes.
+pub(crate) const REPORT_PIECE_AFTER: Duration = Duration::from_millis(5);
 
 /// Probes under way; what comes beyond is reported as not answered, and the master orders it again.
 pub(crate) const PROBES_MAX: usize = 16;
@@ -85,6 +125,8 @@ pub(crate) const PROBES_MAX: usize = 16;
 pub(crate) const VERIFY_QUEUE_MAX: usize = 64;
 /// Orders that were not followed and that wait for the next report; what comes beyond is in the log alone.
 pub(crate) const REFUSALS_MAX: usize = 64;
+/// Refusals in one report, some 300 bytes each: the others go with the next ones.
+pub(crate) const REPORT_REFUSALS_MAX: usize = 8;
 /// Orders to send a copy to the origin that wait; what comes beyond is left out, and the master asks again.
 pub(crate) const PUSH_QUEUE_MAX: usize = 16;
 /// Parts of a push that wait for the connection, 315 KB each, or a header of 16 MiB.
@@ -109,6 +151,13 @@ pub(crate) const ZERO_COPY_CHUNKS_MAX: u16 = 49;
 pub const CLOCK_SKEW: Duration = braidcast_transport::limits::CLOCK_SKEW;
 
 const _: () = assert!(SHARDS_MAX < u8::MAX);
+const _: () = assert!(SMALL_FILLS_MAX.is_multiple_of(FILLS_MAX), "a large fill takes the place of so many small ones");
+const _: () = assert!(
+    REPORT_FIXED_BYTES + (REPORT_PROBES_MAX + 1) * HOLDING_BYTES_MAX + REPORT_ERROR_BYTES_MAX < REPORT_BYTES_MAX,
+    "every report has room for an asset"
+);
+const _: () = assert!(OPEN_PACKS_MIN >= WARM_THREADS && OPEN_PACKS_MIN < OPEN_PACKS_MAX);
+const _: () = assert!(DESCRIPTORS_RESERVED >= 16 + 2 * PROBES_MAX);
 const _: () = assert!(TOTAL_RATE_SPARE_AFTER.as_nanos() < TOTAL_RATE_BURST.as_nanos());
 const _: () = assert!(PARKED_PER_SESSION_MAX <= PARKED_MAX);
 const _: () = assert!(AWAITED_MAX >= EXTENTS_PER_PULL_MAX && WARM_QUEUE_MAX > WARM_AHEAD_MAX);

@@ -17,6 +17,8 @@ pub(crate) struct Mailbox {
 pub(crate) struct Warmed {
     pub(crate) asset: AssetId,
     pub(crate) extent: u32,
+    /// The pack could not be opened: whoever waits is told to ask again later.
+    pub(crate) failed: bool,
 }
 
 impl Mailbox {

@@ -36,6 +36,14 @@ impl Order {
     pub(crate) fn extents(&self) -> u64 {
         (self.pack_bytes - self.header_bytes) / SEALED_EXTENT_BYTES as u64
     }
+
+    /// How many of the permits for fills this one takes: a large pack as many as several small ones.
+    pub(crate) fn fill_permits(&self) -> u32 {
+        if self.extents() <= limits::SMALL_FILL_EXTENTS {
+            return 1;
+        }
+        (limits::SMALL_FILLS_MAX / limits::FILLS_MAX) as u32
+    }
 }
 
 impl TryFrom<HoldOrder> for Order {

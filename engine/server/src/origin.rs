@@ -63,19 +63,6 @@ impl PackStream {
         Ok(())
     }
 
-    /// Passes over the next `bytes` bytes.
-    pub(crate) async fn skip(&mut self, mut bytes: usize) -> Result<(), OriginError> {
-        while bytes > 0 {
-            if self.taken == self.piece.len() {
-                self.next_piece().await?;
-            }
-            let count = bytes.min(self.piece.len() - self.taken);
-            self.taken += count;
-            bytes -= count;
-        }
-        Ok(())
-    }
-
     async fn next_piece(&mut self) -> Result<(), OriginError> {
         let next = timeout(limits::ORIGIN_SILENT, self.pieces.message()).await;
         let next = next.map_err(|_| OriginError::Silent(self.master.address().to_owned()))?;

@@ -17,6 +17,8 @@ pub(crate) type Extents = ArrayVec<u32, EXTENTS_PER_PULL_MAX>;
 pub(crate) struct Parking {
     waiting: Vec<Parked>,
     ready: VecDeque<Request>,
+    /// Those whose pack could not be opened.
+    failed: VecDeque<Request>,
     awaited: HashSet<(AssetId, u32)>,
     of_session: HashMap<u64, usize>,
 }
@@ -30,7 +32,7 @@ struct Parked {
 impl Parking {
     /// Whether a request of this session may wait for these extents.
     pub(crate) fn has_room(&self, session: u64, cold: &Extents) -> bool {
-        self.waiting.len() + self.ready.len() < PARKED_MAX
+        self.waiting.len() + self.ready.len() + self.failed.len() < PARKED_MAX
             && self.of_session.get(&session).copied().unwrap_or(0) < PARKED_PER_SESSION_MAX
             && self.awaited.len() + cold.len() <= AWAITED_MAX
     }
@@ -72,13 +74,27 @@ impl Parking {
         }
     }
 
+    /// This extent could not be read in, and its pack not be opened: who waits for it is given up.
+    pub(crate) fn on_failed(&mut self, asset: AssetId, extent: u32) {
+        self.awaited.remove(&(asset, extent));
+        let failed =
+            self.waiting.extract_if(.., |parked| parked.request.asset == asset && parked.cold.contains(&extent));
+        for parked in failed {
+            leave(&mut self.of_session, parked.request.handle);
+            self.failed.push_back(parked.request);
+        }
+    }
+
     /// The next request that waits for nothing any more.
     pub(crate) fn poll_ready(&mut self) -> Option<Request> {
         self.ready.pop_front()
     }
 
-    /// The next request that has waited for too long.
+    /// The next request that was given up, or that has waited for too long.
     pub(crate) fn poll_overdue(&mut self, now: Instant) -> Option<Request> {
+        if let Some(request) = self.failed.pop_front() {
+            return Some(request);
+        }
         // Every request waits for the same time, so the first to come is the first to be overdue.
         let overdue = self.waiting.first().is_some_and(|parked| parked.until <= now);
         overdue.then(|| {
@@ -146,6 +162,20 @@ mod tests {
         assert_eq!(parking.poll_ready().map(|r| r.sequence), Some(2));
         assert!(parking.poll_ready().is_none());
         assert_eq!(parking.poll_timeout(), None);
+    }
+
+    #[test]
+    fn requests_for_a_pack_that_cannot_be_opened_are_given_up_at_once() {
+        let (mut parking, now) = (Parking::default(), Instant::now());
+        park(&mut parking, now, 1, 1, &[4, 5]);
+        park(&mut parking, now, 1, 2, &[5]);
+        parking.on_failed(AssetId(2), 4);
+        assert!(parking.poll_overdue(now).is_none());
+        parking.on_failed(AssetId(1), 4);
+        assert_eq!(parking.poll_overdue(now).map(|r| r.sequence), Some(1));
+        assert!(parking.poll_overdue(now).is_none() && parking.poll_ready().is_none());
+        parking.on_warmed(AssetId(1), 5);
+        assert_eq!(parking.poll_ready().map(|r| r.sequence), Some(2));
     }
 
     #[test]

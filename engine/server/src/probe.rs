@@ -11,9 +11,10 @@ use braidcast_transport::limits::WELCOME_BYTES;
 use tokio::net::UdpSocket;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{interval, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::limits;
+use crate::open_packs::{descriptors_max, is_shortage};
 
 /// Runs probes side by side, a bounded number at a time.
 pub(crate) struct Prober {
@@ -37,7 +38,7 @@ impl Prober {
         tokio::spawn(async move {
             let probe_id = order.probe_id;
             let answered = probe(&order).await.unwrap_or_else(|error| {
-                debug!(address = order.address, %error, "a probe could not be made");
+                on_error(&order.address, &error);
                 false
             });
             // Nobody waits for it any more once the server stops.
@@ -90,6 +91,17 @@ async fn greet(socket: &UdpSocket, greeting: &Greeting) {
                 }
             }
         }
+    }
+}
+
+fn on_error(address: &str, error: &io::Error) {
+    if is_shortage(error) {
+        warn!(
+            address, %error, descriptors = descriptors_max(),
+            "no socket for a probe: raise the limit on open files (`ulimit -n`, or LimitNOFILE= of the service)"
+        );
+    } else {
+        debug!(address, %error, "a probe could not be made");
     }
 }
 

@@ -125,7 +125,7 @@ async fn read(
     let (keeper, pack, header) = (Arc::clone(keeper), Arc::clone(pack), Arc::clone(header));
     blocking(move || {
         let mut sealed = Vec::new();
-        if pack.extent_matches(&header, extent, &mut sealed).map_err(PackFault::from)? {
+        if pack.extent_matches(&header, extent, &mut sealed)? {
             return Ok(sealed);
         }
         keeper.on_rotten(&pack, &[extent]);

@@ -5,7 +5,6 @@
 //!
 //! Only what was read and is wrong is filled again. A disk that cannot be read just now is no reason to drop a library.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +72,7 @@ fn check(
     header: &PackHeader,
     extent: u32,
     room: &mut Vec<u8>,
-) -> io::Result<()> {
+) -> Result<(), PackFault> {
     // Once more, if it is wrong: it may just have been filled anew.
     if pack.extent_matches(header, extent, room)? || pack.extent_matches(header, extent, room)? {
         return Ok(());
@@ -84,8 +83,7 @@ fn check(
 }
 
 fn drop_if_ruined(keeper: &Arc<Keeper>, pack: &Arc<Pack>, fault: &PackFault) {
-    let is_changed = matches!(fault, PackFault::HeaderChanged | PackFault::Header(_));
-    if is_changed || !pack.has_its_length() {
+    if fault.is_ruin() || !pack.has_its_length() {
         keeper.on_ruined(pack);
     }
 }

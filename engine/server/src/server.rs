@@ -32,6 +32,7 @@ use crate::keeper::Keeper;
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::master::Master;
+use crate::open_packs::{self, OpenPacks, Shares};
 use crate::scrub;
 use crate::shard::Shard;
 use crate::total_rate::{Share, TotalRate};
@@ -62,6 +63,8 @@ impl Server {
     /// [`ServerError`] for what trying again cannot mend: a wrong join token, an address in use, a bad folder.
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         let master = Master::new(&config)?;
+        // Before anything is opened that the limit might refuse.
+        let _raised = open_packs::descriptors_max();
         let capabilities = Capabilities::probe().map_err(ServerError::Thread)?;
         let sending = choose_sending(&config, &capabilities)?;
         if let (IoMode::Auto, Err(reason)) = (config.io, capabilities.uring) {
@@ -72,10 +75,14 @@ impl Server {
 
         let shelf = Arc::new(Shelf::default());
         let (users, folder_users) = mpsc::channel(1);
+        let shares = Shares::of_process(sockets.len() + listener.iter().len());
+        let open_packs = OpenPacks::new(shares.packs);
+        let bounds = StreamBounds { connections: shares.connections, ..StreamBounds::default() };
+        let listener = listener.map(|listener| (listener, bounds));
         let keeper = {
             let (dir, capacity, shelf, master) =
                 (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
-            blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, master, users)).await?
+            blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, open_packs, master, users)).await?
         };
         let mut server = Self::launch(&config, sending, (sockets, listener), &shelf, keeper, folder_users)?;
         server.description = description;
@@ -149,13 +156,17 @@ impl Server {
     fn launch(
         config: &ServerConfig,
         sending: Sending,
-        (sockets, listener): (Vec<ServerSocket>, Option<StreamListener>),
+        (sockets, listener): (Vec<ServerSocket>, Option<(StreamListener, StreamBounds)>),
         shelf: &Arc<Shelf>,
         keeper: Arc<Keeper>,
         folder_users: mpsc::Receiver<Infallible>,
     ) -> Result<Self, ServerError> {
         let udp_addr = sockets[0].local_addr();
-        let ports: Vec<Port> = sockets.into_iter().map(Port::Udp).chain(listener.map(Port::Tcp)).collect();
+        let ports: Vec<Port> = sockets
+            .into_iter()
+            .map(Port::Udp)
+            .chain(listener.map(|(listener, bounds)| Port::Tcp(listener, bounds)))
+            .collect();
         let (wakers, wakes): (Vec<_>, Vec<_>) = ports.iter().map(|_| waker()).unzip();
         shelf.on_shards_started(wakers.clone());
         let mailboxes: Arc<[Mailbox]> = wakers.into_iter().map(Mailbox::new).collect();
@@ -251,7 +262,7 @@ impl Drop for Stopper {
 /// What a shard's packets come through.
 enum Port {
     Udp(ServerSocket),
-    Tcp(StreamListener),
+    Tcp(StreamListener, StreamBounds),
 }
 
 /// A HELLO that deserves a WELCOME admits a TCP connection.
@@ -267,7 +278,7 @@ fn run_shard(
     // A shard that is gone must not go unnoticed: its share of the clients would be served by nobody.
     let ended = catch_unwind(AssertUnwindSafe(|| match port {
         Port::Udp(socket) => braidcast_io::run(sending, socket, &mut shard, wake),
-        Port::Tcp(listener) => run_streams(listener, FRAMING, StreamBounds::default(), &mut shard, wake),
+        Port::Tcp(listener, bounds) => run_streams(listener, FRAMING, bounds, &mut shard, wake),
     }));
     let source = match ended {
         Ok(Ok(())) => return,

@@ -22,7 +22,6 @@ use crate::catalogue::Reader;
 use crate::counters::ShardCounters;
 use crate::limits::{BUSY_RETRY, COUNTERS_EVERY, PACED_MAX};
 use crate::mailbox::Mailbox;
-use crate::pack::Pack;
 use crate::parking::Parking;
 use crate::turns::Turns;
 use crate::warm::Warmer;
@@ -35,8 +34,9 @@ pub(crate) struct Shard {
     parking: Parking,
     /// Requests that wait for their turn.
     turns: Turns,
-    /// Answers that leave in several trains, with the pack that they are read from.
-    paced: Paced<(Arc<Pack>, Plan)>,
+    /// Answers that leave in several trains. Each keeps the file open that it is read from, for a second at most: that
+    /// is what the lowest rate of a PULL takes.
+    paced: Paced<Plan>,
     mailboxes: Arc<[Mailbox]>,
     warmer: Warmer,
     counters: Arc<ShardCounters>,
@@ -90,11 +90,10 @@ impl Shard {
             }
             if request.is_one_train(now, plan.chunks) {
                 let all = 0..plan.chunks;
-                return finish(&mut self.responder, &self.counters, now, &request, all, (pack, &plan), out);
+                return finish(&mut self.responder, &self.counters, now, &request, all, &plan, out);
             }
             if self.paced.len() < PACED_MAX {
-                let (pack, total) = (Arc::clone(pack), plan.chunks);
-                return self.paced.push(request, total, (pack, plan));
+                return self.paced.push(request, plan.chunks, plan);
             }
             return self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
         }
@@ -126,6 +125,15 @@ impl Shard {
         })
     }
 
+    /// Answers those whose extents could not be read in, or not in time.
+    fn refuse_overdue(&mut self, now: Instant, out: &mut Outbox) {
+        while out.room() > 0
+            && let Some(request) = self.parking.poll_overdue(now)
+        {
+            self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
+        }
+    }
+
     /// Sends the trains that are due.
     fn send_paced(&mut self, now: Instant, out: &mut Outbox) {
         while out.room() > 0
@@ -136,14 +144,13 @@ impl Shard {
         }
     }
 
-    fn send_train(&mut self, now: Instant, due: &paced::Train<(Arc<Pack>, Plan)>, out: &mut Outbox) {
-        let (pack, plan) = &due.content;
-        let (request, chunks) = (&due.request, due.chunks.clone());
+    fn send_train(&mut self, now: Instant, due: &paced::Train<Plan>, out: &mut Outbox) {
+        let (plan, request, chunks) = (&due.content, &due.request, due.chunks.clone());
         if due.is_last() {
-            return finish(&mut self.responder, &self.counters, now, request, chunks, (pack, plan), out);
+            return finish(&mut self.responder, &self.counters, now, request, chunks, plan, out);
         }
         self.counters.on_sent(payload_bytes(&chunks));
-        push(out, with_regions(request, chunks, (pack, plan)));
+        push(out, with_regions(request, chunks, plan));
     }
 
     /// `retry_after`: with [`Status::Busy`].
@@ -180,8 +187,13 @@ impl Service for Shard {
         let mailboxes = Arc::clone(&self.mailboxes);
         let mailbox = &mailboxes[usize::from(self.number)];
         while let Some(warmed) = mailbox.poll_warmed() {
-            self.parking.on_warmed(warmed.asset, warmed.extent);
+            if warmed.failed {
+                self.parking.on_failed(warmed.asset, warmed.extent);
+            } else {
+                self.parking.on_warmed(warmed.asset, warmed.extent);
+            }
         }
+        self.refuse_overdue(now, out);
         while out.room() > 0
             && let Some(request) = self.parking.poll_ready()
         {
@@ -197,11 +209,7 @@ impl Service for Shard {
             self.publish_at = None;
             self.counters.publish(self.responder.sessions(), *self.responder.counters());
         }
-        while out.room() > 0
-            && let Some(request) = self.parking.poll_overdue(now)
-        {
-            self.refuse(now, &request, Status::Busy, BUSY_RETRY, out);
-        }
+        self.refuse_overdue(now, out);
         self.turns.handle_timeout(now);
         self.send_paced(now, out);
     }
@@ -241,7 +249,7 @@ fn finish(
     now: Instant,
     request: &Request,
     chunks: Range<u16>,
-    (pack, plan): (&Pack, &Plan),
+    plan: &Plan,
     out: &mut Outbox,
 ) {
     let outcome = Outcome {
@@ -255,15 +263,16 @@ fn finish(
         return;
     };
     counters.on_sent(payload_bytes(&chunks));
-    let mut train = with_regions(request, chunks, (pack, plan));
+    let mut train = with_regions(request, chunks, plan);
     train.push_tail(&end).expect("END is no longer than a tail, and a request no longer than a train");
     push(out, train);
 }
 
-fn with_regions(request: &Request, chunks: Range<u16>, (pack, plan): (&Pack, &Plan)) -> Train {
+fn with_regions(request: &Request, chunks: Range<u16>, plan: &Plan) -> Train {
     let mut train = Train::new(request.to);
     for piece in plan.pieces_of(chunks) {
-        let region = pack.region(piece.offset, piece.bytes).expect("pieces lie within the pack");
+        let file = plan.file.as_ref().expect("nothing is sent while anything is cold");
+        let region = file.region(piece.offset, piece.bytes).expect("pieces lie within the pack");
         train.push_region(region).expect("a request has no more runs than a train takes regions");
     }
     train

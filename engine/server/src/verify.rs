@@ -51,12 +51,15 @@ fn verify(keeper: &Arc<Keeper>, order: &VerifyOrder) {
         Ok(rotten) => keeper.on_rotten(&pack, &rotten),
         Err(fault) => {
             warn!(%asset, %fault, "a pack cannot be verified");
-            keeper.on_ruined(&pack);
+            if fault.is_ruin() {
+                keeper.on_ruined(&pack);
+            }
         }
     }
 }
 
-/// Which of the extents named are held and do not match the header. What cannot be read is rotten.
+/// Which of the extents named are held and do not match the header. What cannot be read is rotten; a pack that cannot be
+/// opened just now is not.
 fn rotten_extents(pack: &Pack, order: &VerifyOrder) -> Result<Vec<u32>, PackFault> {
     let header = pack.read_header()?;
     let Ok(stream) = u8::try_from(order.stream).map(StreamId) else {
@@ -70,8 +73,10 @@ fn rotten_extents(pack: &Pack, order: &VerifyOrder) -> Result<Vec<u32>, PackFaul
         let Some(number) = number.filter(|number| pack.held().contains(*number)) else {
             continue;
         };
-        if !pack.extent_matches(&header, number, &mut room).unwrap_or(false) {
-            rotten.push(number);
+        match pack.extent_matches(&header, number, &mut room) {
+            Ok(true) => {}
+            Ok(false) | Err(PackFault::Io(_)) => rotten.push(number),
+            Err(fault) => return Err(fault),
         }
     }
     Ok(rotten)

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::catalogue::Shelf;
 use crate::keeper::Keeper;
 use crate::limits::{WARM_AHEAD_MAX, WARM_QUEUE_MAX, WARM_THREADS};
 use crate::mailbox::{Mailbox, Warmed};
-use crate::pack::Pack;
+use crate::pack::{Pack, PackFault};
 
 /// What shards ask the helpers with; cheap to clone. The helpers end when the last one is gone.
 #[derive(Clone)]
@@ -89,8 +89,8 @@ impl Helper {
         for job in &self.jobs {
             match job {
                 Job::Warm { pack, extent, shard } => {
-                    self.warm(&pack, extent);
-                    self.mailboxes[usize::from(shard)].on_warmed(Warmed { asset: pack.asset(), extent });
+                    let failed = !self.warm(&pack, extent);
+                    self.mailboxes[usize::from(shard)].on_warmed(Warmed { asset: pack.asset(), extent, failed });
                 }
                 Job::Inspect => {
                     self.inspection_asked.store(false, Ordering::Release);
@@ -100,19 +100,25 @@ impl Helper {
         }
     }
 
-    fn warm(&self, pack: &Arc<Pack>, extent: u32) {
-        let Err(error) = pack.warm(extent) else {
-            return;
-        };
-        match error.kind() {
+    /// Makes an extent hot, or finds out why it cannot be; says whether whoever waits may look again.
+    fn warm(&self, pack: &Arc<Pack>, extent: u32) -> bool {
+        use io::ErrorKind::{OutOfMemory, Unsupported};
+        match pack.warm(extent) {
+            Ok(()) => {}
             // Nothing is wrong with the pack: it is sent as it is, and that may wait for the disk.
-            io::ErrorKind::Unsupported | io::ErrorKind::OutOfMemory => {
+            Err(PackFault::Io(error)) if matches!(error.kind(), Unsupported | OutOfMemory) => {
                 debug!(asset = %pack.asset(), extent, %error, "sending an extent without reading it in first");
-                pack.hot().insert(extent);
+                pack.on_not_warmed(extent);
             }
-            _ if pack.has_its_length() => self.keeper.on_rotten(pack, &[extent]),
-            _ => self.keeper.on_ruined(pack),
+            Err(PackFault::Io(_)) if pack.has_its_length() => self.keeper.on_rotten(pack, &[extent]),
+            Err(fault) if fault.is_ruin() => self.keeper.on_ruined(pack),
+            Err(PackFault::Dropped) => {}
+            Err(fault) => {
+                warn!(asset = %pack.asset(), %fault, "a pack that clients ask for cannot be opened");
+                return false;
+            }
         }
+        true
     }
 
     fn inspect(&self) {

@@ -80,6 +80,16 @@ fn equal_sources_scale() {
 }
 
 #[test]
+fn equal_sources_share_a_download() {
+    holds("equal sources share a download");
+}
+
+#[test]
+fn a_network_with_every_fault_costs_little_that_comes_twice() {
+    holds("a network with every fault costs little that comes twice");
+}
+
+#[test]
 fn a_client_with_three_sources_leaves_room_for_tcp() {
     holds("a client with three sources leaves room for TCP CUBIC");
     holds("a client with three sources leaves room for TCP CUBIC in a short queue");

@@ -90,6 +90,11 @@ pub(crate) struct MasterArgs {
     #[arg(long, env = "BRAIDCAST_MASTER_BOOTSTRAP_PASSWORD_FILE", value_name = "FILE", requires = "bootstrap_admin")]
     #[serde(skip)]
     bootstrap_password_file: Option<PathBuf>,
+    /// Take the packs in STATE/origin as this library's, once, after its disk was replaced: media servers give back
+    /// what is missing, and packs that the database does not know go to STATE/origin/orphans
+    #[arg(long)]
+    #[serde(skip)]
+    adopt_origin: bool,
     #[command(flatten)]
     #[serde(skip)]
     parent: ParentArg,
@@ -103,6 +108,7 @@ fn in_bytes<S: serde::Serializer>(size: &Option<ByteSize>, serializer: S) -> Res
 impl MasterArgs {
     fn settings(&self) -> Result<MasterConfig, SettingsError> {
         let mut config: MasterConfig = layered(self.config.as_deref(), self)?;
+        config.adopt_origin = self.adopt_origin;
         if let (Some(username), Some(file)) = (&self.bootstrap_admin, &self.bootstrap_password_file) {
             let read = |source| SettingsError::Read { path: file.clone(), source };
             let text = Zeroizing::new(std::fs::read_to_string(file).map_err(read)?);
@@ -166,6 +172,7 @@ mod tests {
             scrub_bytes_s: Some(ByteSize(1)),
             bootstrap_admin: None,
             bootstrap_password_file: None,
+            adopt_origin: false,
             parent: ParentArg::default(),
         };
         args.settings().expect("no key is unknown to the file");

@@ -1,9 +1,8 @@
 //! `braidcast publish`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use braidcast_client::Control;
-use braidcast_client::publish::{Kind, PublishError, PublishOptions, Published, publish_file};
+use braidcast_client::publish::{Kind, PublishOptions, Published, publish_file};
 use clap::Args;
 
 use super::connect;
@@ -11,7 +10,8 @@ use crate::args::ProfileArg;
 use crate::error::CliError;
 use crate::film::film_in_words;
 use crate::output;
-use crate::progress::FileBar;
+use crate::progress::FileShare;
+use crate::publishing::publish_each;
 use crate::relaunch;
 
 /// Flags of `braidcast publish`.
@@ -41,7 +41,7 @@ pub(crate) struct PublishArgs {
     profile: ProfileArg,
 }
 
-/// Publishes the files one after the other; one that fails does not keep the rest from being published.
+/// Publishes the files, several at a time; one that fails does not keep the rest from being published.
 pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     let total = args.files.len();
     if args.name.is_some() && total > 1 {
@@ -53,33 +53,27 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     let options = PublishOptions { kind, name: args.name, replicas: args.replicas, replace: args.replace };
     let control = connect(&args.profile).await?;
     let mut failures = Vec::new();
-    for file in &args.files {
-        match publish_with_bar(&control, file, &options).await {
-            Ok(video) => {
-                let name = output::printable(&video.name);
-                let what = video.film.as_ref().map(|film| format!(", {}", film_in_words(film))).unwrap_or_default();
-                output::print(&format!("published {name}: {} bytes{what}, asset {}\n", video.bytes, video.asset))?;
-            }
-            Err(error) if total > 1 => {
-                eprintln!("braidcast: {}", output::one_line(&error.to_string()));
-                failures.push(error);
-            }
-            Err(error) => return Err(error.into()),
+    let publish = |file: PathBuf, share: FileShare| {
+        let (control, options) = (control.clone(), options.clone());
+        async move { publish_file(&control, &file, &options, move |at| share.show(at.bytes_done, at.bytes_total)).await }
+    };
+    publish_each(&args.files, publish, |_, outcome| match outcome {
+        Ok(video) => output::print(&line(&video)),
+        Err(error) if total > 1 => {
+            eprintln!("braidcast: {}", output::one_line(&error.to_string()));
+            failures.push(error);
+            Ok(())
         }
-    }
+        Err(error) => Err(error.into()),
+    })
+    .await?;
     let failed = failures.len();
     failures.pop().map_or(Ok(()), |last| Err(CliError::PublishSome { failed, total, last }))
 }
 
-/// Publishes one file and shows how far it is, where somebody watches.
-pub(crate) async fn publish_with_bar(
-    control: &Control,
-    file: &Path,
-    options: &PublishOptions,
-) -> Result<Published, PublishError> {
-    let bar = FileBar::new(&file.display().to_string());
-    let shown = bar.clone();
-    let published = publish_file(control, file, options, move |at| shown.show(at.bytes_done, at.bytes_total)).await;
-    bar.clear();
-    published
+/// What is said of a video that was published.
+fn line(video: &Published) -> String {
+    let name = output::printable(&video.name);
+    let what = video.film.as_ref().map(|film| format!(", {}", film_in_words(film))).unwrap_or_default();
+    format!("published {name}: {} bytes{what}, asset {}\n", video.bytes, video.asset)
 }

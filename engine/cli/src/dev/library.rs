@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use braidcast_client::control::{VideoRef, Window};
-use braidcast_client::publish::{Kind, PublishError, PublishOptions, Published};
+use braidcast_client::publish::{Kind, PublishError, PublishOptions, is_surely_no_film, publish_file};
 use braidcast_client::{Control, ControlError, Profile};
 use braidcast_media::ExtentNo;
 use tokio::time::{Instant, sleep};
 
 use super::DevError;
-use crate::commands::publish::publish_with_bar;
 use crate::error::CliError;
 use crate::output;
+use crate::progress::FileShare;
+use crate::publishing::{Outcome, publish_each};
 use crate::relaunch;
 
 const POLL: Duration = Duration::from_millis(50);
@@ -121,21 +122,27 @@ impl Library {
 
     async fn publish_missing(&mut self, control: &Control) -> Result<(), CliError> {
         let published: HashSet<String> = control.list_videos().await?.into_iter().map(|video| video.name).collect();
-        for file in &self.files {
-            let name = file.file_name().and_then(|name| name.to_str());
-            if self.failed.contains(file) || name.is_some_and(|name| published.contains(name)) {
-                continue;
-            }
-            match publish_as_it_is(control, file).await {
+        let is_published = |file: &PathBuf| {
+            file.file_name().and_then(|name| name.to_str()).is_some_and(|name| published.contains(name))
+        };
+        let missing = |file: &&PathBuf| !self.failed.contains(*file) && !is_published(file);
+        let files: Vec<PathBuf> = self.files.iter().filter(missing).cloned().collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        let publish = |file, share| publish_as_it_is(control.clone(), file, share);
+        publish_each(&files, publish, |file, outcome| {
+            match outcome {
                 Ok(video) => tracing::info!(name = video.name, bytes = video.bytes, "published"),
                 Err(PublishError::Control(error)) if is_passing(&error) => return Err(error.into()),
                 Err(error) => {
                     eprintln!("braidcast: not published: {}", output::one_line(&error.to_string()));
-                    self.failed.insert(file.clone());
+                    self.failed.insert(file.to_owned());
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until every video is held by all servers that should and can be asked for; gives their number.
@@ -161,12 +168,23 @@ impl Library {
 }
 
 /// Publishes a film as one, and what is none as plain bytes.
-async fn publish_as_it_is(control: &Control, file: &Path) -> Result<Published, PublishError> {
-    let options = |kind| PublishOptions { kind, name: None, replicas: 0, replace: false };
-    match publish_with_bar(control, file, &options(Kind::Film(relaunch::probe()))).await {
+async fn publish_as_it_is(control: Control, file: PathBuf, share: FileShare) -> Outcome {
+    let publish = async |kind| {
+        let options = PublishOptions { kind, name: None, replicas: 0, replace: false };
+        let share = share.clone();
+        publish_file(&control, &file, &options, move |at| share.show(at.bytes_done, at.bytes_total)).await
+    };
+    let sniffed = file.clone();
+    // What cannot be read says so when it is published.
+    let no_film = tokio::task::spawn_blocking(move || is_surely_no_film(&sniffed).unwrap_or(false)).await;
+    if no_film.unwrap_or(false) {
+        tracing::debug!(file = %file.display(), "no film, published as plain bytes");
+        return publish(Kind::File).await;
+    }
+    match publish(Kind::Film(relaunch::probe())).await {
         Err(PublishError::Unreadable { path, reason }) => {
             tracing::warn!(file = %path.display(), "no film that can be played, published as plain bytes: {reason}");
-            publish_with_bar(control, file, &options(Kind::File)).await
+            publish(Kind::File).await
         }
         other => other,
     }

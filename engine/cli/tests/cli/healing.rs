@@ -103,3 +103,50 @@ fn a_byte_that_flips_at_the_origin_is_found_by_a_fill_and_healed() {
     cluster.client().get("film").to(&cluster.path("copy")).finish().report();
     assert_eq!(sha256_of_file(&cluster.path("copy")), sha256);
 }
+
+/// Moves the database's files, its write-ahead log among them, from one folder to another.
+fn move_database(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for name in ["master.db", "master.db-wal", "master.db-shm"] {
+        if from.join(name).exists() {
+            fs::rename(from.join(name), to.join(name)).expect("moved");
+        }
+    }
+}
+
+#[test]
+fn an_older_database_costs_no_copy_on_any_server_and_the_right_one_serves_them_again() {
+    let mut dev = Dev::of([("first", 3_000_000)]).servers(1).start();
+    let (state, older, newer) = (dev.state().join("master"), dev.path("older"), dev.path("newer"));
+    dev.kill_master();
+    move_database(&state, &older);
+    fs::create_dir_all(&newer).expect("a folder");
+    for file in fs::read_dir(&older).expect("the files").map(|entry| entry.expect("a file").path()) {
+        fs::copy(&file, state.join(file.file_name().expect("a name"))).expect("copied");
+    }
+    dev.restart_master();
+    let file = dev.path("second");
+    let sha256 = write_film(&file, 3_000_000, 2);
+    dev.client().publish(&file, &["--name", "second"]).success();
+    dev.client().wait_held("second", 1);
+    let asset = dev.client().ask(async |control| control.video("second").await.expect("it was published")).asset;
+    let copy = dev.state().join("server-1").join(format!("{asset:016x}.pack"));
+    eventually("the copy has its name", || copy.exists().then_some(()));
+
+    dev.kill_master();
+    move_database(&state, &newer);
+    move_database(&older, &state);
+    dev.restart_master();
+    eventually("the copy that nobody knows is shown", || {
+        dev.client().servers().iter().any(|server| server.reason.contains("does not know")).then_some(())
+    });
+    assert!(copy.exists(), "it is kept");
+
+    dev.kill_master();
+    move_database(&state, &older);
+    move_database(&newer, &state);
+    dev.restart_master();
+    dev.client().wait_held("second", 1);
+    dev.client().get("second").to(&dev.path("copy")).finish().report();
+    assert_eq!(sha256_of_file(&dev.path("copy")), sha256);
+}

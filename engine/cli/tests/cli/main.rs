@@ -11,6 +11,8 @@ mod fetch;
 mod films;
 mod healing;
 mod lanes;
+mod many_files;
+mod many_videos;
 mod no_data;
 mod publishing;
 #[path = "../../../av/tests/av/reference.rs"]

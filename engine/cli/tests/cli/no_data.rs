@@ -1,6 +1,7 @@
 //! No DATA leaves a server for whom it must not reach: asserted on the socket of a client that says what it likes.
 //! Every refusal has its control: the same PULL, said rightly, is answered with DATA.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,10 +14,11 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::support::wire::{End, HELLO_BYTES, Hello, PULL_BYTES, Pull, Session};
 use crate::support::{Dev, DevBuilder};
 
-/// How long silence must last to count as no answer: on loopback one takes well under a millisecond.
+/// How long silence must last to count as no answer: on loopback one takes well under a millisecond. Where no answer is the
+/// right one, a machine that is slower can only hide a fault. An answer that must come has [`PATIENCE`].
 const SILENCE: Duration = Duration::from_millis(700);
 /// How long an answer that must come may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Size of a DATA packet.
 const DATA_BYTES: usize = 1_232;
 /// As many chunks as a PULL may ask for.
@@ -91,8 +93,9 @@ fn a_ticket_for_another_server_gets_no_answer() {
 
 #[test]
 fn an_expired_ticket_opens_no_session_and_ends_the_data_of_an_open_one() {
-    const LIFETIME: Duration = Duration::from_secs(5);
-    let dev = films().flag("--ticket-lifetime", "5s").flag("--clock-skew", "0s").start();
+    // Time enough to greet and pull on a machine that is busy.
+    const LIFETIME: Duration = Duration::from_secs(10);
+    let dev = films().flag("--ticket-lifetime", "10s").flag("--clock-skew", "0s").start();
     let since = Instant::now();
     let access = Access::to_first(&dev, FILM);
     let client = Client::of(&access);
@@ -122,8 +125,9 @@ fn a_replayed_pull_brings_one_train() {
     //= PROTOCOL U2: A server MUST NOT answer a sequence that it has seen, nor one older than the replay window.
     client.send(&pull);
     client.send(&pull);
-    let heard = client.listen();
-    assert_eq!((heard.data, heard.ends.len()), (TRAIN, 1), "one train for two");
+    let (heard, _) = client.hear_end(&session);
+    assert_eq!((heard.data, heard.ends.len()), (TRAIN, 1));
+    assert_eq!(client.listen(), Heard::default(), "one train for two");
     client.send(&pull);
     assert_eq!(client.listen(), Heard::default(), "nor later");
     let (heard, end) = client.ask(&session, 2, &access.train());
@@ -177,8 +181,9 @@ fn an_altered_pull_gets_no_answer_and_does_not_use_its_sequence_up() {
     }
     assert_eq!(client.listen(), Heard::default());
     client.send(&pull);
-    let heard = client.listen();
+    let (heard, _) = client.hear_end(&session);
     assert_eq!((heard.data, heard.ends.len()), (TRAIN, 1));
+    assert_eq!(client.listen(), Heard::default());
 }
 
 #[test]
@@ -214,9 +219,10 @@ fn pulls_for_no_session_get_a_thousand_resets_a_second_each_smaller_than_a_pull(
     for sequence in 1..=STRAYS {
         stray.send(&session.pull(sequence, &access.train()));
     }
-    // Those that the flood touched, and as many as the last answers may need on a slow machine.
-    let seconds = began.elapsed().as_secs() as usize + 3;
-    let heard = stray.listen();
+    let mut heard = stray.hear(PATIENCE, |heard| heard.resets > 0);
+    heard.add(stray.listen());
+    // The seconds of the server's count that all this time may have touched.
+    let seconds = began.elapsed().as_secs() as usize + 2;
     //= PROTOCOL R1: A server MUST limit the rate of RESETs, and never send one larger than the packet that caused it.
     assert!((1..=seconds * PER_SECOND).contains(&heard.resets), "{} in {seconds} s", heard.resets);
     assert!(heard.bytes / heard.resets <= PULL_BYTES);
@@ -236,7 +242,8 @@ fn an_address_that_never_saw_a_welcome_attracts_less_than_was_sent_in_its_name()
     let victim = Client::of(&access);
     victim.send(&hello.packet);
     //= PROTOCOL W2: A WELCOME MUST be smaller than a HELLO.
-    let heard = victim.listen();
+    let mut heard = victim.hear(PATIENCE, |heard| !heard.welcomes.is_empty());
+    heard.add(victim.listen());
     assert_eq!((heard.data, heard.ends.len(), heard.welcomes.len()), (0, 0, 1));
     assert!(heard.bytes < HELLO_BYTES);
     assert_ne!(heard.welcomes[0][12..20], welcome[12..20], "a session of its own");
@@ -366,6 +373,8 @@ fn assert_served(access: &Access) {
 /// A socket, and the server that it talks to.
 struct Client {
     socket: UdpSocket,
+    /// The WELCOME that came last. A HELLO that was repeated has the same one, which may come much later.
+    welcome: RefCell<Option<Vec<u8>>>,
 }
 
 /// What came.
@@ -381,6 +390,18 @@ struct Heard {
     others: usize,
 }
 
+impl Heard {
+    /// Adds what came later.
+    fn add(&mut self, later: Self) {
+        self.bytes += later.bytes;
+        self.data += later.data;
+        self.ends.extend(later.ends);
+        self.welcomes.extend(later.welcomes);
+        self.resets += later.resets;
+        self.others += later.others;
+    }
+}
+
 impl Client {
     /// At an address of its own; receives from the server of `access` alone.
     fn of(access: &Access) -> Self {
@@ -389,7 +410,7 @@ impl Client {
         socket.connect(access.server).expect("loopback has a route");
         // The kernel grants as much as it allows; a few trains fit in any case.
         let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BYTES);
-        Self { socket }
+        Self { socket, welcome: RefCell::default() }
     }
 
     fn send(&self, packet: &[u8]) {
@@ -403,10 +424,12 @@ impl Client {
 
     /// Greets as the protocol says, repeating HELLO until its WELCOME comes, and gives that.
     fn greet_with(&self, hello: &Hello) -> Vec<u8> {
+        self.welcome.take();
         for _ in 0..PATIENCE.as_millis() / SILENCE.as_millis() {
             self.send(&hello.packet);
             let heard = self.hear(SILENCE, |heard| !heard.welcomes.is_empty());
             if let Some(welcome) = heard.welcomes.into_iter().next() {
+                self.welcome.replace(Some(welcome.clone()));
                 return welcome;
             }
         }
@@ -421,9 +444,15 @@ impl Client {
     /// Sends one PULL and gives all that came up to its END.
     fn ask(&self, session: &Session, sequence: u32, pull: &Pull) -> (Heard, End) {
         self.send(&session.pull(sequence, pull));
+        let (heard, end) = self.hear_end(session);
+        assert_eq!((end.sequence, usize::from(end.sent_chunks)), (sequence, heard.data));
+        (heard, end)
+    }
+
+    /// All that comes up to an END, which must come.
+    fn hear_end(&self, session: &Session) -> (Heard, End) {
         let heard = self.hear(PATIENCE, |heard| !heard.ends.is_empty());
         let end = heard.ends.first().and_then(|end| session.open_end(end)).expect("an END that opens");
-        assert_eq!((end.sequence, usize::from(end.sent_chunks)), (sequence, heard.data));
         (heard, end)
     }
 
@@ -437,6 +466,9 @@ impl Client {
             }
             self.socket.set_read_timeout(Some(left)).expect("a time-out that is not zero");
             let Ok(bytes) = self.socket.recv(&mut room) else { continue };
+            if self.welcome.borrow().as_deref() == Some(&room[..bytes]) {
+                continue;
+            }
             heard.bytes += bytes;
             match room[0] {
                 0x14 => heard.data += 1,

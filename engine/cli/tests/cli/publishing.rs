@@ -202,11 +202,16 @@ fn what_no_server_holds_yet_is_waited_for() {
     let sha256 = write_film(&path, MIB, 1);
     cluster.publish(&path, "film", 0);
     let copy = cluster.path("copy");
-    let mut running = cluster.client().get("film").to(&copy).start();
-    // Long enough to ask the master once, or it is no test.
-    std::thread::sleep(Duration::from_secs(1));
-    assert!(!running.has_ended(), "it waits");
+    let mut running = cluster.client().get("film").flag("--log", "info").to(&copy).start();
+    eventually("it was told that nobody holds it", || {
+        assert!(!running.has_ended(), "it waits");
+        running.stderr().contains("asking again until it can be served").then_some(())
+    });
+    // Held meanwhile, it asks once more when it goes on, however long the server took to begin.
+    running.hold();
     cluster.add_server(&[]);
+    cluster.client().wait_held("film", 1);
+    running.go_on();
     assert!(running.wait().report().verified);
     assert_eq!(sha256_of_file(&copy), sha256);
 }

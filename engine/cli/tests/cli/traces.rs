@@ -31,6 +31,7 @@ fn a_trace_tells_who_gave_which_extent_and_its_picture_names_each_server() {
     given.sort_unstable();
     assert!(given.iter().copied().eq(0..BYTES.div_ceil(header.extent_bytes) as u32), "each extent once: {given:?}");
     assert_eq!(extents.clone().map(|extent| extent.bytes).sum::<u64>(), BYTES);
+    let of_file = extents.clone().flat_map(|extent| extent.origins.iter().map(|&(source, _)| source));
     for extent in extents {
         let chunks: u64 = extent.origins.iter().map(|&(_, chunks)| u64::from(chunks)).sum();
         assert_eq!(chunks, extent.bytes.div_ceil(1_200), "{extent:?}");
@@ -52,7 +53,13 @@ fn a_trace_tells_who_gave_which_extent_and_its_picture_names_each_server() {
     for part in dev.servers() {
         assert!(svg.contains(&part.address.to_string()), "{} is missing", part.address);
     }
-    assert_eq!(svg.matches("class=\"given\"").count(), 3, "each server has a part in the file");
+    // Who gives anything is the scheduler's choice; the picture shows just those who did.
+    let givers = (0..).zip(&report.sources).filter(|(number, _)| of_file.clone().any(|given| given == *number)).count();
+    assert_eq!(
+        svg.matches("class=\"given\"").count(),
+        givers,
+        "each server that gave something of the file: {report:?}"
+    );
     assert_eq!(draw(&[&trace, Path::new("-o"), Path::new("-")]).success(), svg);
 }
 

@@ -5,6 +5,7 @@
 //! the last of it, and not at all before.
 
 mod probe;
+mod sniff;
 
 use std::fs::{File, Metadata};
 use std::io::{self, Cursor, Read};
@@ -22,6 +23,7 @@ use crate::control::{BegunPublish, Control};
 use crate::error::ControlError;
 pub use probe::ProbeCommand;
 use probe::Probed;
+pub use sniff::is_surely_no_film;
 
 /// Sealed extents that wait for the network: 2.5 MB.
 const EXTENTS_WAITING_MAX: usize = 8;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use braidcast_client::fetcher::{FailureKind, FetchError, SourceNo};
+use braidcast_media::ExtentNo;
 use braidcast_media::layout::{CHUNK_BYTES, EXTENT_BYTES};
 
 use crate::asset::{Asset, host};
@@ -78,6 +79,27 @@ fn when_nobody_sends_anything_it_is_given_up_in_time_and_each_server_is_named() 
     let named: Vec<&str> = sources.iter().map(|(address, _)| address.as_str()).collect();
     assert_eq!(named, ["192.0.2.0:4000", "192.0.2.1:4000"]);
     assert!((STALL..STALL + Duration::from_secs(1)).contains(&world.elapsed()), "{:?}", world.elapsed());
+}
+
+/// Mechanism: lanes that had lost their servers together gave up one after the other, each after a time of its own from
+/// when it had taken over what the one before had left.
+#[test]
+fn what_is_taken_over_from_a_lane_that_left_does_not_put_off_giving_up() {
+    let mut world = World::new(Asset::new(80_000_000), 2);
+    world.begin();
+    world.run_until(|world| world.given.len() > 10);
+    for server in &mut world.servers {
+        server.is_silent = true;
+    }
+    let silent_since = world.elapsed();
+    world.run_for(STALL * 3 / 4);
+    let left = world.asset.jobs_from(ExtentNo(200));
+    world.extents_max += 1;
+    world.fetcher.take_over(world.now, [left], 1);
+    let error = world.try_run_until(World::is_fetched).expect_err("nobody answers");
+    assert!(matches!(error, FetchError::NoSources(_)), "{error:?}");
+    let took = world.elapsed() - silent_since;
+    assert!((STALL..STALL + Duration::from_secs(1)).contains(&took), "{took:?}");
 }
 
 #[test]

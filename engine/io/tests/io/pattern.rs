@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use braidcast_io::limits::TRAINS_MAX;
+use braidcast_io::limits::{TRAIN_BYTES_MAX, TRAINS_MAX};
 use braidcast_io::{
     Backend, Capabilities, ClientSocket, MappedFile, Notification, Outbox, ReceiveBuffer, Selector, Sending,
     ServerSocket, Service, Train, WakeReceiver, Waker, ZeroCopy, run, waker,
@@ -16,7 +16,7 @@ use braidcast_io::{
 
 pub(crate) const SEGMENT_BYTES: usize = 1_232;
 /// Long enough for a machine that is busy with something else.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The ways to send that this machine has; the portable one always.
 pub(crate) fn sendings() -> Vec<Sending> {
@@ -262,6 +262,12 @@ impl Client {
         }
         datagrams.sort();
         datagrams
+    }
+
+    /// Trains that its receive buffer holds all at once, whoever is given the CPU when; at least 1. The kernel counts about
+    /// twice their bytes.
+    pub(crate) fn trains_max(&self) -> usize {
+        (self.socket.granted_receive_bytes() / (2 * TRAIN_BYTES_MAX)).max(1)
     }
 
     pub(crate) fn ask(&mut self, ask: &Ask) -> Vec<Vec<u8>> {

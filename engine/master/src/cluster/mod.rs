@@ -2,6 +2,7 @@
 //!
 //! The rules are in pure code over a [`registry::Registry`]; here are the gRPC service and the task that drives them.
 
+mod pace;
 mod placement;
 mod probing;
 pub(crate) mod registry;
@@ -34,7 +35,7 @@ use crate::config::MasterConfig;
 use crate::errors::ServiceError;
 use crate::healing::Suspicions;
 use crate::library::{Asset, Library};
-use crate::limits::{HOLDINGS_MAX, ORDERS_QUEUED, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
+use crate::limits::{HOLDINGS_MAX, ORDERS_QUEUED, ORDERS_RETRY, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
 use crate::random;
 use crate::sync::lock;
 use crate::tickets::KeyRing;
@@ -88,9 +89,9 @@ impl Cluster {
             if let Err(error) = self.rotate_keys().await {
                 tracing::error!(%error, "ticket keys could not be rotated; the next turn tries again");
             }
-            self.turn();
+            let pause = self.turn();
             // A timeout is the usual case: things also change by time alone.
-            let _woken = tokio::time::timeout(STEER_INTERVAL, self.steer.notified()).await;
+            let _woken = tokio::time::timeout(pause, self.steer.notified()).await;
         }
     }
 
@@ -130,6 +131,11 @@ impl Cluster {
         self.registry().whole_copies(asset)
     }
 
+    /// Assets of which a server says that the origin's bytes do not match their hashes.
+    pub(crate) fn accused(&self) -> Vec<AssetId> {
+        self.registry().accused()
+    }
+
     /// Has a server send its copy to the origin; false if it cannot be told now.
     pub(crate) fn push(&self, server_id: &str, order: v1::PushOrder) -> bool {
         self.registry().push(server_id, order)
@@ -139,20 +145,32 @@ impl Cluster {
         lock(&self.registry)
     }
 
-    fn turn(&self) {
+    /// Sees to what is due; says how long nothing else is. All assets are looked at only when something changed that
+    /// matters to them.
+    fn turn(&self) -> Duration {
+        let now = Instant::now();
+        // Read before the assets are: what changes meanwhile makes the next turn look again.
+        let library = self.library.version();
+        {
+            let mut registry = self.registry();
+            registry.order_probes(now);
+            registry.announce_keys(now);
+            if !registry.is_steering_due(now, library) {
+                return STEER_INTERVAL;
+            }
+        }
         let (assets, known) = (self.library.list(), self.library.known());
         let unsound = self.library.unsound().into_iter().map(|(asset, damage)| (asset.id, damage)).collect();
         let goal = Goal {
+            version: library,
             assets: &assets,
             known: &known,
             unsound: &unsound,
             is_removed: &|asset| self.library.is_removed(asset),
             default_replicas: self.default_replicas,
         };
-        let now = Instant::now();
-        let mut registry = self.registry();
-        registry.order_probes(now);
-        registry.steer(now, &goal);
+        let has_sent_all = self.registry().steer(now, &goal);
+        if has_sent_all { STEER_INTERVAL } else { ORDERS_RETRY }
     }
 
     async fn rotate_keys(&self) -> Result<(), sqlx::Error> {
@@ -223,23 +241,17 @@ impl Cluster {
     /// Has the durable copies checked that a server calls damaged.
     fn suspect(&self, report: &v1::ServerReport) {
         for holding in report.holdings.iter().take(HOLDINGS_MAX).filter(|holding| holding.origin_damaged) {
-            if self.library.damage(AssetId(holding.asset)).is_none() {
-                self.suspicions.suspect(Instant::now(), AssetId(holding.asset));
-            }
+            self.suspicions.suspect(Instant::now(), AssetId(holding.asset));
         }
     }
 
     /// Takes reports until the stream ends, breaks or is replaced.
     async fn listen(self: Arc<Self>, server_id: String, stream: u64, mut reports: Streaming<v1::ServerReport>) {
-        let mut first = true;
         while let Ok(Some(report)) = reports.message().await {
-            let news = first || !report.probes.is_empty();
-            first = false;
             self.suspect(&report);
-            if !self.registry().on_report(Instant::now(), clock::unix_ms(), &server_id, stream, report) {
-                break;
-            }
-            if news {
+            let taken = self.registry().on_report(Instant::now(), clock::unix_ms(), &server_id, stream, report);
+            let Some(is_urgent) = taken else { break };
+            if is_urgent {
                 self.steer.notify_one();
             }
         }

@@ -21,24 +21,25 @@ pub(crate) struct Candidate<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted {
     pub(crate) asset: AssetId,
-    pub(crate) pack_bytes: u64,
+    /// Bytes that its pack takes on a disk.
+    pub(crate) disk_bytes: u64,
     /// How many servers; 0 = all.
     pub(crate) replicas: u32,
 }
 
 /// Indices of the servers that should hold the asset. Fewer than wanted where there are not enough with room.
 pub(crate) fn place(wanted: Wanted, candidates: &[Candidate<'_>]) -> Vec<usize> {
-    let fits = |candidate: &Candidate<'_>| candidate.holds || candidate.free_bytes >= wanted.pack_bytes;
-    let mut scored: Vec<(f64, usize)> = candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, candidate)| fits(candidate))
-        .map(|(index, candidate)| (score(wanted.asset, candidate), index))
-        .collect();
+    let fits = |candidate: &Candidate<'_>| candidate.holds || candidate.free_bytes >= wanted.disk_bytes;
+    let fitting = candidates.iter().enumerate().filter(|(_, candidate)| fits(candidate)).map(|(index, _)| index);
+    let fitting: Vec<usize> = fitting.collect();
+    if wanted.replicas == 0 || wanted.replicas as usize >= fitting.len() {
+        return fitting;
+    }
+    let mut scored: Vec<(f64, usize)> =
+        fitting.into_iter().map(|index| (score(wanted.asset, &candidates[index]), index)).collect();
     scored
         .sort_by(|(a, i), (b, j)| b.total_cmp(a).then_with(|| candidates[*i].server_id.cmp(candidates[*j].server_id)));
-    let count = if wanted.replicas == 0 { scored.len() } else { wanted.replicas as usize };
-    scored.into_iter().take(count).map(|(_, index)| index).collect()
+    scored.into_iter().take(wanted.replicas as usize).map(|(_, index)| index).collect()
 }
 
 /// -capacity / ln(u), u uniform in (0, 1): the largest is server i's with probability capacity i / all capacities.
@@ -70,7 +71,7 @@ mod tests {
     }
 
     fn wanted(asset: u64, replicas: u32) -> Wanted {
-        Wanted { asset: AssetId(asset), pack_bytes: 1_000, replicas }
+        Wanted { asset: AssetId(asset), disk_bytes: 1_000, replicas }
     }
 
     #[test]

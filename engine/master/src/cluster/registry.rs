@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use braidcast_media::AssetId;
 use braidcast_proto::v1;
 use braidcast_proto::v1::master_order::Order;
 use tokio::sync::mpsc;
 
+use crate::cluster::pace::Pace;
 use crate::cluster::server::{Holding, OrderStream, Report, Server};
 use crate::library::Asset;
-use crate::limits::{HOLDING_ERROR_BYTES_MAX, HOLDINGS_MAX, VERIFY_PAUSE};
+use crate::limits::VERIFY_PAUSE;
 use crate::tickets::{KeyRing, NumberedKey};
 
 /// All servers, by id.
@@ -23,6 +23,8 @@ pub(crate) struct Registry {
     heartbeat_timeout: Duration,
     clock_skew_max: Duration,
     streams_opened: u64,
+    /// When all assets are to be looked at again.
+    pub(super) pace: Pace,
 }
 
 /// What a server brings when it joins.
@@ -46,7 +48,7 @@ pub(crate) struct Holder {
 
 impl Registry {
     pub(crate) fn new(heartbeat_timeout: Duration, clock_skew_max: Duration) -> Self {
-        Self { servers: BTreeMap::new(), heartbeat_timeout, clock_skew_max, streams_opened: 0 }
+        Self { servers: BTreeMap::new(), heartbeat_timeout, clock_skew_max, streams_opened: 0, pace: Pace::default() }
     }
 
     /// A server that the database knows.
@@ -71,6 +73,7 @@ impl Registry {
             ..Server::absent(address, keys)
         };
         self.servers.insert(server_id, server);
+        self.pace.on_change();
     }
 
     /// Opens the stream of the server that joined as `join`; gives the stream's number. Nothing if another has
@@ -79,6 +82,10 @@ impl Registry {
         let server = self.servers.get_mut(server_id).filter(|server| server.join == Some(join))?;
         self.streams_opened += 1;
         server.stream = Some(OrderStream { number: self.streams_opened, orders });
+        // A stream names all that is held anew.
+        server.holdings.clear();
+        server.complete = false;
+        self.pace.on_change();
         Some(self.streams_opened)
     }
 
@@ -96,7 +103,8 @@ impl Registry {
         }
     }
 
-    /// A report came in on a stream; false if that stream was replaced.
+    /// A report came in on a stream; says whether something is to be done about it at once. `None` if that stream was
+    /// replaced.
     pub(crate) fn on_report(
         &mut self,
         now: Instant,
@@ -104,12 +112,11 @@ impl Registry {
         server_id: &str,
         stream: u64,
         report: v1::ServerReport,
-    ) -> bool {
-        let Some(server) = self.attached_mut(server_id, stream) else {
-            return false;
-        };
+    ) -> Option<bool> {
+        let server = self.attached_mut(server_id, stream)?;
         let probes = report.probes;
         server.on_refusals(now, server_id, report.refusals);
+        let is_first = server.report.is_none() || (report.complete && !server.complete);
         server.report = Some(Report {
             at: now,
             clock_ahead_ms: clock_ahead_ms(report.clock_ms, now_ms),
@@ -117,21 +124,18 @@ impl Registry {
             free_bytes: report.free_bytes,
             sessions: report.sessions,
             sent_bytes: report.sent_bytes,
-            holdings: report.holdings.into_iter().take(HOLDINGS_MAX).map(holding).collect(),
         });
         server.last_seen = Some(now);
+        if server.on_holdings(report.holdings, &report.gone, report.complete) {
+            self.pace.on_change();
+        }
         self.on_probe_results(server_id, &probes);
-        true
+        Some(is_first || !probes.is_empty())
     }
 
     /// Whether clients are sent to this server, and why not.
-    fn is_listed(&self, now: Instant, server: &Server) -> bool {
+    pub(super) fn is_listed(&self, now: Instant, server: &Server) -> bool {
         server.check_listed(now, self.heartbeat_timeout, self.clock_skew_max).is_ok()
-    }
-
-    /// Whether clients are sent to the server with this id.
-    pub(crate) fn lists(&self, now: Instant, server_id: &str) -> bool {
-        self.servers.get(server_id).is_some_and(|server| self.is_listed(now, server))
     }
 
     /// How many servers are listed.
@@ -171,10 +175,10 @@ impl Registry {
             heartbeat_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             capacity_bytes: server.capacity_bytes,
             used_bytes: report.map_or(0, |report| report.used_bytes),
-            assets_held: report.map_or(0, |report| {
+            assets_held: {
                 let whole = |holding: &&Holding| holding.extents_held == holding.extents_total;
-                u32::try_from(report.holdings.values().filter(whole).count()).unwrap_or(u32::MAX)
-            }),
+                u32::try_from(server.holdings.values().filter(whole).count()).unwrap_or(u32::MAX)
+            },
             sessions: report.map_or(0, |report| report.sessions),
             sent_bytes: report.map_or(0, |report| report.sent_bytes),
         }
@@ -205,6 +209,12 @@ impl Registry {
         self.servers.iter().filter(|(_, server)| has(server)).map(|(id, _)| id.clone()).collect()
     }
 
+    /// Assets of which a server says that the origin's bytes do not match their hashes.
+    pub(crate) fn accused(&self) -> Vec<AssetId> {
+        let holdings = self.servers.values().flat_map(|server| &server.holdings);
+        holdings.filter(|(_, holding)| holding.origin_damaged).map(|(asset, _)| *asset).collect()
+    }
+
     /// Has a server send its copy to the origin; false if it cannot be told now.
     pub(crate) fn push(&self, server_id: &str, order: v1::PushOrder) -> bool {
         self.servers.get(server_id).is_some_and(|server| server.order(Order::Push(order)))
@@ -230,10 +240,4 @@ impl Registry {
 pub(crate) fn clock_ahead_ms(server_ms: u64, master_ms: u64) -> i64 {
     let ahead = i128::from(server_ms) - i128::from(master_ms);
     i64::try_from(ahead).unwrap_or(if ahead > 0 { i64::MAX } else { i64::MIN })
-}
-
-fn holding(reported: v1::Holding) -> (AssetId, Holding) {
-    let v1::Holding { asset, extents_held, extents_total, mut error, .. } = reported;
-    error.truncate(error.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
-    (AssetId(asset), Holding { extents_held, extents_total, error })
 }

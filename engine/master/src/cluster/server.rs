@@ -1,5 +1,6 @@
 //! One media server, as the registry keeps it.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use braidcast_proto::v1::master_order::Order;
 use tokio::sync::mpsc;
 
 use crate::library::Asset;
-use crate::limits::{HOLDING_ERROR_BYTES_MAX, REFUSAL_SHOWN, REFUSALS_MAX};
+use crate::limits::{HOLDING_ERROR_BYTES_MAX, HOLDINGS_MAX, REFUSAL_SHOWN, REFUSALS_MAX};
 use crate::tickets::KeyRing;
 
 /// A media server. `Default` cannot be: it always has an address and keys.
@@ -26,6 +27,10 @@ pub(crate) struct Server {
     /// Where its orders go; `None` while its heartbeat stream is closed.
     pub(crate) stream: Option<OrderStream>,
     pub(crate) report: Option<Report>,
+    /// What it holds, as far as its stream has told.
+    pub(crate) holdings: HashMap<AssetId, Holding>,
+    /// Its stream has named all that it holds. Until then nobody knows what it lacks.
+    pub(crate) complete: bool,
     pub(crate) last_seen: Option<Instant>,
     /// Somebody was answered at its address by the holder of its ticket key.
     pub(crate) proven: bool,
@@ -56,7 +61,7 @@ pub(crate) struct OrderStream {
     pub(crate) orders: mpsc::Sender<v1::MasterOrder>,
 }
 
-/// What a server said of itself last.
+/// What a server said of itself last, without what it holds.
 pub(crate) struct Report {
     pub(crate) at: Instant,
     /// The server's clock less the master's.
@@ -65,15 +70,17 @@ pub(crate) struct Report {
     pub(crate) free_bytes: u64,
     pub(crate) sessions: u32,
     pub(crate) sent_bytes: u64,
-    pub(crate) holdings: HashMap<AssetId, Holding>,
 }
 
 /// What a server says that it holds of an asset.
+#[derive(PartialEq, Eq)]
 pub(crate) struct Holding {
     pub(crate) extents_held: u64,
     pub(crate) extents_total: u64,
     /// Why filling does not go on; empty while all is well.
     pub(crate) error: String,
+    /// It does not go on because the origin's bytes do not match their hashes.
+    pub(crate) origin_damaged: bool,
 }
 
 impl Holding {
@@ -106,6 +113,7 @@ pub(crate) enum Unlisted {
     NoStream,
     Silent { age: Option<Duration> },
     ClockOff(ClockOff),
+    Incomplete { named: usize },
     NotProven { address: SocketAddr },
 }
 
@@ -145,6 +153,9 @@ impl fmt::Display for Unlisted {
                 off.seconds(),
                 off.direction()
             ),
+            Self::Incomplete { named } => {
+                write!(f, "it has not told yet all that it holds: {named} assets so far")
+            }
             Self::NotProven { address } => {
                 write!(f, "nobody has been answered at {address} yet: is the address right and UDP open there?")
             }
@@ -177,8 +188,7 @@ impl Server {
 
     /// What keeps it from filling a video, if anything does.
     fn complaint(&self) -> Option<String> {
-        let holdings = self.report.iter().flat_map(|report| &report.holdings);
-        let complaints = holdings.filter(|(_, holding)| !holding.error.is_empty());
+        let complaints = self.holdings.iter().filter(|(_, holding)| !holding.error.is_empty());
         complaints.min_by_key(|(asset, _)| **asset).map(|(asset, holding)| format!("asset {asset}: {}", holding.error))
     }
 
@@ -192,6 +202,8 @@ impl Server {
             join: None,
             stream: None,
             report: None,
+            holdings: HashMap::new(),
+            complete: false,
             last_seen: None,
             proven: false,
             probes: VecDeque::new(),
@@ -212,7 +224,28 @@ impl Server {
 
     /// What it holds of `asset`, by its own word.
     pub(crate) fn holding(&self, asset: AssetId) -> Option<&Holding> {
-        self.report.as_ref()?.holdings.get(&asset)
+        self.holdings.get(&asset)
+    }
+
+    /// Takes in what changed of what it holds; says whether anything did.
+    pub(super) fn on_holdings(&mut self, reported: Vec<v1::Holding>, gone: &[u64], complete: bool) -> bool {
+        let mut changed = complete && !self.complete;
+        self.complete |= complete;
+        for (asset, holding) in reported.into_iter().map(holding) {
+            let is_full = self.holdings.len() >= HOLDINGS_MAX;
+            match self.holdings.entry(asset) {
+                Entry::Occupied(known) if *known.get() == holding => {}
+                Entry::Vacant(_) if is_full => {}
+                entry => {
+                    entry.insert_entry(holding);
+                    changed = true;
+                }
+            }
+        }
+        for asset in gone {
+            changed |= self.holdings.remove(&AssetId(*asset)).is_some();
+        }
+        changed
     }
 
     /// Whether clients are sent to it.
@@ -231,9 +264,57 @@ impl Server {
             return Err(Unlisted::Silent { age: Some(age) });
         }
         ClockOff::check(report.clock_ahead_ms, skew_max).map_err(Unlisted::ClockOff)?;
+        if !self.complete {
+            return Err(Unlisted::Incomplete { named: self.holdings.len() });
+        }
         if !self.proven {
             return Err(Unlisted::NotProven { address: self.address });
         }
         Ok(())
+    }
+}
+
+fn holding(reported: v1::Holding) -> (AssetId, Holding) {
+    let v1::Holding { asset, extents_held, extents_total, mut error, origin_damaged } = reported;
+    error.truncate(error.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
+    (AssetId(asset), Holding { extents_held, extents_total, error, origin_damaged })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server() -> Server {
+        Server::absent(([127, 0, 0, 1], 9).into(), KeyRing::draw())
+    }
+
+    fn reported(asset: u64, extents_held: u64) -> v1::Holding {
+        v1::Holding { asset, extents_held, extents_total: 2, ..v1::Holding::default() }
+    }
+
+    #[test]
+    fn only_what_differs_is_a_change() {
+        let mut server = server();
+        assert!(server.on_holdings(vec![reported(1, 2), reported(2, 0)], &[], false));
+        assert!(server.on_holdings(Vec::new(), &[], true), "now all is known");
+        assert!(!server.on_holdings(Vec::new(), &[], true));
+        assert!(!server.on_holdings(vec![reported(1, 2)], &[], true));
+        assert!(server.on_holdings(vec![reported(2, 1)], &[], true));
+        assert!(server.on_holdings(Vec::new(), &[1], true));
+        assert!(!server.on_holdings(Vec::new(), &[1, 7], true));
+        assert!(server.complete, "once told, for as long as the stream lasts");
+        assert_eq!(server.holdings.keys().copied().collect::<Vec<_>>(), [AssetId(2)]);
+    }
+
+    #[test]
+    fn what_a_server_names_is_bounded_and_what_is_known_may_still_change() {
+        let mut server = server();
+        let all = (0..HOLDINGS_MAX as u64).map(|asset| reported(asset, 0)).collect();
+        assert!(server.on_holdings(all, &[], true));
+        assert!(!server.on_holdings(vec![reported(u64::MAX, 0)], &[], true));
+        assert!(server.on_holdings(vec![reported(5, 1)], &[], true));
+        assert_eq!(server.holdings.len(), HOLDINGS_MAX);
+        assert!(server.on_holdings(vec![reported(u64::MAX, 0)], &[7], true), "one goes");
+        assert!(server.on_holdings(vec![reported(u64::MAX, 0)], &[], true), "and another has room");
     }
 }

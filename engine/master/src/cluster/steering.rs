@@ -17,6 +17,8 @@ use crate::limits::{HOLD_REPEAT, REPLACE_AFTER};
 
 /// What there is to hold.
 pub(crate) struct Goal<'a> {
+    /// Of the library, so that a change of it is noticed.
+    pub(crate) version: u64,
     /// All videos.
     pub(crate) assets: &'a [Arc<Asset>],
     /// Their ids.
@@ -29,87 +31,120 @@ pub(crate) struct Goal<'a> {
     pub(crate) default_replicas: u32,
 }
 
+/// A server while all assets are looked at: what does not depend on the asset is found out once.
+struct Seat<'a> {
+    id: &'a str,
+    server: &'a mut Server,
+    is_present: bool,
+    is_listed: bool,
+}
+
 impl Registry {
-    /// Tells servers of new keys, what to hold and what to drop.
-    pub(crate) fn steer(&mut self, now: Instant, goal: &Goal<'_>) {
+    /// Tells servers what to hold and what to drop; says whether their streams took all orders.
+    pub(crate) fn steer(&mut self, now: Instant, goal: &Goal<'_>) -> bool {
+        let listed: Vec<bool> = self.servers.values().map(|server| self.is_listed(now, server)).collect();
         for server in self.servers.values_mut() {
-            let is_held = |asset: &AssetId| server.report.as_ref().is_some_and(|r| r.holdings.contains_key(asset));
-            server.told.retain(|asset, told| now < told.at + HOLD_REPEAT || told.is_spare && is_held(asset));
-            announce_keys(server, now);
+            let is_held = |asset: &AssetId| server.holdings.contains_key(asset);
+            server.told.retain(|asset, told| now < told.at + HOLD_REPEAT || (told.is_spare && is_held(asset)));
         }
+        let seats = self.servers.iter_mut().zip(listed);
+        let mut seats: Vec<Seat<'_>> = seats
+            .map(|((id, server), is_listed)| Seat { id, is_present: is_present(server, now), is_listed, server })
+            .collect();
+        let mut sent = true;
         for asset in goal.assets {
-            match goal.unsound.get(&asset.id) {
+            sent &= match goal.unsound.get(&asset.id) {
                 // Nobody can fill it, and every copy may be needed.
-                Some(Damage::Lost) => {}
-                Some(Damage::Parts(_)) => self.steer_asset(now, asset, goal.default_replicas, Extra::Kept),
-                None => self.steer_asset(now, asset, goal.default_replicas, Extra::Dropped),
-            }
+                Some(Damage::Lost) => true,
+                Some(Damage::Parts(_)) => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Kept),
+                None => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Dropped),
+            };
         }
-        for (id, server) in &mut self.servers {
-            drop_removed(id, server, now, goal);
+        for Seat { id, server, .. } in &mut seats {
+            sent &= drop_removed(id, server, now, goal);
         }
+        let told = self.servers.values().flat_map(|server| server.told.values()).filter(|told| !told.is_spare);
+        let repeat = told.map(|told| told.at + HOLD_REPEAT).min();
+        self.on_steered(now, goal.version, if sent { repeat } else { Some(now) });
+        sent
     }
 
-    /// The servers that should hold `asset`.
-    pub(crate) fn placed(&self, now: Instant, asset: &Asset, default_replicas: u32) -> Vec<String> {
-        let present: Vec<(&String, &Server, u64)> = self
-            .servers
-            .iter()
-            .filter(|(_, server)| is_present(server, now))
-            .filter_map(|(id, server)| Some((id, server, server.report.as_ref()?.free_bytes)))
-            .collect();
-        let candidates: Vec<Candidate<'_>> = present
-            .iter()
-            .map(|(id, server, free_bytes)| Candidate {
-                server_id: id,
-                capacity_bytes: server.capacity_bytes,
-                free_bytes: *free_bytes,
-                holds: server.holding(asset.id).is_some()
-                    || server.told.get(&asset.id).is_some_and(|told| told.to_hold),
-            })
-            .collect();
-        let replicas = if asset.replicas == 0 { default_replicas } else { asset.replicas };
-        let wanted = Wanted { asset: asset.id, pack_bytes: asset.layout.pack_bytes(), replicas };
-        place(wanted, &candidates).into_iter().map(|index| present[index].0.clone()).collect()
-    }
-
-    fn steer_asset(&mut self, now: Instant, asset: &Asset, default_replicas: u32, extra: Extra) {
-        let placed: HashSet<String> = self.placed(now, asset, default_replicas).into_iter().collect();
-        let whole = |server: &Server| server.holding(asset.id).is_some_and(|holding| holding.is_whole(asset));
-        // A copy too many is dropped only when all that should be there are there and can be reached.
-        let settled = extra == Extra::Dropped
-            && !placed.is_empty()
-            && placed.iter().all(|id| self.lists(now, id) && self.servers.get(id).is_some_and(whole));
-        for (id, server) in &mut self.servers {
-            let held = server.holding(asset.id);
-            if placed.contains(id) {
-                // Also one that has a part: it may have been restarted, and not know that the rest is wanted.
-                let is_spare = server.told.get(&asset.id).is_some_and(|told| told.is_spare);
-                if is_spare || held.is_none_or(|holding| !holding.is_whole(asset)) {
-                    tell(server, now, asset.id, &Want::Held(asset));
-                }
-            } else if settled && let Some(holding) = held {
-                let is_whole = holding.is_whole(asset);
-                tell(server, now, asset.id, &Want::Surplus { is_whole });
-            }
+    /// Tells servers of keys that they do not know yet.
+    pub(crate) fn announce_keys(&mut self, now: Instant) {
+        for server in self.servers.values_mut() {
+            announce_keys(server, now);
         }
     }
 
     /// How many servers should hold each asset and how many listed ones do.
     pub(crate) fn replicas(&self, now: Instant, assets: &[Arc<Asset>], default: u32) -> HashMap<AssetId, (u32, u32)> {
         let present = self.servers.values().filter(|server| is_present(server, now)).count();
+        let listed: Vec<&Server> = self.servers.values().filter(|server| self.is_listed(now, server)).collect();
         let all = u32::try_from(present).unwrap_or(u32::MAX);
         let count = |asset: &Arc<Asset>| {
             let wanted = [asset.replicas, default, all].into_iter().find(|n| *n > 0).unwrap_or(0);
-            let held = u32::try_from(self.holders(now, asset).len()).unwrap_or(u32::MAX);
-            (asset.id, (wanted, held))
+            let held = listed.iter().filter(|server| holds_all(server, asset)).count();
+            (asset.id, (wanted, u32::try_from(held).unwrap_or(u32::MAX)))
         };
         assets.iter().map(count).collect()
     }
 }
 
+/// Tells servers to hold `asset` or to drop it; says whether their streams took all orders.
+fn steer_asset(seats: &mut [Seat<'_>], now: Instant, asset: &Asset, default_replicas: u32, extra: Extra) -> bool {
+    let placed = placed(seats, asset, default_replicas);
+    // A copy too many is dropped only when all that should be there are there and can be reached.
+    let settled = extra == Extra::Dropped
+        && !placed.is_empty()
+        && placed.iter().all(|&index| seats[index].is_listed && holds_all(seats[index].server, asset));
+    let mut sent = true;
+    for (index, Seat { server, .. }) in seats.iter_mut().enumerate() {
+        if placed.contains(&index) {
+            // Also one that has a part: it may have been restarted, and not know that the rest is wanted.
+            let is_spare = server.told.get(&asset.id).is_some_and(|told| told.is_spare);
+            if is_spare || !holds_all(server, asset) {
+                sent &= tell(server, now, asset.id, &Want::Held(asset));
+            }
+        } else if settled && server.holding(asset.id).is_some() {
+            let is_whole = holds_all(server, asset);
+            sent &= tell(server, now, asset.id, &Want::Surplus { is_whole });
+        }
+    }
+    sent
+}
+
+/// The servers that should hold `asset`, by their seats.
+fn placed(seats: &[Seat<'_>], asset: &Asset, default_replicas: u32) -> Vec<usize> {
+    let present = || seats.iter().enumerate().filter(|(_, seat)| seat.is_present);
+    let candidates: Vec<Candidate<'_>> = present()
+        .map(|(_, Seat { id, server, .. })| Candidate {
+            server_id: id,
+            capacity_bytes: server.capacity_bytes,
+            free_bytes: server.report.as_ref().map_or(0, |report| report.free_bytes),
+            // One that has not told yet what it holds was restarted, and most likely holds it as before.
+            holds: !server.complete
+                || server.holding(asset.id).is_some()
+                || server.told.get(&asset.id).is_some_and(|told| told.to_hold),
+        })
+        .collect();
+    let replicas = if asset.replicas == 0 { default_replicas } else { asset.replicas };
+    let wanted = Wanted { asset: asset.id, disk_bytes: asset.layout.disk_bytes(), replicas };
+    let mut placed = place(wanted, &candidates);
+    if candidates.len() < seats.len() {
+        let places: Vec<usize> = present().map(|(index, _)| index).collect();
+        for index in &mut placed {
+            *index = places[*index];
+        }
+    }
+    placed
+}
+
+fn holds_all(server: &Server, asset: &Asset) -> bool {
+    server.holding(asset.id).is_some_and(|holding| holding.is_whole(asset))
+}
+
 /// There, or gone for no longer than a restart takes.
-fn is_present(server: &Server, now: Instant) -> bool {
+pub(super) fn is_present(server: &Server, now: Instant) -> bool {
     server.stream.is_some() || server.last_seen.is_some_and(|seen| now < seen + REPLACE_AFTER)
 }
 
@@ -141,29 +176,26 @@ enum Want<'a> {
 }
 
 /// Has a server drop what a person removed, and counts what nobody knows: an older database may have been put in place.
-fn drop_removed(id: &str, server: &mut Server, now: Instant, goal: &Goal<'_>) {
-    let held = server.report.iter().flat_map(|report| report.holdings.keys().copied());
-    let unknown = held.filter(|asset| !goal.known.contains(asset));
+/// Says whether its stream took all orders.
+fn drop_removed(id: &str, server: &mut Server, now: Instant, goal: &Goal<'_>) -> bool {
+    let unknown = server.holdings.keys().copied().filter(|asset| !goal.known.contains(asset));
     let (removed, strange): (Vec<AssetId>, Vec<AssetId>) = unknown.partition(|asset| (goal.is_removed)(*asset));
-    for asset in removed {
-        tell(server, now, asset, &Want::Removed);
+    let copies = strange.len();
+    if copies > server.unknown_copies {
+        tracing::warn!(server = id, copies, "a server holds copies that the database does not know; they are kept");
     }
-    if strange.len() > server.unknown_copies {
-        let copies = strange.len();
-        tracing::warn!(
-            server = id,
-            copies,
-            "a server holds copies of videos that the database does not know; they are kept"
-        );
-    }
-    server.unknown_copies = strange.len();
+    server.unknown_copies = copies;
+    removed.into_iter().fold(true, |sent, asset| tell(server, now, asset, &Want::Removed) && sent)
 }
 
-/// Tells a server what to do about an asset; once in a while, not at every turn.
-fn tell(server: &mut Server, now: Instant, id: AssetId, want: &Want<'_>) {
+/// Tells a server what to do about an asset; once in a while, not at every turn. Says whether there is nothing left to
+/// tell it about this asset: a server whose stream is closed, or has not named all that is held, is told later, when it
+/// comes back or is done.
+fn tell(server: &mut Server, now: Instant, id: AssetId, want: &Want<'_>) -> bool {
     let to_hold = matches!(want, Want::Held(_));
-    if server.told.get(&id).is_some_and(|told| told.to_hold == to_hold) {
-        return;
+    let is_told = server.told.get(&id).is_some_and(|told| told.to_hold == to_hold);
+    if is_told || !server.complete || server.stream.is_none() {
+        return true;
     }
     let drop = |reason: v1::DropReason| Order::Drop(v1::DropOrder { asset: id.0, reason: reason.into() });
     let order = match want {
@@ -177,8 +209,10 @@ fn tell(server: &mut Server, now: Instant, id: AssetId, want: &Want<'_>) {
         //= PROTOCOL K3: A master MUST NOT order a copy to be dropped as removed unless a person removed or replaced its video.
         Want::Removed => drop(v1::DropReason::Removed),
     };
-    if server.order(order) {
+    let sent = server.order(order);
+    if sent {
         let is_spare = matches!(want, Want::Surplus { is_whole: true });
         server.told.insert(id, Told { to_hold, is_spare, at: now });
     }
+    sent
 }

@@ -61,9 +61,15 @@ impl Healing {
 
     /// Orders heals for as long as it is polled.
     pub(crate) async fn run(self: Arc<Self>) {
+        let mut accused_at = Instant::now();
         loop {
             self.turn().await;
             tokio::time::sleep(HEAL_INTERVAL).await;
+            if accused_at.elapsed() >= RECHECK_AFTER {
+                // A server says once what it met: a check that was not due then is due now.
+                self.cluster.accused().into_iter().for_each(|asset| self.suspect(asset));
+                accused_at = Instant::now();
+            }
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! BeginPublish   draws id and key                       nothing on the disk
-//! Upload         ID.pack.partial, its length reserved   a start-up sweeps it
-//!   finish       every hash checked, fsync, rename      ID.pack without a row: a start-up sweeps it
+//! Upload         ID.pack.partial, its room reserved     a start-up sweeps it
+//!   finish       every hash checked, fsync, rename      ID.pack without a row: a start-up makes it an orphan
 //!   commit       one transaction moves the name         published
 //! ```
 
@@ -17,7 +17,8 @@ use braidcast_media::hashes::Hash;
 use braidcast_media::layout::HASH_BYTES;
 use braidcast_media::{AssetId, ContentKey, PackLayout, StreamId};
 use braidcast_proto::v1;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::accounts::Role;
@@ -26,7 +27,7 @@ use crate::clock;
 use crate::errors::ServiceError;
 use crate::film::Film;
 use crate::library::{Asset, Library};
-use crate::limits::UPLOADS_MAX;
+use crate::limits::{UPLOAD_TURN_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX};
 use crate::names::VideoName;
 use crate::origin::Origin;
 use crate::publishing::attempts::{Attempt, Attempts};
@@ -43,12 +44,19 @@ pub(crate) struct PublishingService {
     steer: Arc<Notify>,
     attempts: Mutex<Attempts>,
     uploads: Semaphore,
+    waiting_uploads: Semaphore,
 }
 
 impl PublishingService {
     pub(crate) fn new(library: Arc<Library>, origin: Origin, steer: Arc<Notify>) -> Self {
-        let attempts = Mutex::new(Attempts::default());
-        Self { library, origin, steer, attempts, uploads: Semaphore::new(UPLOADS_MAX) }
+        Self {
+            library,
+            origin,
+            steer,
+            attempts: Mutex::new(Attempts::default()),
+            uploads: Semaphore::new(UPLOADS_MAX),
+            waiting_uploads: Semaphore::new(UPLOADS_WAITING_MAX),
+        }
     }
 
     async fn begin(&self, caller: gate::Caller, request: v1::BeginPublishRequest) -> Result<AssetKey, ServiceError> {
@@ -65,7 +73,7 @@ impl PublishingService {
         if !replace {
             self.library.check_free(&name)?;
         }
-        let (origin, needed) = (self.origin.clone(), layout.pack_bytes());
+        let (origin, needed) = (self.origin.clone(), layout.disk_bytes());
         tokio::task::spawn_blocking(move || origin.check_room(needed)).await??;
         let asset = self.draw_id();
         let content_key = ContentKey::new(random::draw());
@@ -95,16 +103,26 @@ impl PublishingService {
         }
     }
 
+    /// Waits until there are fewer than [`UPLOADS_MAX`] uploads. Nothing of the upload is read before.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ServiceError> {
+        let too_many = |what, limit| ServiceError::TooMany { what, limit };
+        let place = self.waiting_uploads.try_acquire();
+        let _place = place.map_err(|_| too_many("uploads that wait for their turn", UPLOADS_WAITING_MAX))?;
+        match timeout(UPLOAD_TURN_WAIT, self.uploads.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) | Err(_) => Err(too_many("uploads", UPLOADS_MAX)),
+        }
+    }
+
     async fn receive(&self, caller: gate::Caller, mut parts: Parts) -> Result<(), ServiceError> {
-        let _permit =
-            self.uploads.try_acquire().map_err(|_| ServiceError::TooMany { what: "uploads", limit: UPLOADS_MAX })?;
+        let _turn = self.turn().await?;
         let asset = AssetId(parts.start().await?.asset);
         let attempt = lock(&self.attempts).take(Instant::now(), asset, caller.user)?;
         if !attempt.replace {
             self.library.check_free(&attempt.name)?;
         }
         let (origin, layout) = (self.origin.clone(), attempt.layout.clone());
-        let needed = layout.pack_bytes();
+        let needed = layout.disk_bytes();
         let pack = tokio::task::spawn_blocking(move || origin.create(asset, layout)).await??;
         let mut writer = Writer::new(pack);
         let finish = parts.receive(&mut writer).await;
@@ -138,7 +156,7 @@ struct Upload {
 impl Upload {
     async fn commit(self, library: &Library, origin: &Origin) -> Result<(), ServiceError> {
         let Self { asset: id, attempt, plain_roots, pack, header } = self;
-        let needed = attempt.layout.pack_bytes();
+        let needed = attempt.layout.disk_bytes();
         let header_hash: Hash = tokio::task::spawn_blocking(move || upload::finish(pack, &header))
             .await?
             .map_err(|error| origin.refusal(error, needed))?;

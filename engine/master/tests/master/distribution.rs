@@ -1,7 +1,6 @@
 //! Lists of hosts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Duration;
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1;
@@ -172,7 +171,7 @@ async fn a_film_that_nobody_holds_in_full_is_unavailable_for_now() {
     assert!(refused.message().contains("film"), "{refused}");
     server.hold(asset, 1, 2, "");
     eventually("listed", async || master.server("s1").await.listed.then_some(())).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.is_heard(&master).await;
     assert_eq!(ask(&master, &token, film(), None).await.expect_err("half").code(), Code::Unavailable);
     server.hold(asset, 2, 2, "");
     eventually("available", async || ask(&master, &token, film(), None).await.ok()).await;

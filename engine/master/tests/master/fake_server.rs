@@ -30,11 +30,23 @@ pub(crate) struct Manners {
     /// Its clock less the right time.
     pub(crate) clock_ahead_ms: i64,
     pub(crate) sessions: u32,
+    /// Says that it has named all that it holds.
+    pub(crate) complete: bool,
+    /// Bytes that it has sent to clients.
+    pub(crate) sent_bytes: u64,
 }
 
 impl Default for Manners {
     fn default() -> Self {
-        Self { reports: true, answers_probes: true, fills: true, clock_ahead_ms: 0, sessions: 0 }
+        Self {
+            reports: true,
+            answers_probes: true,
+            fills: true,
+            clock_ahead_ms: 0,
+            sessions: 0,
+            complete: true,
+            sent_bytes: 7,
+        }
     }
 }
 
@@ -43,6 +55,8 @@ struct Memory {
     orders: Vec<Order>,
     keys: Vec<v1::TicketKey>,
     holdings: BTreeMap<AssetId, v1::Holding>,
+    /// What the master was told of them on this stream.
+    told: BTreeMap<AssetId, v1::Holding>,
     /// Results to send with the next report.
     probes: Vec<v1::ProbeResult>,
     /// Refusals to send with the next report.
@@ -53,6 +67,8 @@ struct Memory {
 pub(crate) struct FakeServer {
     pub(crate) id: String,
     pub(crate) token: String,
+    /// The ticket keys that it was given when it joined.
+    pub(crate) joined_with: Vec<v1::TicketKey>,
     manners: watch::Sender<Manners>,
     memory: Arc<Mutex<Memory>>,
     task: JoinHandle<()>,
@@ -100,10 +116,10 @@ impl FakeServer {
         let (reports, stream) = mpsc::channel(16);
         let orders =
             master.cluster().heartbeat(with_token(&server_token, ReceiverStream::new(stream))).await?.into_inner();
-        let memory = Arc::new(Mutex::new(Memory { keys: ticket_keys, ..Memory::default() }));
+        let memory = Arc::new(Mutex::new(Memory { keys: ticket_keys.clone(), ..Memory::default() }));
         let (manners, watched) = watch::channel(manners);
         let task = tokio::spawn(live(Arc::clone(&memory), watched, reports, orders));
-        Ok(Self { id: server_id, token: server_token, manners, memory, task })
+        Ok(Self { id: server_id, token: server_token, joined_with: ticket_keys, manners, memory, task })
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Manners)) {
@@ -158,6 +174,14 @@ impl FakeServer {
             _ => None,
         };
         self.orders().iter().filter_map(drop).collect()
+    }
+
+    /// Waits until the master has taken in a report that says all that this server has been told to report so far.
+    pub(crate) async fn is_heard(&self, master: &Running) {
+        let marker = self.manners.borrow().sent_bytes + 1;
+        self.change(|manners| manners.sent_bytes = marker);
+        let heard = async || (master.server(&self.id).await.sent_bytes == marker).then_some(());
+        eventually("the master hears of it", heard).await;
     }
 
     /// Sends this result with the next report.
@@ -244,16 +268,21 @@ impl Memory {
     }
 
     fn report(&mut self, manners: &Manners) -> v1::ServerReport {
+        let is_news = |(asset, holding): &(&AssetId, &v1::Holding)| self.told.get(asset) != Some(holding);
+        let holdings = self.holdings.iter().filter(is_news).map(|(_, holding)| holding.clone()).collect();
+        let gone = self.told.keys().filter(|asset| !self.holdings.contains_key(asset)).map(|asset| asset.0).collect();
+        self.told = self.holdings.clone();
         v1::ServerReport {
             clock_ms: now_ms(manners.clock_ahead_ms),
             used_bytes: 1_000,
             free_bytes: FREE_BYTES,
             sessions: manners.sessions,
-            sent_bytes: 7,
-            holdings: self.holdings.values().cloned().collect(),
+            sent_bytes: manners.sent_bytes,
+            holdings,
+            gone,
             probes: std::mem::take(&mut self.probes),
             refusals: std::mem::take(&mut self.refusals),
-            complete: true,
+            complete: manners.complete,
             ..v1::ServerReport::default()
         }
     }

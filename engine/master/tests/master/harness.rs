@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use braidcast_master::{BootstrapAdmin, Master, MasterConfig};
+use braidcast_master::{BootstrapAdmin, Master, MasterConfig, MasterError};
 use braidcast_media::seal::FileSealer;
 use braidcast_media::{AssetId, ContentKey};
 use braidcast_proto::v1;
@@ -23,7 +23,7 @@ use tonic::{Request, Status};
 pub(crate) const ADMIN: &str = "root";
 pub(crate) const PASSWORD: &str = "correct horse";
 /// Far longer than anything here takes: a test that waits for it has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A master in a folder of its own.
 pub(crate) struct Running {
@@ -54,15 +54,29 @@ impl Running {
 
     /// Stops the master, lets `between` at its files, and starts it again.
     pub(crate) async fn restart(&mut self, between: impl FnOnce(&MasterConfig)) {
-        self.master.take().expect("running").shutdown().await;
+        self.stop().await;
         between(&self.config);
         let (master, channel) = serve(&self.config).await;
         self.master = Some(master);
         self.channel = channel;
     }
 
+    /// Stops the master, if it runs.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(master) = self.master.take() {
+            master.shutdown().await;
+        }
+    }
+
+    /// Stops the master, lets `between` at its files, and gives the reason for which it does not start again.
+    pub(crate) async fn refused_restart(&mut self, between: impl FnOnce(&MasterConfig)) -> MasterError {
+        self.stop().await;
+        between(&self.config);
+        Master::start(self.config.clone()).await.map(|_| ()).expect_err("it must not start")
+    }
+
     pub(crate) async fn shutdown(mut self) {
-        self.master.take().expect("running").shutdown().await;
+        self.stop().await;
     }
 
     pub(crate) fn join_token(&self) -> String {
@@ -74,11 +88,12 @@ impl Running {
         self.config.state_dir.join("origin")
     }
 
-    /// Names of the files in the origin, in order.
+    /// Names of the files in the origin but the library's id, in order.
     pub(crate) fn origin_files(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.origin()).expect("the origin");
         let mut names: Vec<String> =
             entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned()).collect();
+        names.retain(|name| name != "library-id");
         names.sort();
         names
     }

@@ -102,10 +102,14 @@ async fn damage_of_every_kind_is_found_at_the_start_or_by_the_scrub_and_mended_i
     let cases: [(&str, fn(&std::path::Path, &PackLayout), bool); 3] = [
         ("a byte of an extent", |path, layout| flip(path, layout.extent_offset(2) + 5_000), false),
         ("a byte of the header", |path, _| flip(path, 40), true),
-        ("cut short", |path, layout| {
-            let file = OpenOptions::new().write(true).open(path).expect("the pack");
-            file.set_len(layout.extent_offset(1) + 7).expect("cut");
-        }, false),
+        (
+            "cut short",
+            |path, layout| {
+                let file = OpenOptions::new().write(true).open(path).expect("the pack");
+                file.set_len(layout.extent_offset(1) + 7).expect("cut");
+            },
+            false,
+        ),
     ];
     for (what, damage, header) in cases {
         let mut master = Running::start().await;

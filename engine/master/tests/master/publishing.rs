@@ -1,7 +1,5 @@
 //! Publishing, and the packs that come of it.
 
-use std::time::Duration;
-
 use braidcast_media::{AssetId, hashes};
 use braidcast_proto::v1;
 use braidcast_proto::v1::upload_request::Part;
@@ -11,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::fake_server::{FakeServer, Manners, join_request};
-use crate::harness::{Running, Upload, eventually, with_token};
+use crate::harness::{PATIENCE, Running, Upload, eventually, with_token};
 
 async fn read(master: &Running, token: &str, asset: u64, offset: u64, length: u64) -> Result<Vec<u8>, Status> {
     let request = with_token(token, v1::ReadPackRequest { asset, offset, length });
@@ -307,6 +305,37 @@ async fn an_attempt_belongs_to_the_user_that_began_it() {
     master.upload(&admin, upload.parts()).await.expect("the owner's is not spent by that");
 }
 
+/// As many as a master takes at a time, `UPLOADS_MAX`.
+const UPLOADS_MAX: usize = 16;
+
+#[tokio::test]
+async fn more_uploads_than_are_taken_at_a_time_wait_for_their_turn() {
+    let master = Running::start().await;
+    let token = master.admin().await;
+    let mut stalled = Vec::new();
+    for n in 0..UPLOADS_MAX {
+        let upload = master.begin(&token, &format!("stalled-{n}"), 1_000, false, 0).await.expect("begins");
+        let (parts, waiting) = mpsc::channel(1);
+        parts.send(v1::UploadRequest { part: Some(upload.start()) }).await.expect("room");
+        let request = with_token(&token, ReceiverStream::new(waiting));
+        let mut publishing = master.publishing();
+        let running = tokio::spawn(async move { publishing.upload(request).await.map(|_| ()) });
+        stalled.push((upload, parts, running));
+    }
+    eventually("all turns are taken", async || (master.origin_files().len() == UPLOADS_MAX).then_some(())).await;
+    let late = master.begin(&token, "late", 1_000, false, 0).await.expect("begins");
+    let mut waiting = std::pin::pin!(master.upload(&token, late.parts()));
+    let too_early = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await;
+    assert!(too_early.is_err(), "it waits: {too_early:?}");
+    let (upload, parts, running) = stalled.pop().expect("there are some");
+    for part in upload.parts().split_off(1) {
+        parts.send(v1::UploadRequest { part: Some(part) }).await.expect("it is taken");
+    }
+    drop(parts);
+    running.await.expect("no panic").expect("it goes on");
+    waiting.await.expect("its turn has come");
+}
+
 #[tokio::test]
 async fn servers_are_told_the_roots_that_they_must_check_against() {
     let master = Running::start().await;
@@ -323,5 +352,5 @@ async fn servers_are_told_the_roots_that_they_must_check_against() {
     assert_eq!(hold.header_bytes, upload.header.len() as u64);
     let length = std::fs::metadata(master.origin().join(format!("{}.pack", upload.asset))).expect("the pack").len();
     assert_eq!(hold.pack_bytes, length);
-    tokio::time::timeout(Duration::from_secs(30), master.shutdown()).await.expect("open streams do not hold it up");
+    tokio::time::timeout(PATIENCE, master.shutdown()).await.expect("open streams do not hold it up");
 }

@@ -19,7 +19,7 @@ async fn what_was_there_is_there_after_a_restart() {
 }
 
 #[tokio::test]
-async fn what_a_crash_left_in_the_origin_is_swept() {
+async fn a_start_removes_partial_packs_and_keeps_whole_ones_as_orphans() {
     let mut master = Running::start().await;
     let asset = master.publish("film", 1_000).await.expect("publishes").asset;
     let pack = format!("{asset}.pack");
@@ -31,7 +31,10 @@ async fn what_a_crash_left_in_the_origin_is_swept() {
             std::fs::copy(origin.join(&pack), origin.join("0123456789abcdef.pack")).expect("copied");
         })
         .await;
-    assert_eq!(master.origin_files(), [pack]);
+    let mut expected = [pack, "orphans".to_owned()];
+    expected.sort();
+    assert_eq!(master.origin_files(), expected);
+    assert!(master.origin().join("orphans/0123456789abcdef.pack").exists());
     assert_eq!(master.videos().await.len(), 1);
 }
 

@@ -5,17 +5,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1::{DropReason, Refusal};
 use tracing::{error, info, warn};
 
-use super::guard::Guard;
-use super::{Entry, Keeper, open_pack, used_bytes};
+use super::guard::{Guard, TooMuch};
+use super::{Entry, Keeper, open_pack};
 use crate::folder::Stage;
 use crate::limits;
-use crate::pack::{Pack, PackFault};
+use crate::pack::Pack;
 
 /// What protects copies from wrong orders.
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ impl Keeper {
                 self.protection().refuse(asset, reason.to_owned());
             }
         }
-        self.on_change();
+        self.on_change(asset);
     }
 
     /// A heartbeat begins: the master says anew which copies are spare.
@@ -106,9 +107,10 @@ impl Keeper {
         }
     }
 
-    /// Orders that were not followed since the last call.
+    /// Orders that were not followed and that the master has not been told of, as many as a report takes.
     pub(crate) fn take_refusals(&self) -> Vec<Refusal> {
-        std::mem::take(&mut self.protection().refusals)
+        let refusals = &mut self.protection().refusals;
+        refusals.drain(..refusals.len().min(limits::REPORT_REFUSALS_MAX)).collect()
     }
 
     /// The file of `pack` may be of no use any more. If it was cut short or its header has changed, a copy that was
@@ -118,10 +120,10 @@ impl Keeper {
         else {
             return;
         };
-        match open_pack(&self.folder, pack.asset(), stage) {
+        match open_pack(&self.folder, &self.open_packs, pack.asset(), stage) {
             Ok(found) if found.header_hash() == pack.header_hash() => return,
-            Err(PackFault::Io(error)) if !is_damage(&error) => {
-                warn!(asset = %pack.asset(), %error, "a pack cannot be read just now; it is kept");
+            Err(fault) if !fault.is_ruin() => {
+                warn!(asset = %pack.asset(), %fault, "a pack cannot be read just now; it is kept");
                 return;
             }
             Ok(_) | Err(_) => {}
@@ -133,7 +135,7 @@ impl Keeper {
             entry.stop_fill();
             self.put_away(pack.asset(), entry);
             self.go_on_filling(entry);
-            self.on_change();
+            self.on_change(pack.asset());
         }
     }
 
@@ -151,7 +153,10 @@ impl Keeper {
 
     /// Takes a pack off the shelf. Sends under way keep the pages that they refer to.
     fn take_down(&self, asset: AssetId, entry: &mut Entry) {
-        entry.pack = None;
+        if let Some(pack) = entry.pack.take() {
+            pack.retire();
+            self.used_bytes.fetch_sub(pack.layout().disk_bytes(), Ordering::Relaxed);
+        }
         entry.stage = Stage::Filling;
         entry.checked = false;
         entry.spare = None;
@@ -172,8 +177,8 @@ impl Keeper {
 
     fn delete_part(&self, entries: &mut HashMap<AssetId, Entry>, asset: AssetId) {
         let Some(entry) = entries.get(&asset) else { return };
-        let bytes = entry.pack.as_ref().map_or(0, |pack| pack.layout().pack_bytes());
-        if let Err(refused) = self.allow(entries, bytes) {
+        let bytes = entry.disk_bytes();
+        if let Err(refused) = self.allow(bytes) {
             return self.protection().refuse(asset, format!("the part of a copy is kept: {refused}"));
         }
         self.delete(entries, asset);
@@ -181,9 +186,9 @@ impl Keeper {
     }
 
     /// Asks the guard whether `bytes` of what is held may be deleted.
-    pub(super) fn allow(&self, entries: &HashMap<AssetId, Entry>, bytes: u64) -> Result<(), super::guard::TooMuch> {
+    pub(super) fn allow(&self, bytes: u64) -> Result<(), TooMuch> {
         let mut protection = self.protection();
-        let held = used_bytes(entries).saturating_add(protection.aside_bytes());
+        let held = self.used_bytes().saturating_add(protection.aside_bytes());
         if bytes == 0 { Ok(()) } else { protection.guard.allow(Instant::now(), bytes, held) }
     }
 
@@ -195,6 +200,7 @@ impl Keeper {
         if let Err(error) = self.folder.remove_pack(asset) {
             error!(%asset, %error, "cannot remove a pack from the state folder");
         }
+        self.on_change(asset);
     }
 
     /// Deletes the copy of `asset` that was set aside.
@@ -206,11 +212,6 @@ impl Keeper {
             error!(%asset, %error, "cannot remove a pack that was set aside");
         }
     }
-}
-
-/// Whether this error of reading says that the file is damaged, and not that the system cannot read it just now.
-pub(super) fn is_damage(error: &std::io::Error) -> bool {
-    matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
@@ -239,13 +240,5 @@ mod tests {
             protection.refuse(AssetId(asset), "why".to_owned());
         }
         assert_eq!(protection.refusals.len(), limits::REFUSALS_MAX);
-    }
-
-    #[test]
-    fn a_system_that_cannot_open_files_just_now_is_no_damage() {
-        for errno in [nix::errno::Errno::EMFILE, nix::errno::Errno::ENFILE, nix::errno::Errno::ENOMEM] {
-            assert!(!is_damage(&errno.into()), "{errno}");
-        }
-        assert!(is_damage(&std::io::ErrorKind::UnexpectedEof.into()));
     }
 }

@@ -6,9 +6,8 @@ use std::time::Instant;
 use braidcast_media::AssetId;
 use tracing::info;
 
-use super::{Entry, Keeper, used_bytes};
+use super::{Entry, Keeper};
 use crate::fill::FillError;
-use crate::order::Order;
 
 /// A copy that may be deleted to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,28 +43,32 @@ impl Keeper {
     /// Bytes of packs that this server can still take. Copies that go when room is needed count as free.
     pub(crate) fn free_bytes(&self) -> u64 {
         let entries = self.lock();
-        let (used, spare) = (used_bytes(&entries), spare_bytes(&entries));
+        let (used, spare) = (self.used_bytes(), spare_bytes(&entries));
         drop(entries);
         let on_disk = self.folder.free_bytes().unwrap_or(0);
         let on_disk = on_disk.saturating_add(spare).saturating_add(self.protection().aside_bytes());
         match self.capacity_bytes {
-            Some(capacity) => capacity.saturating_sub(used - spare).min(on_disk),
+            Some(capacity) => capacity.saturating_sub(used.saturating_sub(spare)).min(on_disk),
             None => on_disk,
         }
     }
 
-    /// Makes room for the pack of `order`, or says why there is none.
-    pub(super) fn make_room(&self, entries: &mut HashMap<AssetId, Entry>, order: &Order) -> Result<(), FillError> {
-        let needed = order.pack_bytes;
-        let used = used_bytes(entries);
+    /// Makes room for `needed` bytes of the pack of `wanted`, or says why there is none.
+    pub(super) fn make_room(
+        &self,
+        entries: &mut HashMap<AssetId, Entry>,
+        wanted: AssetId,
+        needed: u64,
+    ) -> Result<(), FillError> {
+        let used = self.used_bytes();
         let taken = used.saturating_add(self.protection().aside_bytes());
         let over_capacity =
             self.capacity_bytes.map_or(0, |capacity| needed.saturating_sub(capacity.saturating_sub(taken)));
         let path = self.folder.path();
         let free = self.folder.free_bytes().map_err(|error| FillError::disk(path, error.into()))?;
         let short = over_capacity.max(needed.saturating_sub(free));
-        let spare = entries.iter().filter(|(asset, _)| **asset != order.asset);
-        let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.pack_bytes()))).collect();
+        let spare = entries.iter().filter(|(asset, _)| **asset != wanted);
+        let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes()))).collect();
         let Some(victims) = victims(short, &self.protection().aside, spare) else {
             return Err(match self.capacity_bytes {
                 Some(capacity) if over_capacity > 0 => FillError::Capacity { needed, used, capacity },
@@ -73,8 +76,8 @@ impl Keeper {
             });
         };
         for (victim, bytes) in victims {
-            if let Err(refused) = self.allow(entries, bytes) {
-                let asset = order.asset;
+            if let Err(refused) = self.allow(bytes) {
+                let asset = wanted;
                 self.protection()
                     .refuse(asset, format!("no room was made for it, and another copy is kept: {refused}"));
                 return Err(FillError::Guarded { asset, refused });
@@ -83,14 +86,14 @@ impl Keeper {
                 Victim::Aside(asset) => self.delete_aside(asset),
                 Victim::Spare(asset) => self.delete(entries, asset),
             }
-            info!(?victim, bytes, wanted = %order.asset, "deleted to make room");
+            info!(?victim, bytes, %wanted, "deleted to make room");
         }
         Ok(())
     }
 }
 
 fn spare_bytes(entries: &HashMap<AssetId, Entry>) -> u64 {
-    entries.values().filter(|entry| entry.spare.is_some()).map(Entry::pack_bytes).sum()
+    entries.values().filter(|entry| entry.spare.is_some()).map(Entry::disk_bytes).sum()
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ use super::*;
 use crate::catalogue::Shelf;
 use crate::limits::{PARKED_FOR_MAX, WARM_QUEUE_MAX};
 use crate::mailbox::Warmed;
+use crate::open_packs::OpenPacks;
+use crate::pack::Pack;
 use crate::warm::Job;
 
 const ASSET: AssetId = AssetId(5);
@@ -40,7 +42,8 @@ impl World {
         let layout = PackLayout::of_file(3 * EXTENT_BYTES as u64).expect("short file");
         let sealed_hashes = vec![[0; 32]; layout.extents() as usize];
         let header = PackHeader { asset: ASSET, layout: layout.clone(), sealed_hashes };
-        let pack = Arc::new(Pack::create(&dir.path().join("p"), &header.to_bytes()).expect("new pack"));
+        let pack =
+            Arc::new(Pack::create(&dir.path().join("p"), &header.to_bytes(), &OpenPacks::new(1)).expect("new pack"));
         for extent in 0..layout.extents() {
             pack.held().insert(extent);
         }
@@ -161,7 +164,7 @@ fn a_pull_for_cold_extents_waits_for_all_of_them() {
             panic!("the shard asks for both extents");
         };
         pack.hot().insert(extent);
-        world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent });
+        world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent, failed: false });
         world.wake(0);
     }
     assert_eq!(world.receive(), [12 * PACKET_BYTES]);
@@ -184,7 +187,7 @@ fn what_comes_next_is_read_in_once_before_it_is_asked_for() {
     }
     for extent in [1, 2] {
         world.pack.hot().insert(extent);
-        world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent });
+        world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent, failed: false });
     }
     world.wake(0);
     world.pull(&[Run::new(200, 52)]);
@@ -198,11 +201,24 @@ fn an_extent_that_proves_rotten_while_a_pull_waits_is_answered_as_not_held() {
     world.pull(&[Run::new(256, 4)]);
     world.deliver(0);
     world.pack.forsake(1);
-    world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent: 1 });
+    world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent: 1, failed: false });
     world.wake(0);
     assert_eq!(world.receive(), [0]);
     let lost = Event::Lost { stream: StreamId::ORIGINAL, runs: vec![Run::new(256, 4)], why: Loss::NotHeld };
     assert!(std::iter::from_fn(|| world.client.poll_event()).any(|event| event == lost));
+}
+
+#[test]
+fn a_pull_for_a_pack_that_cannot_be_opened_is_answered_busy() {
+    let mut world = World::new(WARM_QUEUE_MAX);
+    world.pull(&[Run::new(0, 1)]);
+    world.deliver(0);
+    assert!(world.outbox.is_empty());
+    world.mailboxes[0].on_warmed(Warmed { asset: ASSET, extent: 0, failed: true });
+    world.wake(0);
+    assert_eq!(world.receive(), [0]);
+    assert_eq!(world.client.capacity_chunks(world.now), 0, "the client holds back");
+    assert!(world.jobs.try_iter().count() == 1, "the extent is not asked for over and over");
 }
 
 #[test]

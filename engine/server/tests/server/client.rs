@@ -12,9 +12,10 @@ use braidcast_transport::puller::{Arrival, Event, Puller, PullerConfig};
 
 use crate::asset::Film;
 
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How long silence must last to count as no answer. A server on loopback answers in well under a millisecond.
+/// How long an answer that must come may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long silence must last to count as no answer. A server on loopback answers in well under a millisecond. Where no
+/// answer is the right one, a machine that is slower can only hide a fault.
 const SILENCE: Duration = Duration::from_millis(700);
 
 pub(crate) struct Client {
@@ -41,7 +42,7 @@ impl Client {
     /// A client with a session; panics if the server does not answer.
     pub(crate) fn greet(server: SocketAddr, film: &Film, ticket: (Vec<u8>, SessionSecret)) -> Self {
         let mut client = Self::new(server, film);
-        assert!(client.say_hello(ticket), "the server answers HELLO");
+        assert!(client.say_hello_for(PATIENCE, ticket), "the server answers HELLO");
         client
     }
 
@@ -55,10 +56,15 @@ impl Client {
         Self { socket, puller, server, deaf_to_ends: false }
     }
 
-    /// Greets, repeating HELLO as the protocol says; says whether a session came of it.
-    pub(crate) fn say_hello(&mut self, (ticket, secret): (Vec<u8>, SessionSecret)) -> bool {
+    /// Greets, repeating HELLO as the protocol says; says whether a session came of it within the time in which a server
+    /// would have answered.
+    pub(crate) fn say_hello(&mut self, ticket: (Vec<u8>, SessionSecret)) -> bool {
+        self.say_hello_for(SILENCE, ticket)
+    }
+
+    fn say_hello_for(&mut self, patience: Duration, (ticket, secret): (Vec<u8>, SessionSecret)) -> bool {
         assert!(self.puller.greet(Instant::now(), ticket, secret), "a ticket of lawful length");
-        let until = Instant::now() + SILENCE;
+        let until = Instant::now() + patience;
         while !self.puller.is_open() && Instant::now() < until {
             self.transmit();
             if let Some(datagram) = self.receive() {
@@ -87,13 +93,19 @@ impl Client {
         answer
     }
 
-    /// What comes until `ends` ENDs have, or nobody expects more.
+    /// What comes until `ends` ENDs have, or nothing has come for `patience`: an answer is never taken for half of one.
     pub(crate) fn collect(&mut self, ends: usize, patience: Duration) -> Answer {
         let mut answer = Answer::default();
-        let until = Instant::now() + patience;
-        while answer.ends < ends && Instant::now() < until {
-            let Some(datagram) = self.receive() else { continue };
-            self.sort(&datagram, &mut answer);
+        let mut until = Instant::now() + patience;
+        while answer.ends < ends {
+            match self.receive() {
+                Some(datagram) => {
+                    self.sort(&datagram, &mut answer);
+                    until = Instant::now() + patience;
+                }
+                None if Instant::now() >= until => break,
+                None => {}
+            }
         }
         while let Some(event) = self.puller.poll_event() {
             answer.events.push(event);
@@ -104,6 +116,17 @@ impl Client {
     /// What comes within the time in which a server would have answered.
     pub(crate) fn listen(&mut self) -> Answer {
         self.collect(usize::MAX, SILENCE)
+    }
+
+    /// The next datagram, which must come.
+    pub(crate) fn wait(&self) -> Vec<u8> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(datagram) = self.receive() {
+                return datagram;
+            }
+            assert!(Instant::now() < until, "the server answers");
+        }
     }
 
     /// The next datagram, if one is there soon.

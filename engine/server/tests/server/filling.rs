@@ -5,15 +5,15 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use braidcast_media::layout::{EXTENT_BYTES, SEALED_EXTENT_BYTES};
+use braidcast_media::layout::{EXTENT_BYTES, PACKET_BYTES, SEALED_EXTENT_BYTES};
 use braidcast_media::pack::PackHeader;
 use braidcast_media::{AssetId, PackLayout, Run, hashes};
 use braidcast_proto::v1::master_order::Order;
 use braidcast_proto::v1::{DropOrder, DropReason, HoldOrder, VerifyOrder};
 
 use crate::asset::Film;
-use crate::master::Master;
-use crate::rig::{Rig, appears};
+use crate::master::{self, Master};
+use crate::rig::{self, Rig, appears};
 
 const EXTENT: u64 = SEALED_EXTENT_BYTES as u64;
 
@@ -58,8 +58,9 @@ async fn a_fill_that_was_broken_off_goes_on_and_reads_only_what_is_missing() {
     rig.master.order(Order::Hold(film.order())).await;
     rig.master.held_in_full(film.id).await;
     let read: u64 = rig.master.take_reads().iter().map(|range| range.end - range.start).sum();
-    let missing = (u64::from(film.layout().extents()) - held) * EXTENT;
-    assert_eq!(read, missing, "the header and {held} extents are not read again");
+    // The last extent, of the hash list, has one chunk, and the hole behind it is not read.
+    let missing = (u64::from(film.layout().extents()) - held - 1) * EXTENT + PACKET_BYTES as u64;
+    assert_eq!(read, missing, "the header and {held} extents are not read again, nor what is not used");
     rig.client(&film).pull(&[Run::new(2_000, 48)]).assert_chunks(&film, &[Run::new(2_000, 48)]);
     rig.server.shutdown().await;
 }
@@ -163,11 +164,11 @@ async fn an_order_to_verify_leaves_a_sound_pack_alone() {
     rig.master.order(Order::Verify(hashes)).await;
     let offset = film.layout().extent_offset(3);
     let mut reads = Vec::new();
-    let until = Instant::now() + Duration::from_secs(30);
-    while reads.is_empty() && Instant::now() < until {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        reads = rig.master.take_reads();
-    }
+    rig::eventually("the rotten extent is read again", || {
+        reads.extend(rig.master.take_reads());
+        !reads.is_empty()
+    })
+    .await;
     assert!(reads.first().is_some_and(|range| range.start == offset), "only the rotten extent: {reads:?}");
     rig.master.held_in_full(film.id).await;
     rig.server.shutdown().await;
@@ -184,7 +185,7 @@ async fn a_pack_cut_short_under_the_server_is_filled_anew() {
     // While extents are hot the send itself meets the missing pages; others are met by the helpers.
     let file = OpenOptions::new().write(true).open(rig.file(&film, "pack")).expect("the pack");
     file.set_len(film.layout().extent_offset(1)).expect("cut short");
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + master::WAIT;
     loop {
         client.send_pull(&[run]);
         let answer = client.collect(1, Duration::from_millis(200));
@@ -245,8 +246,8 @@ async fn a_dropped_asset_is_gone_from_disk_and_from_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pack_that_just_fits_is_filled_and_one_more_is_refused_with_the_reason() {
     let (film, second) = (Film::new(1, EXTENT_BYTES), Film::new(2, EXTENT_BYTES));
-    let rig = Rig::holding_with(&film, |config| config.capacity_bytes = film.layout().pack_bytes()).await;
-    assert_eq!(rig.master.joins()[0].capacity_bytes, film.layout().pack_bytes());
+    let rig = Rig::holding_with(&film, |config| config.capacity_bytes = film.layout().disk_bytes()).await;
+    assert_eq!(rig.master.joins()[0].capacity_bytes, film.layout().disk_bytes());
     rig.master.publish(second.id, second.pack.clone());
     rig.master.order(Order::Hold(second.order())).await;
     let holding = rig.master.holding(second.id, |h| !h.error.is_empty()).await;

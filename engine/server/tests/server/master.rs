@@ -1,6 +1,6 @@
 //! A master that does as the tests say: Cluster and Origin over TLS.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -30,7 +30,8 @@ pub(crate) const LIBRARY: LibraryId = LibraryId([1; 16]);
 const SERVER_TOKEN: &str = "the-server-token-of-the-tests";
 const TICKET_KEY: [u8; 32] = [7; 32];
 const PIECE_BYTES: usize = 128 * 1024;
-const WAIT: Duration = Duration::from_secs(30);
+/// How long anything is waited for: generous, since other work may share the machine.
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
 
 /// The master under test control.
 pub(crate) struct Master {
@@ -303,8 +304,13 @@ impl Cluster for Service {
         let (report, mut reports) = (self.0.report.clone(), request.into_inner());
         let state = Arc::clone(&self.0);
         tokio::spawn(async move {
-            while let Ok(Some(newest)) = reports.message().await {
+            let mut holdings = BTreeMap::new();
+            while let Ok(Some(mut newest)) = reports.message().await {
                 lock(&state.refusals).extend(newest.refusals.iter().cloned());
+                // Tests look at all that is held, as the reports of this stream have told it.
+                holdings.extend(newest.holdings.drain(..).map(|holding| (holding.asset, holding)));
+                holdings.retain(|asset, _| !newest.gone.contains(asset));
+                newest.holdings = holdings.values().cloned().collect();
                 report.send_replace(newest);
             }
         });

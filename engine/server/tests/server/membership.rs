@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use braidcast_media::Run;
 use braidcast_media::layout::CHUNK_BYTES;
-use braidcast_media::ticket::TicketKey;
+use braidcast_media::ticket::{SessionSecret, TicketKey};
 use braidcast_proto::v1::master_order::Order;
 use braidcast_proto::v1::{self, ProbeOrder, TicketKeys};
 use braidcast_server::limits::SHARDS_MAX;
@@ -37,9 +37,7 @@ async fn a_server_whose_clock_is_off_joins_once_the_master_accepts_it() {
     master.refuse_joins(Some(Status::failed_precondition("your clock is 600 s behind")));
     let dir = tempfile::tempdir().expect("temporary folder");
     let server = Server::start(rig::config(&master, &dir)).await.expect("comes up all the same");
-    while master.joins().len() < 2 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    rig::eventually("it tries again", || master.joins().len() >= 2).await;
     master.refuse_joins(None);
     master.report(|report| report.clock_ms > 0).await;
     server.shutdown().await;
@@ -52,7 +50,7 @@ async fn a_server_that_is_refused_for_good_later_says_so() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let mut server = Server::start(rig::config(&master, &dir)).await.expect("comes up all the same");
     master.refuse_joins(Some(Status::unauthenticated("the join token was replaced")));
-    let failed = tokio::time::timeout(Duration::from_secs(30), server.failed()).await.expect("the server gives up");
+    let failed = tokio::time::timeout(master::WAIT, server.failed()).await.expect("the server gives up");
     assert!(matches!(failed, ServerError::Refused { .. }), "{failed:?}");
     assert!(failed.to_string().contains("the join token was replaced"), "{failed}");
     server.shutdown().await;
@@ -120,7 +118,7 @@ async fn reports_tell_the_bytes_sent_and_the_sessions() {
     let report = rig.master.report(|report| report.sent_bytes > 0 && report.sessions > 0).await;
     assert_eq!((report.sent_bytes, report.sessions), (sent, 1));
     assert_eq!(rig.server.counters().sent_bytes, sent);
-    assert_eq!(report.used_bytes, film.layout().pack_bytes());
+    assert_eq!(report.used_bytes, film.layout().disk_bytes(), "holes take no room");
     assert!(report.free_bytes > 0);
     rig.server.shutdown().await;
 }
@@ -136,7 +134,7 @@ async fn new_ticket_keys_count_from_the_order_on_and_sessions_go_on() {
     for id in [20_u32, 21] {
         let ticket = || master::sealed_ticket(&TicketKey::new(id, &[id as u8; 32]), &[film.id], soon);
         let mut client = Client::new(rig.server.udp_addr(), &film);
-        let until = Instant::now() + Duration::from_secs(20);
+        let until = Instant::now() + master::WAIT;
         while !client.say_hello(ticket()) {
             assert!(Instant::now() < until, "the server takes the key {id}");
         }
@@ -156,19 +154,23 @@ async fn a_probe_tells_whether_the_holder_of_the_ticket_key_answers() {
     let silent = silent.local_addr().expect("bound").to_string();
     let address = probed.server.udp_addr().to_string();
     let soon = master::in_seconds(600);
-    let cases = [
-        (1, address.clone(), master::ticket(&[film.id], soon), true),
-        (2, address, master::foreign_ticket(&[film.id], soon), false),
-        (3, silent, master::ticket(&[film.id], soon), false),
-        (4, "no address".to_owned(), master::ticket(&[film.id], soon), false),
-    ];
-    for (probe_id, address, (ticket, secret), expected) in cases {
-        let session_secret = secret.expose().to_vec();
+    let probe = async |probe_id, address: &str, (ticket, secret): (Vec<u8>, SessionSecret)| {
+        let (address, session_secret) = (address.to_owned(), secret.expose().to_vec());
         prober.master.order(Order::Probe(ProbeOrder { probe_id, address, ticket, session_secret })).await;
         let report = prober.master.report(|report| report.probes.iter().any(|p| p.probe_id == probe_id)).await;
-        let result = report.probes.iter().find(|p| p.probe_id == probe_id).expect("just found");
-        assert_eq!(result.answered, expected, "probe {probe_id}");
+        report.probes.iter().find(|p| p.probe_id == probe_id).expect("just found").answered
+    };
+    let cases = [
+        (1, &address, master::foreign_ticket(&[film.id], soon)),
+        (2, &silent, master::ticket(&[film.id], soon)),
+        (3, &"no address".to_owned(), master::ticket(&[film.id], soon)),
+    ];
+    for (probe_id, address, ticket) in cases {
+        assert!(!probe(probe_id, address, ticket).await, "probe {probe_id}");
     }
+    // A probe has a second. Whoever answers does so within it sooner or later, however busy the machine is.
+    let mut tries = 4..64;
+    while !probe(tries.next().expect("it answers"), &address, master::ticket(&[film.id], soon)).await {}
     prober.server.shutdown().await;
     probed.server.shutdown().await;
 }

@@ -18,7 +18,7 @@ use crate::master;
 use crate::rig::{self, Rig};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client with the protocol's own state machine.
 struct Client<'a> {

@@ -58,7 +58,7 @@ async fn copies_of_removed_videos_are_deleted_however_many_they_are() {
 async fn a_copy_too_many_is_served_until_its_room_is_needed_and_only_one_goes_in_a_minute() {
     let films: [Film; 4] = films(2);
     let [first, second, third, fourth] = &films;
-    let pack_bytes = first.layout().pack_bytes();
+    let pack_bytes = first.layout().disk_bytes();
     let rig = Rig::holding_all(&[first, second], 2 * pack_bytes).await;
     rig.master.report(|report| report.free_bytes == 0).await;
     rig.master.order(drop_order(first, Surplus)).await;
@@ -84,7 +84,7 @@ async fn a_copy_too_many_is_served_until_its_room_is_needed_and_only_one_goes_in
 async fn a_spare_copy_that_is_wanted_again_makes_room_for_nobody() {
     let films: [Film; 2] = films(1);
     let [first, second] = &films;
-    let rig = Rig::holding_all(&[first], first.layout().pack_bytes()).await;
+    let rig = Rig::holding_all(&[first], first.layout().disk_bytes()).await;
     rig.master.order(drop_order(first, Surplus)).await;
     rig.master.report(|report| report.free_bytes > 0).await;
     rig.master.order(Order::Hold(first.order())).await;

@@ -106,9 +106,14 @@ pub(crate) fn config_for(master: SocketAddr, certificate: &Certificate, dir: &Te
 
 /// Waits for a pack to get its name, which is a moment after its last extent is held.
 pub(crate) async fn appears(path: &Path) {
-    let until = Instant::now() + Duration::from_secs(30);
-    while !path.exists() {
-        assert!(Instant::now() < until, "{} appears", path.display());
+    eventually(&format!("{} appears", path.display()), || path.exists()).await;
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + master::WAIT;
+    while !is_so() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -11,7 +11,7 @@ use crate::asset::Asset;
 use crate::client::{ClientConfig, Purpose, Violation};
 use crate::film::FilmConfig;
 use crate::link::LinkConfig;
-use crate::network::DATA_WIRE_BYTES;
+use crate::network::{DATA_WIRE_BYTES, HostNo};
 use crate::rng::Rng;
 use crate::server::Health;
 use crate::world::{Path, World};
@@ -25,6 +25,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "a download has no tail", run: tail },
     Scenario { name: "sources behind one downlink share it", run: one_downlink },
     Scenario { name: "equal sources scale", run: equal },
+    Scenario { name: "equal sources share a download", run: equal_shares },
+    Scenario { name: "a network with every fault costs little that comes twice", run: every_fault },
     Scenario { name: "more sources are never worse than the best alone", run: never_worse },
 ];
 
@@ -175,6 +177,71 @@ fn equal() -> Result<Vec<Figure>, Violation> {
         ));
     }
     Ok(figures)
+}
+
+/// Three sources that differ in nothing: each on a link of its own, all behind one downlink, and next door, where a range
+/// of the master's is fetched in a moment.
+fn equal_shares() -> Result<Vec<Figure>, Violation> {
+    let apart = |rate, rtt| {
+        shares(|world, client| {
+            for _ in 0..3 {
+                let (server, path) = (world.add_server(), world.add_path(downlink(rate, rtt), uplink(rtt)));
+                world.connect(server, client, &[path]);
+            }
+        })
+    };
+    let together = |rate, rtt| {
+        shares(|world, client| {
+            let shared = world.add_path(downlink(rate, rtt), uplink(rtt));
+            for _ in 0..3 {
+                let server = world.add_server();
+                world.connect(server, client, &[shared]);
+            }
+        })
+    };
+    let mut figures = Vec::new();
+    for (what, shares) in [
+        ("on links of 20 Mbit/s", apart(20 * MBIT, RTT)?),
+        ("behind one link of 60 Mbit/s", together(60 * MBIT, RTT)?),
+        ("on links of 1 Gbit/s, 1 ms", apart(1_000 * MBIT, ms(1))?),
+        ("behind one link of 1 Gbit/s, 1 ms", together(1_000 * MBIT, ms(1))?),
+    ] {
+        let [least, most] = [f64::min, f64::max].map(|of| shares.iter().copied().reduce(of).unwrap_or_default());
+        figures.push(Figure::at_least(0.2, format!("least share of three equal sources {what}"), least));
+        figures.push(Figure::at_most(0.47, "  most", most));
+    }
+    Ok(figures)
+}
+
+/// What each source gives of a download of 100 MB.
+fn shares(sources: impl FnOnce(&mut World, HostNo)) -> Result<Vec<f64>, Violation> {
+    const BYTES: u64 = 100_000_000;
+    let mut world = World::new(SEED, Asset::new(BYTES));
+    let client = world.add_client(ClientConfig::default());
+    sources(&mut world, client);
+    world.run_until_done(s(120))?;
+    let snapshot = world.client(0).fetcher().snapshot();
+    let total: u64 = snapshot.sources.iter().map(|source| source.bytes).sum();
+    Ok(snapshot.sources.iter().map(|source| source.bytes as f64 / total as f64).collect())
+}
+
+/// In both directions a twentieth of the packets each is lost, doubled, overtaken and corrupted. What is doubled comes
+/// twice by itself, and so does what was given up and was only late.
+fn every_fault() -> Result<Vec<Figure>, Violation> {
+    const SHARE: f64 = 0.05;
+    let faulty = |link: LinkConfig| LinkConfig {
+        loss: SHARE,
+        duplication: SHARE,
+        reordering: SHARE,
+        reordering_delay: ms(1),
+        corruption: SHARE,
+        ..link
+    };
+    let mut world = World::new(SEED, Asset::new(20_000_000));
+    star(&mut world, ClientConfig::default(), &vec![(faulty(downlink(20 * MBIT, RTT)), faulty(uplink(RTT))); 3]);
+    world.run_until_done(s(120))?;
+    let share = world.client(0).redundant_share();
+    Ok(vec![Figure::at_most(0.1, "redundant share where a twentieth meets each fault", share)])
 }
 
 /// Random worlds of the comparison with the best source alone, unless [`WORLDS_VARIABLE`] asks for others.

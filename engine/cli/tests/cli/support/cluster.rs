@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 
 use braidcast_client::profile::Credential;
 use braidcast_client::{Profile, Secret};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{Client, Process, braidcast, eventually};
+use super::{Client, Process, braidcast, braidcast_under, eventually};
 
 /// A master, and as many servers as are added, each on loopback and with flags of its own. All end when this is
 /// dropped.
 pub(crate) struct Cluster {
-    servers: Vec<Process>,
+    servers: Vec<(Process, Vec<OsString>)>,
     master: Process,
+    master_arguments: Vec<OsString>,
     master_address: SocketAddr,
     client: Client,
     dir: TempDir,
@@ -36,7 +38,7 @@ impl Cluster {
         arguments.extend(["--state".into(), state.clone().into(), "--bootstrap-admin".into(), ADMIN.into()]);
         arguments.extend(["--bootstrap-password-file".into(), password.into()]);
         arguments.extend(flags.iter().map(OsString::from));
-        let mut master = braidcast(arguments);
+        let mut master = braidcast(&arguments);
         master.envs(environment.iter().copied());
         let mut master = Process::spawn(master, false);
         let master_address = master.wait_line("master listening ").parse().expect("an address");
@@ -48,7 +50,35 @@ impl Cluster {
             credential: Credential::Password(Secret::new(PASSWORD)),
         };
         profile.save().expect("writable");
-        Self { servers: Vec::new(), master, master_address, client: Client::new(profile.path), dir }
+        let client = Client::new(profile.path);
+        Self { servers: Vec::new(), master, master_arguments: arguments, master_address, client, dir }
+    }
+
+    /// Ends the master, lets `change` change what is in its state folder, and starts it again at its address.
+    pub(crate) fn restart_master(&mut self, change: impl FnOnce(&Path)) {
+        end(&mut self.master);
+        change(&self.path("master"));
+        let mut arguments = self.master_arguments.clone();
+        let listen = arguments.iter().position(|argument| argument == "127.0.0.1:0").expect("its address");
+        arguments[listen] = self.master_address.to_string().into();
+        self.master = Process::spawn(braidcast(arguments), false);
+        self.master.wait_line("master listening ");
+    }
+
+    /// Starts `braidcast serve` where `ulimit ARGUMENTS` was called before.
+    pub(crate) fn add_server_under(&mut self, ulimit: &str) {
+        let arguments = self.server_arguments(&[]);
+        let mut server = Process::spawn(braidcast_under(ulimit, &arguments), false);
+        server.wait_line("serve listening ");
+        self.servers.push((server, arguments));
+    }
+
+    /// Ends a server and starts it again where `ulimit ARGUMENTS` was called before.
+    pub(crate) fn restart_server_under(&mut self, number: usize, ulimit: &str) {
+        let (server, arguments) = &mut self.servers[number - 1];
+        end(server);
+        *server = Process::spawn(braidcast_under(ulimit, arguments), false);
+        server.wait_line("serve listening ");
     }
 
     /// Starts `braidcast serve FLAGS` on a free port of loopback, and gives its address. It may take a moment until
@@ -59,6 +89,18 @@ impl Cluster {
 
     /// The same, with these environment variables.
     pub(crate) fn add_server_in(&mut self, environment: &[(&str, &OsStr)], flags: &[&str]) -> SocketAddr {
+        let arguments = self.server_arguments(flags);
+        let mut server = braidcast(&arguments);
+        server.envs(environment.iter().copied());
+        let mut server = Process::spawn(server, false);
+        let line = server.wait_line("serve listening ");
+        self.servers.push((server, arguments));
+        let address = line.split(' ').next().and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("{line:?} starts with no address"))
+    }
+
+    /// What the next server is started with.
+    fn server_arguments(&self, flags: &[&str]) -> Vec<OsString> {
         let mut arguments: Vec<OsString> =
             ["serve", "--exit-with-parent", "--listen", "127.0.0.1:0"].map(OsString::from).into();
         let state = self.dir.path().join(format!("server-{}", self.servers.len() + 1));
@@ -66,13 +108,7 @@ impl Cluster {
         arguments.extend(["--ca".into(), self.path("master/ca.pem").into()]);
         arguments.extend(["--join-token-file".into(), self.path("master/join-token").into()]);
         arguments.extend(flags.iter().map(OsString::from));
-        let mut server = braidcast(arguments);
-        server.envs(environment.iter().copied());
-        let mut server = Process::spawn(server, false);
-        let line = server.wait_line("serve listening ");
-        self.servers.push(server);
-        let address = line.split(' ').next().and_then(|address| address.parse().ok());
-        address.unwrap_or_else(|| panic!("{line:?} starts with no address"))
+        arguments
     }
 
     /// Waits until the master lists so many servers.
@@ -101,13 +137,18 @@ impl Cluster {
 
     /// The process of a server, from 1 in the order in which they were added.
     pub(crate) fn server(&mut self, number: usize) -> &mut Process {
-        &mut self.servers[number - 1]
+        &mut self.servers[number - 1].0
     }
 
     /// A path in the test's own folder: `master/` and `server-N/` are the parts' states.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+fn end(process: &mut Process) {
+    process.signal(Signal::SIGTERM);
+    process.wait();
 }
 
 const ADMIN: &str = "admin";

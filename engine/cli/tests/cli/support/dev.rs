@@ -159,6 +159,11 @@ impl Dev {
         send_signal(self.server(number).pid, Signal::SIGCONT);
     }
 
+    /// Whether the master lists every server: the counters of others are not read.
+    pub(crate) fn servers_are_listed(&self) -> bool {
+        self.client.servers().iter().filter(|server| server.listed).count() == self.servers.len()
+    }
+
     /// Brings server `number` back through `braidcast dev --restart`, which ends when the master lists it again.
     pub(crate) fn restart_server(&mut self, number: usize) {
         self.servers[number - 1] = self.restart(&number.to_string(), &format!("server {number} "));

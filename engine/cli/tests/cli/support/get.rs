@@ -161,6 +161,25 @@ impl Running {
         self.process.kill();
     }
 
+    /// What it has written to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Stops it where it is (SIGSTOP), so that what a test does next finds it in the middle however long that takes.
+    ///
+    /// # Panics
+    /// If it had ended before.
+    pub(crate) fn hold(&mut self) {
+        self.process.signal(Signal::SIGSTOP);
+        assert!(!self.process.has_ended(), "it ended before it could be held: {}", self.process.stderr());
+    }
+
+    /// Lets one that is held go on.
+    pub(crate) fn go_on(&mut self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
     /// Asks it to end, as Ctrl-C does.
     pub(crate) fn interrupt(&mut self) {
         self.process.signal(Signal::SIGINT);

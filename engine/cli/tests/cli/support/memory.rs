@@ -10,6 +10,11 @@ pub(crate) fn peak_rss_kib(pid: u32) -> Option<u64> {
     status(pid, "VmHWM:")
 }
 
+/// Memory of process `pid` (`VmRSS`), in KiB; nothing if it has ended.
+pub(crate) fn rss_kib(pid: u32) -> Option<u64> {
+    status(pid, "VmRSS:")
+}
+
 /// Memory of process `pid` that no file stands behind (`RssAnon`), in KiB; nothing if it has ended.
 pub(crate) fn anonymous_kib(pid: u32) -> Option<u64> {
     status(pid, "RssAnon:")

@@ -114,20 +114,12 @@ impl Process {
     /// # Panics
     /// If it does not for [`PATIENCE`].
     pub(crate) fn wait(&mut self) -> ExitStatus {
-        self.wait_within(PATIENCE)
-    }
-
-    /// Waits until it ends.
-    ///
-    /// # Panics
-    /// If it does not within `limit`.
-    pub(crate) fn wait_within(&mut self, limit: Duration) -> ExitStatus {
-        let give_up = Instant::now() + limit;
+        let give_up = Instant::now() + PATIENCE;
         loop {
             if self.has_ended() {
                 return self.status.expect("it has ended");
             }
-            assert!(Instant::now() < give_up, "{} runs for longer than {limit:?}", self.title);
+            assert!(Instant::now() < give_up, "{} runs for longer than {PATIENCE:?}", self.title);
             std::thread::sleep(POLL);
         }
     }
@@ -162,6 +154,8 @@ impl Drop for Process {
             self.print();
         }
         self.signal(Signal::SIGTERM);
+        // One that is stopped would not hear it.
+        self.signal(Signal::SIGCONT);
         let give_up = Instant::now() + END_WAIT;
         while !self.has_ended() && Instant::now() < give_up {
             std::thread::sleep(POLL);
@@ -187,6 +181,24 @@ pub(crate) fn braidcast(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
         }
     }
     command
+}
+
+/// The same, in a shell's limits: `ulimit ARGUMENTS` is called before the command takes the shell's place.
+pub(crate) fn braidcast_under(ulimit: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let plain = braidcast(arguments);
+    let mut limited = Command::new("sh");
+    limited
+        .arg("-c")
+        .arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\""))
+        .arg(plain.get_program())
+        .args(plain.get_args());
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// Sends a signal to a process that a test or its `dev` has started. One that is gone is passed over.

@@ -1,0 +1,125 @@
+//! What a start does about packs that have no row, and rows that have no pack.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use braidcast_media::AssetId;
+use braidcast_media::pack::{PARTIAL_SUFFIX, sync_parent};
+
+use super::survey::has_header;
+use super::{Origin, PACK_SUFFIX, pack_asset};
+use crate::identity::Rows;
+use crate::state_dir::{StateError, at};
+
+impl Origin {
+    /// Removes packs that are half written, and whole ones that a person removed (`is_removed`). A whole pack that the
+    /// database does not know otherwise becomes an orphan; an orphan that it knows again is taken back. Other files
+    /// are left alone. Gives the assets in `rows` that have no pack.
+    pub(crate) fn sweep(
+        &self,
+        rows: &Rows,
+        is_removed: impl Fn(AssetId) -> bool,
+    ) -> Result<HashSet<AssetId>, StateError> {
+        let mut missing: HashSet<AssetId> = rows.keys().copied().collect();
+        for entry in fs::read_dir(&self.dir).map_err(at(&self.dir))? {
+            let path = entry.map_err(at(&self.dir))?.path();
+            if is_partial(&path) {
+                fs::remove_file(&path).map_err(at(&path))?;
+                tracing::info!(path = %path.display(), "removed what an interrupted publish left behind");
+                continue;
+            }
+            let Some(asset) = pack_asset(&path) else { continue };
+            if missing.remove(&asset) {
+                continue;
+            }
+            if is_removed(asset) {
+                fs::remove_file(&path).map_err(at(&path))?;
+                tracing::info!(path = %path.display(), "removed the pack of a video that was removed");
+            } else {
+                self.make_orphan(asset);
+            }
+        }
+        missing.retain(|asset| !self.take_back(*asset, rows));
+        Ok(missing)
+    }
+
+    /// Moves a pack out of the way. One that cannot be moved harms nobody where it is.
+    fn make_orphan(&self, asset: AssetId) {
+        let (from, to) = (self.path(asset), self.orphan_path(asset));
+        let moved = self.make_orphans_dir().and_then(|()| rename(&from, &to));
+        match moved {
+            Ok(()) => tracing::warn!(
+                path = %to.display(),
+                "a pack that the database does not know was moved here; `braidcast orphans` lists such packs"
+            ),
+            Err(error) => tracing::error!(path = %from.display(), %error, "an unknown pack cannot be moved to orphans"),
+        }
+    }
+
+    /// Takes an orphan back whose row is there again; tells whether the asset has its pack now.
+    fn take_back(&self, asset: AssetId, rows: &Rows) -> bool {
+        let (from, to) = (self.orphan_path(asset), self.path(asset));
+        let is_ours = rows.get(&asset).is_some_and(|hash| has_header(&from, hash).unwrap_or(false));
+        if !is_ours {
+            return false;
+        }
+        match rename(&from, &to) {
+            Ok(()) => tracing::info!(path = %to.display(), "took back a pack that the database knows again"),
+            Err(ref error) => tracing::error!(path = %from.display(), %error, "an orphan cannot be taken back"),
+        }
+        to.exists()
+    }
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_parent(from)?;
+    sync_parent(to)
+}
+
+fn is_partial(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.ends_with(&format!("{PACK_SUFFIX}.{PARTIAL_SUFFIX}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::tests::{origin, write_pack};
+
+    #[test]
+    fn a_start_removes_partial_packs_and_what_a_person_removed_and_nothing_else() {
+        let (dir, origin) = origin();
+        let (kept, unknown, removed, missing) = (AssetId(1), AssetId(2), AssetId(3), AssetId(4));
+        let hash = write_pack(&origin.path(kept), kept);
+        for asset in [unknown, removed] {
+            write_pack(&origin.path(asset), asset);
+        }
+        let partial = dir.path().join(format!("{missing}.pack.partial"));
+        let foreign = ["notes.partial", "2.pack", "library-id"].map(|name| dir.path().join(name));
+        for path in foreign.iter().chain([&partial]) {
+            fs::write(path, "x").expect("written");
+        }
+        let rows = Rows::from([(kept, hash), (missing, [0; 32])]);
+        let lost = origin.sweep(&rows, |asset| asset == removed).expect("sweeps");
+        assert_eq!(lost, HashSet::from([missing]));
+        assert!(origin.path(kept).exists() && foreign.iter().all(|path| path.exists()));
+        assert!(!partial.exists() && !origin.path(removed).exists() && !origin.orphan_path(removed).exists());
+        assert!(!origin.path(unknown).exists() && origin.orphan_path(unknown).exists());
+    }
+
+    #[test]
+    fn an_orphan_comes_back_with_its_row_and_only_under_its_own_header() {
+        let (_dir, origin) = origin();
+        let (ours, other) = (AssetId(1), AssetId(2));
+        let hash = write_pack(&origin.path(ours), ours);
+        write_pack(&origin.path(other), other);
+        assert_eq!(origin.sweep(&Rows::new(), |_| false).expect("sweeps"), HashSet::new());
+        let rows = Rows::from([(ours, hash), (other, [9; 32])]);
+        assert_eq!(origin.sweep(&rows, |_| false).expect("sweeps"), HashSet::from([other]));
+        assert!(origin.path(ours).exists() && !origin.orphan_path(ours).exists());
+        assert!(!origin.path(other).exists() && origin.orphan_path(other).exists());
+    }
+}

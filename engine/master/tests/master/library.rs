@@ -1,0 +1,160 @@
+//! A database and an origin that do not belong together: the master does not start, and no pack is touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use braidcast_master::{IdentityError, MasterConfig, MasterError};
+
+use crate::harness::Running;
+
+fn database(config: &MasterConfig) -> PathBuf {
+    config.state_dir.join("master.db")
+}
+
+/// Moves the database away; the master has closed it, so it is one file.
+fn move_away(config: &MasterConfig) {
+    fs::rename(database(config), database(config).with_extension("away")).expect("moved");
+}
+
+fn put_back(config: &MasterConfig) {
+    fs::rename(database(config).with_extension("away"), database(config)).expect("moved");
+}
+
+fn library_id(config: &MasterConfig) -> PathBuf {
+    config.state_dir.join("origin/library-id")
+}
+
+fn refusal(error: MasterError) -> IdentityError {
+    match error {
+        MasterError::Library(error) => error,
+        other => panic!("refused for another reason: {other}"),
+    }
+}
+
+async fn names(master: &Running) -> Vec<String> {
+    master.videos().await.into_iter().map(|video| video.name).collect()
+}
+
+#[tokio::test]
+async fn a_master_that_starts_without_its_database_refuses_and_touches_no_pack() {
+    let mut master = Running::start().await;
+    master.publish("film", 1_000_000).await.expect("publishes");
+    let files = master.origin_files();
+    let id = fs::read_to_string(library_id(&master.config)).expect("the id");
+    let error = refusal(master.refused_restart(move_away).await);
+    assert!(matches!(error, IdentityError::NewDatabase { packs: 1, bytes, .. } if bytes > 1_000_000), "{error}");
+    let text = error.to_string();
+    for word in [id.trim(), "braidcast restore", "master.db", "Nothing was changed"] {
+        assert!(text.contains(word), "{word:?} is missing in {text}");
+    }
+    assert_eq!(master.origin_files(), files);
+    assert!(!database(&master.config).exists(), "no new one is in the way of the old one");
+    assert!(matches!(refusal(master.refused_restart(|_| {}).await), IdentityError::NewDatabase { .. }));
+    assert_eq!(master.origin_files(), files);
+    master.restart(put_back).await;
+    assert_eq!(names(&master).await, ["film"]);
+}
+
+#[tokio::test]
+async fn a_database_of_another_library_is_refused_and_its_own_is_taken_again() {
+    let (mut master, mut other) = (Running::start().await, Running::start().await);
+    master.publish("film", 1_000).await.expect("publishes");
+    other.publish("other", 1_000).await.expect("publishes");
+    other.stop().await;
+    let files = master.origin_files();
+    let foreign = database(&other.config);
+    let swap = |config: &MasterConfig| {
+        move_away(config);
+        fs::copy(&foreign, database(config)).expect("copied");
+    };
+    let error = refusal(master.refused_restart(swap).await);
+    assert!(
+        matches!(error, IdentityError::Differ { database_id, origin_id, .. } if database_id != origin_id),
+        "{error}"
+    );
+    assert_eq!(master.origin_files(), files);
+    master.restart(put_back).await;
+    assert_eq!(names(&master).await, ["film"]);
+}
+
+#[tokio::test]
+async fn what_an_older_database_does_not_know_becomes_an_orphan_and_comes_back_with_the_newer_one() {
+    let mut master = Running::start().await;
+    master.publish("first", 1_000).await.expect("publishes");
+    let copy = |from: &Path, to: &Path| fs::copy(from, to).map(|_| ()).expect("copied");
+    master.restart(|config| copy(&database(config), &database(config).with_extension("older"))).await;
+    let second = master.publish("second", 1_000).await.expect("publishes").asset;
+    let orphan = master.origin().join(format!("orphans/{second}.pack"));
+    master
+        .restart(|config| {
+            move_away(config);
+            copy(&database(config).with_extension("older"), &database(config));
+        })
+        .await;
+    assert_eq!(names(&master).await, ["first"]);
+    assert!(orphan.exists(), "kept until a person decides");
+    master.restart(put_back).await;
+    assert_eq!(names(&master).await, ["first", "second"]);
+    assert!(!orphan.exists());
+    let read = master.origin().join(format!("{second}.pack"));
+    assert!(read.exists());
+}
+
+#[tokio::test]
+async fn a_pack_that_a_person_removed_is_deleted_at_the_start_and_is_no_orphan() {
+    let mut master = Running::start().await;
+    let asset = master.publish("film", 1_000).await.expect("publishes").asset;
+    let pack = master.origin().join(format!("{asset}.pack"));
+    let kept = fs::read(&pack).expect("a pack");
+    master.publish_with("film", 2_000, true, 0).await.expect("replaces");
+    // As if the master had been killed before it removed the pack.
+    master.restart(|_| fs::write(&pack, &kept).expect("written")).await;
+    assert!(!pack.exists() && !master.origin().join("orphans").exists());
+}
+
+#[tokio::test]
+async fn folders_of_before_there_were_ids_are_adopted_once_if_their_packs_match() {
+    let mut master = Running::start().await;
+    master.publish("film", 1_000).await.expect("publishes");
+    master.stop().await;
+    let forget = |config: &MasterConfig| {
+        fs::remove_file(library_id(config)).expect("removed");
+        fs::copy(database(config), database(config).with_extension("copy")).expect("copied");
+    };
+    // The database keeps its id: the origin's folder is one that bears none.
+    master.restart(forget).await;
+    let id = fs::read_to_string(library_id(&master.config)).expect("written again");
+    assert_eq!(id.trim().len(), 32);
+    let stranger = master.origin().join("0123456789abcdef.pack");
+    let add_stranger = |config: &MasterConfig| {
+        fs::remove_file(library_id(config)).expect("removed");
+        fs::write(&stranger, "a pack of another library").expect("written");
+    };
+    let error = refusal(master.refused_restart(add_stranger).await);
+    assert!(matches!(error, IdentityError::Mismatch { .. }), "{error}");
+    assert!(error.to_string().contains("0123456789abcdef.pack is not in the database"), "{error}");
+    assert!(stranger.exists() && !library_id(&master.config).exists());
+    master.config.adopt_origin = true;
+    master.restart(|_| {}).await;
+    assert!(!stranger.exists() && master.origin().join("orphans/0123456789abcdef.pack").exists());
+    assert_eq!(fs::read_to_string(library_id(&master.config)).expect("marked"), id);
+}
+
+#[tokio::test]
+async fn an_origin_that_is_not_mounted_is_refused_until_a_person_says_that_it_is_lost() {
+    let mut master = Running::start().await;
+    master.publish("film", 1_000).await.expect("publishes");
+    let origin = master.origin();
+    let away = origin.with_extension("unmounted");
+    let unmount = |_: &MasterConfig| fs::rename(&origin, &away).expect("moved");
+    let error = refusal(master.refused_restart(unmount).await);
+    assert!(matches!(error, IdentityError::OriginEmpty { assets: 1, .. }), "{error}");
+    assert!(error.to_string().contains("--adopt-origin"), "{error}");
+    master
+        .restart(|_| {
+            fs::remove_dir_all(&origin).expect("removed");
+            fs::rename(&away, &origin).expect("mounted again");
+        })
+        .await;
+    assert_eq!(names(&master).await, ["film"]);
+}
