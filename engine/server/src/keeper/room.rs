@@ -67,6 +67,9 @@ impl Keeper {
         let path = self.folder.path();
         let free = self.folder.free_bytes().map_err(|error| FillError::disk(path, error.into()))?;
         let short = over_capacity.max(needed.saturating_sub(free));
+        if short == 0 {
+            return Ok(());
+        }
         let spare = entries.iter().filter(|(asset, _)| **asset != wanted);
         let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes()))).collect();
         let Some(victims) = victims(short, &self.protection().aside, spare) else {

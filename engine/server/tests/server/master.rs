@@ -69,6 +69,8 @@ struct State {
     library: Mutex<LibraryId>,
     /// Orders that the server has said it did not follow.
     refusals: Mutex<Vec<Refusal>>,
+    /// Reports as they came.
+    heard: Mutex<Vec<ServerReport>>,
     /// Parts of packs that were pushed.
     pushed: Mutex<Vec<Part>>,
     orders: Mutex<Option<mpsc::Sender<Result<MasterOrder, Status>>>>,
@@ -96,6 +98,7 @@ impl Master {
             pieces: Semaphore::new(Semaphore::MAX_PERMITS),
             library: Mutex::new(LIBRARY),
             refusals: Mutex::default(),
+            heard: Mutex::default(),
             pushed: Mutex::default(),
             orders: Mutex::default(),
             report: watch::Sender::new(ServerReport::default()),
@@ -201,7 +204,12 @@ impl Master {
         timeout(WAIT, give).await.expect("the server's heartbeat stands");
     }
 
-    /// Waits for a report that is as `wanted`.
+    /// The reports since the last call, as they came.
+    pub(crate) fn take_reports(&self) -> Vec<ServerReport> {
+        std::mem::take(&mut lock(&self.state.heard))
+    }
+
+    /// Waits for a report that is as `wanted`. It holds all that the reports of its stream have told of what is held.
     pub(crate) async fn report(&self, wanted: impl FnMut(&ServerReport) -> bool) -> ServerReport {
         let mut reports = self.state.report.subscribe();
         let found = timeout(WAIT, reports.wait_for(wanted)).await;
@@ -307,6 +315,7 @@ impl Cluster for Service {
             let mut holdings = BTreeMap::new();
             while let Ok(Some(mut newest)) = reports.message().await {
                 lock(&state.refusals).extend(newest.refusals.iter().cloned());
+                lock(&state.heard).push(newest.clone());
                 // Tests look at all that is held, as the reports of this stream have told it.
                 holdings.extend(newest.holdings.drain(..).map(|holding| (holding.asset, holding)));
                 holdings.retain(|asset, _| !newest.gone.contains(asset));
