@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use braidcast_media::AssetId;
 use braidcast_proto::v1;
 use braidcast_proto::v1::master_order::Order;
 use tokio::sync::mpsc;
