@@ -2,7 +2,7 @@
 
 use braidcast_client::download::Report;
 use braidcast_player::{FilmInfo, PlayerStats};
-use braidcast_proto::v1::Video;
+use braidcast_proto::v1::{Condition, Video};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
@@ -88,6 +88,8 @@ struct CatalogueEntry<'a> {
     film: bool,
     replicas_held: u32,
     replicas_wanted: u32,
+    condition: &'static str,
+    condition_reason: &'a str,
 }
 
 pub(crate) fn film<'py>(py: Python<'py>, film: &FilmInfo) -> PyResult<Bound<'py, PyAny>> {
@@ -175,6 +177,12 @@ pub(crate) fn catalogue_entry<'py>(py: Python<'py>, video: &Video) -> PyResult<B
         film: video.film.is_some(),
         replicas_held: video.replicas_held,
         replicas_wanted: video.replicas_wanted,
+        condition: match video.condition() {
+            Condition::Lost => "lost",
+            Condition::Damaged => "damaged",
+            Condition::Sound | Condition::Unspecified => "sound",
+        },
+        condition_reason: &video.condition_reason,
     };
     record(py, "CatalogueEntry", fields)
 }

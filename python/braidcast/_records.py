@@ -148,6 +148,9 @@ class CatalogueEntry:
         film: It has frames; else it was published as plain bytes.
         replicas_held: Media servers that hold all of it.
         replicas_wanted: Media servers that should.
+        condition: State of the master's own copy: ``"sound"``, ``"damaged"`` or ``"lost"``. Media servers that hold the
+            video serve it in any case.
+        condition_reason: What was found and what is being done about it; empty while the copy is sound.
     """
 
     name: str
@@ -156,3 +159,5 @@ class CatalogueEntry:
     film: bool
     replicas_held: int
     replicas_wanted: int
+    condition: str
+    condition_reason: str

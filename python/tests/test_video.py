@@ -175,6 +175,7 @@ def test_the_catalogue_tells_films_from_files(cluster: Cluster, films: Path) -> 
     assert not entries[NOTES].film
     assert entries[FILM].bytes == (films / FILM).stat().st_size
     assert entries[FILM].replicas_held == 3
+    assert (entries[FILM].condition, entries[FILM].condition_reason) == ("sound", "")
 
 
 def test_frames_outlive_their_video(cluster: Cluster) -> None:

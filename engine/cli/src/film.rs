@@ -1,8 +1,8 @@
-//! A film in words.
+//! A film, and the state of a video, in words.
 
 use std::fmt::Write;
 
-use braidcast_proto::v1::{Film, Track, track};
+use braidcast_proto::v1::{Condition, Film, Track, Video, track};
 
 /// Most tracks that are listed.
 const TRACKS_SHOWN_MAX: usize = 16;
@@ -21,6 +21,20 @@ pub(crate) fn film_in_words(film: &Film) -> String {
 /// A line for each track.
 pub(crate) fn tracks_in_words(film: &Film) -> Vec<String> {
     film.tracks.iter().take(TRACKS_SHOWN_MAX).map(track_in_words).collect()
+}
+
+/// Whether the master's own copy of a video is sound.
+pub(crate) fn is_sound(video: &Video) -> bool {
+    matches!(video.condition(), Condition::Sound | Condition::Unspecified)
+}
+
+/// The state of the master's own copy, with the reason if it is not sound.
+pub(crate) fn condition_in_words(video: &Video) -> String {
+    match video.condition() {
+        Condition::Sound | Condition::Unspecified => "sound".to_owned(),
+        Condition::Damaged => format!("damaged: {}", video.condition_reason),
+        Condition::Lost => format!("lost: {}", video.condition_reason),
+    }
 }
 
 fn track_in_words(track: &Track) -> String {

@@ -28,6 +28,8 @@ impl CatalogueService {
         let replicas = self.cluster.replicas(assets);
         let video = |asset: &Arc<Asset>| {
             let (replicas_wanted, replicas_held) = replicas.get(&asset.id).copied().unwrap_or_default();
+            let unsound = self.library.unsoundness(asset.id);
+            let condition = unsound.as_ref().map_or(v1::Condition::Sound, |unsound| unsound.damage.condition());
             v1::Video {
                 name: asset.name.to_string(),
                 asset: asset.id.0,
@@ -36,7 +38,8 @@ impl CatalogueService {
                 replicas_wanted,
                 replicas_held,
                 film: asset.film.as_deref().map(describe),
-                ..v1::Video::default()
+                condition: condition.into(),
+                condition_reason: unsound.map(|unsound| unsound.in_words()).unwrap_or_default(),
             }
         };
         assets.iter().map(video).collect()

@@ -8,6 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::limits::SCRUB_BYTES_S;
+
 /// Settings of a master. Durations in files are written as `15m`, `30days`, `1h 30m`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -62,6 +64,9 @@ pub struct MasterConfig {
     /// Folder for the daily snapshots of everything but the packs, the last seven of which stay; created with mode
     /// 0700. One on another disk survives the loss of this one. Default `STATE/backups`.
     pub backup_dir: Option<PathBuf>,
+    /// Bytes per second of the origin's packs that are hashed in the background, so that damage is found while media
+    /// servers still hold whole copies. Default 8 MiB, a terabyte in a day and a half. 0: none are.
+    pub scrub_bytes_s: u64,
     /// Take the packs in the origin as this library's, once, after the origin's disk was replaced or a person has
     /// looked: what is missing is lost until media servers give it back, and packs that the database does not know
     /// become orphans. Default: refuse to start. Not read from files.
@@ -106,6 +111,7 @@ impl Default for MasterConfig {
             lock_after: 5,
             lock_for: Duration::from_secs(60),
             backup_dir: None,
+            scrub_bytes_s: SCRUB_BYTES_S,
             adopt_origin: false,
             bootstrap_admin: None,
         }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use braidcast_media::AssetId;
 use braidcast_media::pack::PackError;
+use braidcast_media::{AssetId, LibraryId};
 use tonic::{Code, Status};
 
 use crate::accounts::{AccountNameError, PasswordError, Role};
@@ -34,8 +34,28 @@ pub(crate) enum ServiceError {
     NoVideo { name: String },
     #[error("there is no asset {0} any more: open the video again by its name")]
     NoAsset(AssetId),
-    #[error("the origin has lost the pack of asset {0}: put it back, or publish the video again with `replace`")]
+    #[error(
+        "the origin has lost the pack of asset {0}: it is healed from a media server that holds a whole copy; without \
+             one put the pack back, or publish the video again with `replace`"
+    )]
     PackLost(AssetId),
+    #[error("{name:?} is being healed from a media server, because {damage}: try again in a few seconds")]
+    Healing { name: String, damage: String },
+    #[error("this server was not asked to send asset {0}, or no longer: forget the order")]
+    PushNotAsked(AssetId),
+    #[error("the push is out of order: {0}")]
+    PushOrder(&'static str),
+    #[error("{part} of asset {asset} was pushed and does not match its hash: the copy on that server is damaged, too")]
+    PushDamaged { asset: AssetId, part: String },
+    #[error("the push sent nothing for {0:?} and was dropped: the master orders it again")]
+    PushIdle(Duration),
+    #[error("the push broke off: the master orders it again")]
+    PushBroken,
+    #[error(
+        "this server's folder holds copies of library {found}, and this master's library is {own}: put the right \
+             database back at the master, or give the server its own master or an empty state folder; nothing is deleted"
+    )]
+    OtherLibrary { found: String, own: LibraryId },
     #[error("there is no user named {username:?}")]
     NoUser { username: String },
 
@@ -145,6 +165,11 @@ pub(crate) enum ServiceError {
 }
 
 impl ServiceError {
+    /// Whether the bytes of the origin's pack can be the cause.
+    pub(crate) fn may_blame_the_pack(&self) -> bool {
+        matches!(self, Self::PackLost(_) | Self::Index { .. } | Self::Io { .. })
+    }
+
     fn code(&self) -> Code {
         use ServiceError as E;
         match self {
@@ -166,19 +191,22 @@ impl ServiceError {
             | E::FieldMissing(_)
             | E::ServerAddress { .. }
             | E::ServerId { .. }
+            | E::PushOrder(_)
             | E::PlainRoots { .. } => Code::InvalidArgument,
             E::NoTimeLine
             | E::AttemptUnknown(_)
             | E::UploadOrder(_)
             | E::ClockOff { .. }
             | E::LastAdmin { .. }
+            | E::PushNotAsked(_)
+            | E::OtherLibrary { .. }
             | E::Pack(_) => Code::FailedPrecondition,
             E::DiskFull { .. } | E::DatabaseFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
-            E::Damaged(_) | E::PackLost(_) | E::Index { .. } => Code::DataLoss,
+            E::Damaged(_) | E::PackLost(_) | E::PushDamaged { .. } | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
-            E::NoHolder { .. } | E::LoginsBusy => Code::Unavailable,
-            E::UploadIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
-            E::UploadBroken => Code::Aborted,
+            E::NoHolder { .. } | E::Healing { .. } | E::LoginsBusy => Code::Unavailable,
+            E::UploadIdle(_) | E::PushIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
+            E::UploadBroken | E::PushBroken => Code::Aborted,
             E::Io { source, .. } if room::is_full(source) => Code::ResourceExhausted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,
         }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! One module per noun. What decides is pure and reads no clock (`auth::throttle`, `auth::turns`, `net::seats`,
-//! `cluster::registry`, `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`, `publishing::attempts`); the services around
+//! `cluster::registry`, `cluster::placement`, `distribution::plan`, `distribution::penalties`, `film::check`,
+//! `healing::condition`, `healing::heals`, `publishing::attempts`); the services around
 //! it pass the time in, talk gRPC, and keep the database and the disk.
 #![forbid(unsafe_code)]
 
@@ -29,6 +30,7 @@ mod distribution;
 mod errors;
 mod film;
 mod findings;
+mod healing;
 mod identity;
 mod library;
 mod limits;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use braidcast_media::hashes::Hash;
 use braidcast_media::{AssetId, ContentKey, LibraryId, PackLayout};
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::database::Database;
 use crate::errors::ServiceError;
 use crate::film::Film;
+use crate::healing::condition::Damage;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names::VideoName;
 use crate::removed;
@@ -53,12 +55,35 @@ pub(crate) struct Library {
 struct Shelf {
     assets: HashMap<AssetId, Arc<Asset>>,
     names: BTreeMap<VideoName, AssetId>,
-    /// Assets whose pack the origin has lost: not shown and not served, and not dropped by servers either.
-    lost: HashSet<AssetId>,
+    /// Assets whose durable copy is lost or damaged. Media servers that hold them serve them all the same.
+    unsound: HashMap<AssetId, Unsound>,
     /// Assets that a person has removed or replaced, as long as the database remembers them.
     removed: HashSet<AssetId>,
     /// Raised by every change of the above.
     version: u64,
+}
+
+/// What is known of a durable copy that is not sound.
+#[derive(Clone, Debug)]
+pub(crate) struct Unsound {
+    pub(crate) damage: Damage,
+    /// Unix time in seconds.
+    found_at: u64,
+    /// What is being done about it, for an operator; empty before that is known.
+    doing: String,
+}
+
+impl Unsound {
+    /// What was found, when, and what is being done about it.
+    pub(crate) fn in_words(&self) -> String {
+        let found = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(self.found_at));
+        let Self { damage, doing, .. } = self;
+        if doing.is_empty() {
+            format!("{damage} (found {found})")
+        } else {
+            format!("{damage} (found {found}); {doing}")
+        }
+    }
 }
 
 impl Shelf {
@@ -70,7 +95,7 @@ impl Shelf {
 
     fn take(&mut self, asset: AssetId) -> Option<Arc<Asset>> {
         self.version += 1;
-        self.lost.remove(&asset);
+        self.unsound.remove(&asset);
         let taken = self.assets.remove(&asset)?;
         self.names.remove(&taken.name);
         Some(taken)
@@ -83,13 +108,6 @@ impl Shelf {
         }
         self.removed.insert(asset);
         self.take(asset)
-    }
-
-    fn unless_lost(&self, asset: &Arc<Asset>) -> Result<Arc<Asset>, ServiceError> {
-        if self.lost.contains(&asset.id) {
-            return Err(ServiceError::PackLost(asset.id));
-        }
-        Ok(Arc::clone(asset))
     }
 
     fn named(&self, name: &VideoName) -> Option<&Arc<Asset>> {
@@ -162,20 +180,62 @@ impl Library {
         self.shelf().assets.keys().copied().collect()
     }
 
-    /// Another number after every change of what [`Library::known`] and [`Library::list`] give.
+    /// Another number after every change of what [`Library::known`], [`Library::list`] and [`Library::unsound`] give.
     pub(crate) fn version(&self) -> u64 {
         self.shelf().version
     }
 
-    /// Takes the assets whose packs the origin has lost out of sight.
+    /// Notes that the origin has lost the packs of these assets.
     pub(crate) fn set_lost(&self, lost: HashSet<AssetId>) {
-        let mut shelf = self.shelf();
-        for asset in lost.iter().filter_map(|id| shelf.assets.get(id)) {
-            let (name, asset) = (&asset.name, asset.id);
-            tracing::error!(%name, %asset, "the origin has lost this video's pack: publish it again with `replace`");
+        for asset in lost {
+            self.set_damage(asset, Some(Damage::Lost));
         }
-        shelf.lost = lost;
+    }
+
+    /// Notes the state of an asset's durable copy; `None`: it is sound.
+    pub(crate) fn set_damage(&self, id: AssetId, damage: Option<Damage>) {
+        let mut shelf = self.shelf();
+        let Some(asset) = shelf.assets.get(&id).cloned() else { return };
+        let before = shelf.unsound.get(&id);
+        if before.map(|unsound| &unsound.damage) == damage.as_ref() {
+            return;
+        }
+        let found_at = before.map_or_else(clock::unix_s, |before| before.found_at);
+        let name = &asset.name;
         shelf.version += 1;
+        let Some(damage) = damage else {
+            shelf.unsound.remove(&id);
+            tracing::info!(%name, asset = %id, "the durable copy of this video is sound again");
+            return;
+        };
+        tracing::error!(%name, asset = %id, %damage, "the durable copy of this video is not sound");
+        shelf.unsound.insert(id, Unsound { damage, found_at, doing: String::new() });
+    }
+
+    /// Notes what is being done about an unsound copy.
+    pub(crate) fn set_doing(&self, id: AssetId, doing: String) {
+        if let Some(unsound) = self.shelf().unsound.get_mut(&id) {
+            unsound.doing = doing;
+        }
+    }
+
+    /// What is wrong with the durable copy of an asset; `None`: it is sound.
+    pub(crate) fn damage(&self, id: AssetId) -> Option<Damage> {
+        self.shelf().unsound.get(&id).map(|unsound| unsound.damage.clone())
+    }
+
+    /// All that is known of a durable copy that is not sound.
+    pub(crate) fn unsoundness(&self, id: AssetId) -> Option<Unsound> {
+        self.shelf().unsound.get(&id).cloned()
+    }
+
+    /// The assets whose durable copies are not sound.
+    pub(crate) fn unsound(&self) -> Vec<(Arc<Asset>, Damage)> {
+        let shelf = self.shelf();
+        let with_asset = |(id, unsound): (&AssetId, &Unsound)| {
+            shelf.assets.get(id).map(|asset| (Arc::clone(asset), unsound.damage.clone()))
+        };
+        shelf.unsound.iter().filter_map(with_asset).collect()
     }
 
     /// The current version of a video.
@@ -183,16 +243,12 @@ impl Library {
         let missing = || ServiceError::NoVideo { name: name.chars().take(NAME_BYTES_MAX).collect() };
         let parsed = VideoName::parse(name).map_err(|_| missing())?;
         let shelf = self.shelf();
-        let asset = shelf.named(&parsed).ok_or_else(missing)?;
-        shelf.unless_lost(asset)
+        shelf.named(&parsed).cloned().ok_or_else(missing)
     }
 
-    /// One very version of a video. One whose pack is lost is told from one that was removed: servers drop the copies
-    /// of the latter.
+    /// One very version of a video.
     pub(crate) fn by_id(&self, id: AssetId) -> Result<Arc<Asset>, ServiceError> {
-        let shelf = self.shelf();
-        let asset = shelf.assets.get(&id).ok_or(ServiceError::NoAsset(id))?;
-        shelf.unless_lost(asset)
+        self.shelf().assets.get(&id).cloned().ok_or(ServiceError::NoAsset(id))
     }
 
     /// Whether the database has this asset, with its pack or without.
@@ -200,16 +256,10 @@ impl Library {
         self.shelf().assets.contains_key(&id)
     }
 
-    /// What can be watched, in the order of names.
+    /// All videos, in the order of names.
     pub(crate) fn list(&self) -> Vec<Arc<Asset>> {
         let shelf = self.shelf();
-        shelf
-            .names
-            .values()
-            .filter(|id| !shelf.lost.contains(id))
-            .filter_map(|id| shelf.assets.get(id))
-            .cloned()
-            .collect()
+        shelf.names.values().filter_map(|id| shelf.assets.get(id)).cloned().collect()
     }
 
     /// Refuses a name that is taken.

@@ -272,8 +272,6 @@ pub(crate) const CATALOGUE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const CLUSTER_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Longest request to Distribution: a window, and [`FAILED_HOSTS_MAX`] reports with the extents that failed.
 pub(crate) const DISTRIBUTION_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Longest request for a part of a pack: three numbers.
-pub(crate) const READ_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Longest description of a film, name and numbers around it, when a publisher begins.
 const _: () = assert!(FILM_BYTES_MAX + 2 * PAGE_BYTES < MESSAGE_BYTES_MAX);
 const _: () = assert!(ACCOUNT_MESSAGE_BYTES_MAX > 2 * (USERNAME_BYTES_MAX + PASSWORD_BYTES_MAX));
@@ -295,3 +293,36 @@ const _: () = assert!(STRANGERS_CALLS_MAX * ACCOUNT_MESSAGE_BYTES_MAX <= 8 * 102
 /// Longest request to Maintenance: [`ORPHANS_LISTED`] numbers.
 pub(crate) const MAINTENANCE_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 const _: () = assert!(ORPHANS_LISTED * 10 < MAINTENANCE_MESSAGE_BYTES_MAX);
+
+// Healing the origin.
+
+/// Packs that are healed at a time: each takes the disk that also feeds the servers that fill.
+pub(crate) const HEALS_MAX: usize = 2;
+/// How often the master looks at what is to be healed.
+pub(crate) const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+/// A server that sends nothing of a push for this long has failed, also before its first part: it may have other packs
+/// to send first.
+pub(crate) const PUSH_IDLE_MAX: Duration = Duration::from_secs(60);
+/// After a heal that failed the next one of the same asset begins no sooner.
+pub(crate) const HEAL_RETRY: Duration = Duration::from_secs(5);
+/// The server that failed is asked again only after this long, unless another one holds a whole copy.
+pub(crate) const HEAL_SAME_SERVER_AFTER: Duration = Duration::from_secs(60);
+const _: () = assert!(HEAL_RETRY.as_secs() < HEAL_SAME_SERVER_AFTER.as_secs());
+/// Runs of extents in one order to push, 12 bytes each; further ones are ordered when these are healed.
+pub(crate) const PUSH_RANGES_MAX: usize = 4_096;
+/// How often an unsound copy is looked at again: an operator may have put the pack back.
+pub(crate) const RECHECK_AFTER: Duration = Duration::from_secs(30);
+/// An asset that somebody suspects is checked at most this often.
+pub(crate) const SUSPECT_PAUSE: Duration = Duration::from_secs(60);
+/// Suspected assets that are remembered for that long; what comes beyond is suspected again by whoever met it.
+pub(crate) const SUSPECTS_MAX: usize = 1_024;
+/// A round of scrubbing the origin begins no sooner than this after the last one began.
+pub(crate) const SCRUB_ROUND_MIN: Duration = Duration::from_hours(1);
+/// Extents of a pack that are read between two pauses of the scrub, 2.5 MB: the header is read again with each.
+pub(crate) const SCRUB_BATCH_EXTENTS: u32 = 8;
+/// How fast the origin is scrubbed, in bytes per second.
+pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
+/// How long a server's refusal of an order is shown with the server.
+pub(crate) const REFUSAL_SHOWN: Duration = Duration::from_hours(1);
+/// Refusals of one report that are looked at, and the longest of their reasons that is kept.
+pub(crate) const REFUSALS_MAX: usize = 1_024;

@@ -38,12 +38,13 @@ use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
 use crate::findings::Findings;
+use crate::healing::{Healing, Suspicions};
 use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
 use crate::limits::{
     ACCOUNT_MESSAGE_BYTES_MAX, CATALOGUE_MESSAGE_BYTES_MAX, CLUSTER_MESSAGE_BYTES_MAX, CONNECTION_WINDOW_BYTES,
     DISTRIBUTION_MESSAGE_BYTES_MAX, HEADER_LIST_BYTES_MAX, KEEPALIVE, MAINTENANCE_MESSAGE_BYTES_MAX,
-    READ_MESSAGE_BYTES_MAX, RESETS_MAX, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    RESETS_MAX, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::maintenance::MaintenanceService;
 use crate::net::calls::{Bounded, Calls};
@@ -69,7 +70,7 @@ pub struct Master {
     stop: Option<oneshot::Sender<()>>,
     serving: Aborting,
     /// End with the master.
-    _background: [Aborting; 4],
+    _background: Vec<Aborting>,
     /// Let go of last.
     _state: StateDir,
 }
@@ -139,6 +140,7 @@ struct Parts {
     cluster: Arc<Cluster>,
     findings: Arc<Findings>,
     reserve: Arc<Reserve>,
+    healing: Arc<Healing>,
 }
 
 impl Master {
@@ -174,8 +176,12 @@ impl Master {
         let driver = Arc::clone(&parts.cluster);
         let daily = Arc::new(Daily::new(config.clone(), Arc::clone(&parts.findings)));
         let snapshots = Arc::clone(&daily);
-        let background = [
+        let healing = || Arc::clone(&parts.healing);
+        let background = vec![
             Aborting(tokio::spawn(async move { driver.run().await })),
+            Aborting(tokio::spawn(healing().run())),
+            Aborting(tokio::spawn(healing().check_suspects())),
+            Aborting(tokio::spawn(healing().scrub(config.scrub_bytes_s))),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
             Aborting(tokio::spawn(async move { snapshots.run().await })),
             Aborting(tokio::spawn(parts.reserve.run(config.origin_path(), parts.findings))),
@@ -241,13 +247,18 @@ impl Parts {
         let library = Arc::new(Library::open(database.clone(), id).await?);
         library.set_lost(origin.sweep(&rows, |asset| library.is_removed(asset))?);
         let steer = Arc::new(Notify::new());
-        let cluster = Cluster::open(config, database.clone(), Arc::clone(&library), Arc::clone(&steer)).await?;
+        let suspicions = Arc::new(Suspicions::default());
+        let (same, suspected) = (Arc::clone(&library), Arc::clone(&suspicions));
+        let cluster = Cluster::open(config, database.clone(), same, suspected, Arc::clone(&steer)).await?;
+        let cluster = Arc::new(cluster);
+        let healing = Healing::new(Arc::clone(&library), origin.clone(), Arc::clone(&cluster), suspicions);
         Ok(Self {
             accounts: Accounts::new(database.clone()),
             passwords: Arc::new(Passwords::new().await.map_err(hashing)?),
             tokens: Arc::new(Tokens::open(&pool, config.token_lifetime).await?),
             refresh: Arc::new(RefreshTokens::new(database, config.refresh_lifetime)),
-            cluster: Arc::new(cluster),
+            cluster,
+            healing,
             library,
             origin,
             steer,
@@ -294,10 +305,11 @@ impl Parts {
             Arc::clone(&self.library),
             self.origin.clone(),
             Arc::clone(&self.cluster),
+            Arc::clone(&self.healing),
             config.ticket_lifetime,
         );
         let cluster = ClusterService::new(Arc::clone(&self.cluster), Arc::clone(&self.tokens), join_token);
-        let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone());
+        let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.healing));
         let accounts = AuthServer::new(auth).max_decoding_message_size(ACCOUNT_MESSAGE_BYTES_MAX);
         let users = UsersServer::new(users).max_decoding_message_size(ACCOUNT_MESSAGE_BYTES_MAX);
         let catalogue = CatalogueServer::new(catalogue).max_decoding_message_size(CATALOGUE_MESSAGE_BYTES_MAX);
@@ -305,7 +317,7 @@ impl Parts {
         let distribution =
             DistributionServer::new(distribution).max_decoding_message_size(DISTRIBUTION_MESSAGE_BYTES_MAX);
         let cluster = ClusterServer::new(cluster).max_decoding_message_size(CLUSTER_MESSAGE_BYTES_MAX);
-        let origin = OriginServer::new(origin).max_decoding_message_size(READ_MESSAGE_BYTES_MAX);
+        let origin = OriginServer::new(origin).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let maintenance = MaintenanceService { origin: self.origin.clone(), findings: Arc::clone(&self.findings) };
         let maintenance = MaintenanceServer::new(maintenance).max_decoding_message_size(MAINTENANCE_MESSAGE_BYTES_MAX);
         let calls = Calls::new();

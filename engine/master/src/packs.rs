@@ -1,4 +1,4 @@
-//! Packs for media servers that fill: the Origin service.
+//! Packs for media servers that fill, and from those that heal: the Origin service.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,9 +11,12 @@ use braidcast_proto::v1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use crate::auth::gate;
 use crate::errors::ServiceError;
+use crate::healing::Healing;
+use crate::healing::condition::Damage;
 use crate::library::Library;
 use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READ_STALL_MAX, READ_WAIT, READS_MAX};
 use crate::origin::Origin;
@@ -23,17 +26,21 @@ use crate::sync::lock;
 pub(crate) struct OriginService {
     library: Arc<Library>,
     origin: Origin,
+    healing: Arc<Healing>,
     reads: Arc<Semaphore>,
 }
 
 impl OriginService {
-    pub(crate) fn new(library: Arc<Library>, origin: Origin) -> Self {
-        Self { library, origin, reads: Arc::new(Semaphore::new(READS_MAX)) }
+    pub(crate) fn new(library: Arc<Library>, origin: Origin, healing: Arc<Healing>) -> Self {
+        Self { library, origin, healing, reads: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
     async fn open(&self, request: v1::ReadPackRequest) -> Result<Reading, ServiceError> {
         let v1::ReadPackRequest { asset, offset, length } = request;
         let asset = self.library.by_id(AssetId(asset))?;
+        if self.library.damage(asset.id) == Some(Damage::Lost) {
+            return Err(ServiceError::PackLost(asset.id));
+        }
         let pack_bytes = asset.layout.pack_bytes();
         let end = u128::from(offset) + u128::from(length);
         if end > u128::from(pack_bytes) {
@@ -45,15 +52,23 @@ impl OriginService {
             return Err(ServiceError::TooMany { what: "reads of packs", limit: READS_MAX });
         };
         let (origin, id) = (self.origin.clone(), asset.id);
-        let file = tokio::task::spawn_blocking(move || origin.open(id)).await??;
+        let file = tokio::task::spawn_blocking(move || origin.open(id)).await?;
+        let file = file.inspect_err(|error| self.on_failed(id, error))?;
         Ok(Reading {
             file: Arc::new(file),
             origin: self.origin.clone(),
+            healing: Arc::clone(&self.healing),
             asset: id,
             offset,
             left: length,
             _permit: permit,
         })
+    }
+
+    fn on_failed(&self, asset: AssetId, error: &ServiceError) {
+        if matches!(error, ServiceError::PackLost(_)) {
+            self.library.set_damage(asset, Some(Damage::Lost));
+        }
     }
 }
 
@@ -61,6 +76,7 @@ impl OriginService {
 struct Reading {
     file: Arc<File>,
     origin: Origin,
+    healing: Arc<Healing>,
     asset: AssetId,
     offset: u64,
     left: u64,
@@ -88,9 +104,10 @@ impl Reading {
             let mut data = vec![0; bytes as usize];
             file.read_exact_at(&mut data, offset).map(|()| data)
         };
-        let data = tokio::task::spawn_blocking(read)
-            .await?
-            .map_err(|source| ServiceError::Io { path: self.origin.path(self.asset), source })?;
+        let data = tokio::task::spawn_blocking(read).await?.map_err(|source| {
+            self.healing.suspect(self.asset);
+            ServiceError::Io { path: self.origin.path(self.asset), source }
+        })?;
         self.offset += bytes;
         self.left -= bytes;
         Ok(data)
@@ -132,5 +149,14 @@ impl v1::origin_server::Origin for OriginService {
         let pieces = Pieces(Arc::new(Mutex::new(Some(pieces))));
         tokio::spawn(reading.run(sender, pieces.clone()));
         Ok(Response::new(pieces))
+    }
+
+    async fn push_pack(
+        &self,
+        request: Request<Streaming<v1::PushRequest>>,
+    ) -> Result<Response<v1::PushResponse>, Status> {
+        let server = gate::server(&request)?;
+        self.healing.receive(&server.server_id, request.into_inner()).await?;
+        Ok(Response::new(v1::PushResponse {}))
     }
 }

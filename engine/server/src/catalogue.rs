@@ -26,8 +26,10 @@ pub(crate) struct Catalogue {
 /// would make filling a large library take a time that grows with its square.
 #[derive(Clone)]
 pub(crate) struct Packs {
-    buckets: Box<[Arc<HashMap<AssetId, Arc<Pack>>>]>,
+    buckets: Box<[Arc<Bucket>]>,
 }
+
+type Bucket = HashMap<AssetId, Arc<Pack>>;
 
 /// So many that a change of the largest library copies as much for its bucket as for the list of buckets.
 const BUCKETS: usize = 256;

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use braidcast_media::AssetId;
 use braidcast_media::ticket::TicketKey;
+use braidcast_media::{AssetId, LibraryId};
 use braidcast_proto::v1::master_order::Order as Kind;
 use braidcast_proto::v1::{self, JoinRequest, MasterOrder, ProbeResult, ServerReport};
 use tokio::net::{UdpSocket, lookup_host};
@@ -27,6 +27,7 @@ use crate::limits;
 use crate::master::{Master, bearer};
 use crate::order::Order;
 use crate::probe::Prober;
+use crate::push::Pusher;
 use crate::telling::Telling;
 use crate::verify::Verifier;
 
@@ -57,13 +58,14 @@ impl Control {
         let folder = self.keeper.folder();
         let state = |source| ServerError::State { path: folder.path().to_owned(), source };
         let server_id = folder.server_id().map_err(|error| JoinError::Refused(state(error)))?;
+        let library_id = folder.library_id().map_err(|error| JoinError::Refused(state(error)))?;
         let request = JoinRequest {
             join_token: self.join_token.expose().to_owned(),
             server_id: server_id.clone().unwrap_or_default(),
             address: address.to_string(),
             capacity_bytes: self.keeper.capacity_bytes(),
             clock_ms: unix_ms(),
-            ..JoinRequest::default()
+            library_id: library_id.map_or_else(String::new, |id| id.to_string()),
         };
         let reply = timeout(limits::JOIN_WITHIN, self.master.cluster().join(request)).await;
         let reply = reply
@@ -71,6 +73,14 @@ impl Control {
         let reply = reply.map_err(|status| self.judge(&status))?.into_inner();
         let token = bearer(&reply.server_token)
             .ok_or_else(|| JoinError::NotNow("the master gave a server token that no header can hold".to_owned()))?;
+        let found: LibraryId = reply.library_id.parse().map_err(|error| {
+            JoinError::NotNow(format!("the master at {} names no library: {error}", self.master.address()))
+        })?;
+        match library_id {
+            Some(own) if own != found => return Err(self.other_library(own, found)),
+            Some(_) => {}
+            None => folder.keep_library_id(found).map_err(|error| JoinError::Refused(state(error)))?,
+        }
         if server_id.as_deref() != Some(reply.server_id.as_str()) {
             folder.keep_server_id(&reply.server_id).map_err(|error| JoinError::Refused(state(error)))?;
         }
@@ -83,12 +93,13 @@ impl Control {
     /// Keeps the membership up for ever; comes back only when the master refuses the server for good.
     pub(crate) async fn run(self, mut joined: bool) -> ServerError {
         let verifier = Verifier::start(Arc::clone(&self.keeper));
+        let pusher = Pusher::start(Arc::clone(&self.keeper));
         let mut prober = Prober::new();
         let mut backoff = Backoff::new(limits::JOIN_RETRY.0, limits::JOIN_RETRY.1);
         loop {
             if joined {
                 let began = Instant::now();
-                let reason = self.heartbeat(&verifier, &mut prober).await;
+                let reason = self.heartbeat(&verifier, &pusher, &mut prober).await;
                 warn!(reason, "the heartbeat to the master broke; joining again");
                 if began.elapsed() > limits::JOIN_RETRY.1 {
                     backoff.reset();
@@ -107,7 +118,8 @@ impl Control {
     }
 
     /// Reports and follows orders until the stream breaks; says why it did.
-    async fn heartbeat(&self, verifier: &Verifier, prober: &mut Prober) -> String {
+    async fn heartbeat(&self, verifier: &Verifier, pusher: &Pusher, prober: &mut Prober) -> String {
+        self.keeper.on_heartbeat();
         let (reports, outbound) = mpsc::channel(limits::REPORTS_QUEUED_MAX);
         let mut probes = Vec::new();
         let mut telling = Telling::new(self.keeper.known());
@@ -124,7 +136,7 @@ impl Control {
             tokio::select! {
                 order = orders.message() => match order {
                     Ok(Some(MasterOrder { order: Some(order) })) => {
-                        let refused = self.follow(order, verifier, prober).await;
+                        let refused = self.follow(order, verifier, pusher, prober).await;
                         probes.extend(refused);
                     }
                     Ok(Some(MasterOrder { order: None })) => warn!("the master gave an order that this version does not know"),
@@ -145,7 +157,7 @@ impl Control {
     }
 
     /// Follows one order. A probe that cannot be made is answered at once.
-    async fn follow(&self, order: Kind, verifier: &Verifier, prober: &Prober) -> Option<ProbeResult> {
+    async fn follow(&self, order: Kind, verifier: &Verifier, pusher: &Pusher, prober: &Prober) -> Option<ProbeResult> {
         match order {
             Kind::Hold(order) => match Order::try_from(order) {
                 Ok(order) => {
@@ -155,15 +167,13 @@ impl Control {
                 Err(fault) => error!(%fault, "the master gave an order that cannot be followed"),
             },
             Kind::Drop(order) => {
-                let keeper = Arc::clone(&self.keeper);
-                blocking(move || keeper.drop_asset(AssetId(order.asset))).await;
+                let (keeper, reason) = (Arc::clone(&self.keeper), order.reason());
+                blocking(move || keeper.drop_asset(AssetId(order.asset), reason)).await;
             }
             Kind::TicketKeys(keys) => self.take_ticket_keys(keys.keys),
             Kind::Probe(order) => return prober.start(order),
             Kind::Verify(order) => verifier.start_order(order),
-            Kind::Push(order) => {
-                warn!(asset = %AssetId(order.asset), "the master asks for a copy, and this version sends none")
-            }
+            Kind::Push(order) => pusher.start_order(order),
         }
         None
     }
@@ -182,6 +192,7 @@ impl Control {
             sessions: u32::try_from(counted.sessions).unwrap_or(u32::MAX),
             sent_bytes: counted.sent_bytes,
             probes: probes.drain(..probes.len().min(limits::REPORT_PROBES_MAX)).collect(),
+            refusals: self.keeper.take_refusals(),
             ..ServerReport::default()
         };
         telling.fill(&mut report, |asset| self.keeper.holding(asset));
@@ -200,6 +211,15 @@ impl Control {
         self.shelf.update(|catalogue| catalogue.ticket_keys = parsed);
     }
 
+    fn other_library(&self, own: LibraryId, found: LibraryId) -> JoinError {
+        JoinError::NotNow(format!(
+            "the master at {} has the library {found}, and {} holds copies of the library {own}: put the right database \
+             back at the master, or give this server its own master or an empty state folder; the copies are kept",
+            self.master.address(),
+            self.keeper.folder().path().display(),
+        ))
+    }
+
     fn judge(&self, status: &Status) -> JoinError {
         let refused = |reason: String| {
             JoinError::Refused(ServerError::Refused { address: self.master.address().to_owned(), reason })
@@ -209,9 +229,9 @@ impl Control {
                 refused(format!("{}; check the join token", status.message()))
             }
             Code::InvalidArgument => refused(format!("{}; check the advertised address", status.message())),
-            // The master's words say by how much.
+            // The clock, or the library: the master's words say which, and what to do about it.
             Code::FailedPrecondition => JoinError::NotNow(format!(
-                "the master at {} finds this server's clock off: {}; set the clock (chrony, ntpd, timedatectl)",
+                "the master at {} does not take this server: {}",
                 self.master.address(),
                 status.message()
             )),

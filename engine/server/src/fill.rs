@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::backoff::Backoff;
-use crate::keeper::{Finish, Keeper};
+use crate::keeper::{Finish, Keeper, TooMuch};
 use crate::limits;
 use crate::order::Order;
 use crate::origin::{OriginError, PackStream};
@@ -42,11 +42,25 @@ pub(crate) enum FillError {
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("the pack needs {needed} bytes; {used} of this server's capacity of {capacity} are used")]
     Capacity { needed: u64, used: u64, capacity: u64 },
+    #[error("no room is made for {asset} just now, and another copy is kept: {refused}")]
+    Guarded { asset: AssetId, refused: TooMuch },
 }
 
 impl FillError {
     pub(crate) fn disk(path: &Path, fault: PackFault) -> Self {
         Self::Disk { path: path.to_owned(), fault }
+    }
+
+    /// Whether the origin sent bytes that do not match their hashes, so that the master should look at its pack.
+    pub(crate) fn blames_the_origin(&self) -> bool {
+        match self {
+            Self::HeaderHash(_) | Self::Header { .. } | Self::OtherPack(_) | Self::RottenOrigin { .. } => true,
+            Self::Origin(_)
+            | Self::Disk { .. }
+            | Self::DiskFull { .. }
+            | Self::Capacity { .. }
+            | Self::Guarded { .. } => false,
+        }
     }
 }
 
@@ -57,10 +71,6 @@ pub(crate) async fn run(keeper: Arc<Keeper>, order: Arc<Order>) {
     loop {
         let fault = match attempt(&keeper, &order).await {
             Ok(()) => return,
-            Err(FillError::Origin(OriginError::Gone)) => {
-                warn!(asset = %order.asset, "the origin has this asset no longer");
-                return blocking(move || keeper.drop_asset(order.asset)).await;
-            }
             Err(fault) => fault,
         };
         let held = keeper.pack(order.asset).map_or(0, |pack| pack.held().count());

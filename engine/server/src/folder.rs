@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! STATE/server-id          the id that the master gave
+//! STATE/library-id         the library whose copies stand here: that of the first Join
 //! STATE/lock               locked while a server runs
 //! STATE/ASSET.pack         a pack, whole and checked
 //! STATE/ASSET.filling      a pack on its way; every extent in it is hashed again before it counts
+//! STATE/aside/ASSET.pack   a copy that was whole and is damaged; not served, and first to go when room is needed
 //! ```
 
 use std::collections::BTreeMap;
@@ -12,8 +14,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use braidcast_media::AssetId;
 use braidcast_media::pack::sync_parent;
+use braidcast_media::{AssetId, LibraryId};
 
 use crate::error::ServerError;
 
@@ -113,19 +115,75 @@ impl Folder {
         Ok(())
     }
 
+    /// Where the copy of `asset` stands once it was set aside.
+    pub(crate) fn aside_path(&self, asset: AssetId) -> PathBuf {
+        self.dir.join(ASIDE_DIR).join(format!("{asset}.{}", Stage::Whole.suffix()))
+    }
+
+    /// Moves the whole pack of `asset` out of service and says how long its file is. It takes the place of one that was
+    /// set aside before.
+    pub(crate) fn set_aside(&self, asset: AssetId) -> io::Result<u64> {
+        let path = self.aside_path(asset);
+        fs::create_dir_all(self.dir.join(ASIDE_DIR))?;
+        fs::rename(self.pack_path(asset, Stage::Whole), &path)?;
+        sync_parent(&path)?;
+        Ok(fs::metadata(&path)?.len())
+    }
+
+    /// The packs that were set aside, and how long their files are.
+    pub(crate) fn aside(&self) -> io::Result<BTreeMap<AssetId, u64>> {
+        let entries = match fs::read_dir(self.dir.join(ASIDE_DIR)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = BTreeMap::new();
+        for entry in entries {
+            let entry = entry?;
+            if let Some((asset, Stage::Whole)) = entry.file_name().to_str().and_then(parse_name) {
+                found.insert(asset, entry.metadata()?.len());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes the pack of `asset` that was set aside.
+    pub(crate) fn remove_aside(&self, asset: AssetId) -> io::Result<()> {
+        fs::remove_file(self.aside_path(asset))
+    }
+
     /// The id that the master gave; nothing before the first Join.
     pub(crate) fn server_id(&self) -> io::Result<Option<String>> {
-        match fs::read_to_string(self.dir.join(ID_FILE)) {
+        self.read_id(SERVER_ID_FILE)
+    }
+
+    /// Keeps the server's id for the next start.
+    pub(crate) fn keep_server_id(&self, id: &str) -> io::Result<()> {
+        self.keep_id(SERVER_ID_FILE, id)
+    }
+
+    /// The library whose copies stand here; `None` before the first Join.
+    pub(crate) fn library_id(&self) -> io::Result<Option<LibraryId>> {
+        let id = self.read_id(LIBRARY_ID_FILE)?.map(|id| id.parse()).transpose();
+        id.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{LIBRARY_ID_FILE}: {error}")))
+    }
+
+    /// Keeps the library's id for ever.
+    pub(crate) fn keep_library_id(&self, id: LibraryId) -> io::Result<()> {
+        self.keep_id(LIBRARY_ID_FILE, &id.to_string())
+    }
+
+    fn read_id(&self, name: &str) -> io::Result<Option<String>> {
+        match fs::read_to_string(self.dir.join(name)) {
             Ok(id) => Ok(Some(id.trim().to_owned()).filter(|id| !id.is_empty())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Keeps the id for the next start.
-    pub(crate) fn keep_server_id(&self, id: &str) -> io::Result<()> {
-        let path = self.dir.join(ID_FILE);
-        let partial = self.dir.join(ID_FILE_PARTIAL);
+    fn keep_id(&self, name: &str, id: &str) -> io::Result<()> {
+        let path = self.dir.join(name);
+        let partial = self.dir.join(format!("{name}.partial"));
         let mut file = File::create(&partial)?;
         file.write_all(id.as_bytes())?;
         file.sync_all()?;
@@ -149,8 +207,9 @@ fn parse_name(name: &str) -> Option<(AssetId, Stage)> {
 }
 
 const LOCK_FILE: &str = "lock";
-const ID_FILE: &str = "server-id";
-const ID_FILE_PARTIAL: &str = "server-id.partial";
+const SERVER_ID_FILE: &str = "server-id";
+const LIBRARY_ID_FILE: &str = "library-id";
+const ASIDE_DIR: &str = "aside";
 
 #[cfg(test)]
 mod tests {
@@ -195,5 +254,24 @@ mod tests {
         folder.keep_server_id("s-1").expect("writable folder");
         folder.keep_server_id("s-2").expect("writable folder");
         assert_eq!(folder.server_id().expect("readable folder").as_deref(), Some("s-2"));
+        assert_eq!(folder.library_id().expect("readable folder"), None);
+        folder.keep_library_id(LibraryId([7; 16])).expect("writable folder");
+        assert_eq!(folder.library_id().expect("readable folder"), Some(LibraryId([7; 16])));
+        fs::write(dir.path().join("library-id"), "seven").expect("writable folder");
+        assert!(folder.library_id().expect_err("no id").to_string().contains("library-id"));
+    }
+
+    #[test]
+    fn a_pack_that_was_set_aside_is_no_pack_of_the_folder_and_is_found_again() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = Folder::open(dir.path()).expect("free folder");
+        let asset = AssetId(0xaa);
+        assert!(folder.aside().expect("no such folder yet").is_empty());
+        fs::write(folder.pack_path(asset, Stage::Whole), b"12345").expect("written");
+        assert_eq!(folder.set_aside(asset).expect("moved"), 5);
+        assert!(folder.packs().expect("readable folder").is_empty());
+        assert_eq!(folder.aside().expect("readable folder"), BTreeMap::from([(asset, 5)]));
+        folder.remove_aside(asset).expect("removed");
+        assert!(folder.aside().expect("readable folder").is_empty());
     }
 }

@@ -1,12 +1,20 @@
 //! What this server keeps: the packs in its folder, the master's orders for them, and the fills under way.
 //!
 //! All changes of names and entries happen under one lock; hashing and copying happen outside of it. A fill ends
-//! under the same lock that finds an extent rotten, so none is lost between the two.
+//! under the same lock that finds an extent rotten, so none is lost between the two. What may be deleted is decided in
+//! `drops`, `guard` and `room`.
+
+mod drops;
+mod guard;
+mod room;
+
+pub(crate) use guard::TooMuch;
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use braidcast_media::{AssetId, PackLayout};
 use braidcast_proto::v1::Holding;
@@ -19,6 +27,7 @@ use crate::catalogue::{Packs, Shelf};
 use crate::error::ServerError;
 use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
+use crate::keeper::drops::Protection;
 use crate::limits;
 use crate::master::Master;
 use crate::open_packs::OpenPacks;
@@ -33,6 +42,8 @@ pub(crate) struct Keeper {
     master: Master,
     runtime: Handle,
     entries: Mutex<HashMap<AssetId, Entry>>,
+    /// Locked after `entries`, where both are.
+    protection: Mutex<Protection>,
     fills: Semaphore,
     open_packs: Arc<OpenPacks>,
     changed: Notify,
@@ -54,6 +65,10 @@ struct Entry {
     checked: bool,
     /// Why filling does not go on.
     error: String,
+    /// `error` says that bytes of the origin do not match their hashes.
+    origin_damaged: bool,
+    /// Since when the copy is held more often than is wanted, and goes when its room is needed.
+    spare: Option<Instant>,
     fill: Option<AbortHandle>,
 }
 
@@ -87,8 +102,12 @@ impl Keeper {
                 Err(fault) if !fault.is_ruin() => {
                     warn!(%asset, %fault, "cannot open a pack in the state folder; it is left there");
                 }
+                Err(fault) if stage == Stage::Whole => {
+                    warn!(%asset, %fault, "setting a damaged copy aside; it is filled again when the master wants it");
+                    folder.set_aside(asset).map_err(at)?;
+                }
                 Err(fault) => {
-                    warn!(%asset, %fault, "removing a damaged pack; it is filled again when the master wants it");
+                    warn!(%asset, %fault, "removing a damaged part of a copy; it is filled again when the master wants it");
                     folder.remove_pack(asset).map_err(at)?;
                 }
             }
@@ -97,6 +116,7 @@ impl Keeper {
         let packs: Packs = packs.collect();
         let used_bytes = packs.values().map(|pack| pack.layout().disk_bytes()).sum();
         shelf.update(|catalogue| catalogue.packs = packs);
+        let protection = Protection::with_aside(folder.aside().map_err(at)?);
         Ok(Arc::new(Self {
             folder,
             capacity_bytes: (capacity_bytes > 0).then_some(capacity_bytes),
@@ -104,6 +124,7 @@ impl Keeper {
             master,
             runtime: Handle::current(),
             entries: Mutex::new(entries),
+            protection: Mutex::new(protection),
             fills: Semaphore::new(limits::SMALL_FILLS_MAX),
             open_packs,
             changed: Notify::new(),
@@ -148,26 +169,17 @@ impl Keeper {
         let entry = entries.entry(order.asset).or_insert_with(Entry::wanted);
         if entry.pack.as_ref().is_some_and(|pack| *pack.header_hash() != order.header_hash) {
             warn!(asset = %order.asset, "the pack here is not the one that the master vouches for; filling it anew");
-            self.discard(order.asset, entry);
+            entry.stop_fill();
+            self.put_away(order.asset, entry);
         }
+        entry.spare = None;
         if entry.order.as_deref() != Some(&order) {
             entry.stop_fill();
-            entry.error.clear();
+            entry.clear_error();
             self.on_change(order.asset);
             entry.order = Some(Arc::new(order));
         }
         self.go_on_filling(entry);
-    }
-
-    /// Keeps `asset` no longer.
-    pub(crate) fn drop_asset(&self, asset: AssetId) {
-        let mut entries = self.lock();
-        if let Some(mut entry) = entries.remove(&asset) {
-            entry.stop_fill();
-            self.discard(asset, &mut entry);
-            info!(%asset, "dropped");
-            self.on_change(asset);
-        }
     }
 
     /// The pack of `asset`.
@@ -200,7 +212,7 @@ impl Keeper {
         layout: &PackLayout,
     ) -> Result<Option<Arc<Pack>>, FillError> {
         let mut entries = self.lock();
-        self.make_room(layout.disk_bytes())?;
+        self.make_room(&mut entries, order.asset, layout.disk_bytes())?;
         let Some(entry) = entries.get_mut(&order.asset).filter(|entry| entry.stands(order)) else {
             return Ok(None);
         };
@@ -246,7 +258,7 @@ impl Keeper {
             .rename_pack(pack.asset(), Stage::Filling, Stage::Whole)
             .map_err(|error| FillError::disk(&path, error.into()))?;
         entry.stage = Stage::Whole;
-        entry.error.clear();
+        entry.clear_error();
         entry.fill = None;
         info!(asset = %pack.asset(), extents = pack.layout().extents(), "held in full");
         self.on_change(pack.asset());
@@ -256,7 +268,7 @@ impl Keeper {
     /// An extent of `pack` was filled: whatever kept the fill from going on is over.
     pub(crate) fn on_filled(&self, pack: &Arc<Pack>) {
         if let Some(entry) = self.lock().get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
-            entry.error.clear();
+            entry.clear_error();
         }
         self.on_change(pack.asset());
     }
@@ -265,6 +277,7 @@ impl Keeper {
     pub(crate) fn on_fill_error(&self, order: &Arc<Order>, fault: &FillError) {
         if let Some(entry) = self.lock().get_mut(&order.asset).filter(|entry| entry.stands(order)) {
             entry.error = fault.to_string();
+            entry.origin_damaged = fault.blames_the_origin();
         }
         self.on_change(order.asset);
     }
@@ -290,30 +303,9 @@ impl Keeper {
         self.on_change(pack.asset());
     }
 
-    /// The file of `pack` is of no use any more: it was cut short, or its header changed.
-    pub(crate) fn on_ruined(self: &Arc<Self>, pack: &Arc<Pack>) {
-        let mut entries = self.lock();
-        if let Some(entry) = entries.get_mut(&pack.asset()).filter(|entry| entry.has(pack)) {
-            warn!(asset = %pack.asset(), "the pack's file was damaged from outside; filling it anew");
-            entry.stop_fill();
-            self.discard(pack.asset(), entry);
-            self.go_on_filling(entry);
-            self.on_change(pack.asset());
-        }
-    }
-
     /// Bytes that packs take on the disk when they are whole.
     pub(crate) fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)
-    }
-
-    /// Bytes of packs that may still come.
-    pub(crate) fn free_bytes(&self) -> u64 {
-        let on_disk = self.folder.free_bytes().unwrap_or(0);
-        match self.capacity_bytes {
-            Some(capacity) => capacity.saturating_sub(self.used_bytes()).min(on_disk),
-            None => on_disk,
-        }
     }
 
     /// Bytes of packs that this server was given room for.
@@ -351,44 +343,27 @@ impl Keeper {
         }
     }
 
-    /// Takes a pack off the shelf and its files off the disk. Sends under way keep the pages that they refer to.
-    fn discard(&self, asset: AssetId, entry: &mut Entry) {
-        if let Some(pack) = entry.pack.take() {
-            pack.retire();
-            self.used_bytes.fetch_sub(pack.layout().disk_bytes(), Ordering::Relaxed);
-        }
-        entry.stage = Stage::Filling;
-        entry.checked = false;
-        self.shelf.update(|catalogue| drop(catalogue.packs.remove(&asset)));
-        if let Err(error) = self.folder.remove_pack(asset) {
-            error!(%asset, %error, "cannot remove a pack from the state folder");
-        }
-    }
-
-    /// Refuses a pack that takes more bytes than there are left.
-    fn make_room(&self, needed: u64) -> Result<(), FillError> {
-        if let Some(capacity) = self.capacity_bytes {
-            let used = self.used_bytes();
-            if needed > capacity.saturating_sub(used) {
-                return Err(FillError::Capacity { needed, used, capacity });
-            }
-        }
-        let path = self.folder.path();
-        let free = self.folder.free_bytes().map_err(|error| FillError::disk(path, error.into()))?;
-        if needed > free {
-            return Err(FillError::DiskFull { path: path.to_owned(), needed, free });
-        }
-        Ok(())
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<AssetId, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn protection(&self) -> MutexGuard<'_, Protection> {
+        self.protection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entry {
     fn wanted() -> Self {
-        Self { order: None, pack: None, stage: Stage::Filling, checked: false, error: String::new(), fill: None }
+        Self {
+            order: None,
+            pack: None,
+            stage: Stage::Filling,
+            checked: false,
+            error: String::new(),
+            origin_damaged: false,
+            spare: None,
+            fill: None,
+        }
     }
 
     fn found(pack: Pack, stage: Stage) -> Self {
@@ -401,6 +376,15 @@ impl Entry {
 
     fn stands(&self, order: &Arc<Order>) -> bool {
         self.order.as_ref().is_some_and(|own| Arc::ptr_eq(own, order))
+    }
+
+    fn clear_error(&mut self) {
+        self.error.clear();
+        self.origin_damaged = false;
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.pack.as_ref().map_or(0, |pack| pack.layout().disk_bytes())
     }
 
     fn stop_fill(&mut self) {
@@ -420,7 +404,7 @@ impl Entry {
             extents_held: held,
             extents_total: total,
             error: self.error.clone(),
-            ..Holding::default()
+            origin_damaged: self.origin_damaged,
         }
     }
 }

@@ -8,7 +8,7 @@
 //!                |                                                   |
 //!   shard 0 .. N: one thread, socket and responder each     control: Join, Heartbeat
 //!      |    |       |  PULL of another shard: mailbox             |         |
-//!      |    |       |                                          keeper     verify, probe
+//!      |    |       |                                          keeper     verify, probe, push
 //!      |    |   catalogue: immutable, swapped                     |
 //!      |    |       |                                           fill (origin)
 //!      |    |     pack: which extents are held, which hot         |
@@ -44,6 +44,7 @@ mod origin;
 mod pack;
 mod parking;
 mod probe;
+mod push;
 mod scrub;
 pub mod server;
 mod shard;

@@ -123,6 +123,16 @@ pub(crate) const REPORT_PIECE_AFTER: Duration = Duration::from_millis(5);
 pub(crate) const PROBES_MAX: usize = 16;
 /// Orders to verify that wait; what comes beyond is left out, and clients that meet the damage have it ordered again.
 pub(crate) const VERIFY_QUEUE_MAX: usize = 64;
+/// Orders that were not followed and that wait for the next report; what comes beyond is in the log alone.
+pub(crate) const REFUSALS_MAX: usize = 64;
+/// Refusals in one report, some 300 bytes each: the others go with the next ones.
+pub(crate) const REPORT_REFUSALS_MAX: usize = 8;
+/// Orders to send a copy to the origin that wait; what comes beyond is left out, and the master asks again.
+pub(crate) const PUSH_QUEUE_MAX: usize = 16;
+/// Parts of a push that wait for the connection, 315 KB each, or a header of 16 MiB.
+pub(crate) const PUSH_PARTS_QUEUED: usize = 4;
+/// How long the origin may take to make a pushed pack durable before the push counts as failed.
+pub(crate) const PUSH_ANSWER_WITHIN: Duration = Duration::from_secs(300);
 /// How fast packs are hashed in the background, in bytes per second.
 pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
 /// A round of scrubbing begins no sooner than this after the last one began.

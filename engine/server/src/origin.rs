@@ -11,8 +11,9 @@ use crate::master::Master;
 /// Why the origin gave no bytes.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OriginError {
-    /// The asset was removed.
-    #[error("the origin has no such asset")]
+    /// The asset was removed, or the master has another database than it had. What is held stays until the master
+    /// orders it to be dropped.
+    #[error("the origin knows no such asset")]
     Gone,
     /// The call failed.
     #[error("{0}")]

@@ -175,7 +175,7 @@ impl Pack {
         Ok(())
     }
 
-    /// Whether the bytes of `extent` in the file are what `header` says. `room` is scratch space.
+    /// Whether the bytes of `extent` in the file are what `header` says. If they are, `room` holds them afterwards.
     pub(crate) fn extent_matches(
         &self,
         header: &PackHeader,

@@ -14,6 +14,7 @@ use clap::Args;
 
 use crate::args::ProfileArg;
 use crate::error::CliError;
+use crate::film::{condition_in_words, is_sound};
 use crate::output;
 
 /// Clocks that differ by more than this make tickets and certificates look expired (PROTOCOL.md, section 7).
@@ -41,6 +42,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
             if let Some(control) = check_master(&profile, &mut findings).await? {
                 check_clock(&control, &mut findings).await?;
                 check_servers(&control, &mut findings).await?;
+                check_videos(&control, &mut findings).await?;
                 check_library(&control, &mut findings).await?;
             }
         }
@@ -152,6 +154,9 @@ async fn check_servers(control: &Control, findings: &mut Findings) -> Result<(),
             findings.fail(&what, format!("not listed: {}; see its log", server.reason))?;
             continue;
         }
+        if !server.reason.is_empty() {
+            findings.warn(&what, &server.reason)?;
+        }
         match hosts.get(&server.server_id) {
             None => findings.warn(&what, "listed, but holds no video, so there is no ticket to greet it with")?,
             Some(host) => match (greeting::over_udp(host).await, greeting::over_tcp(host).await) {
@@ -164,6 +169,22 @@ async fn check_servers(control: &Control, findings: &mut Findings) -> Result<(),
                 (Err(udp), Err(tcp)) => findings.fail(&what, format!("{udp}; {tcp}"))?,
             },
         }
+    }
+    Ok(())
+}
+
+/// Whether the origin has a sound copy of every video.
+async fn check_videos(control: &Control, findings: &mut Findings) -> Result<(), CliError> {
+    let videos = match control.list_videos().await {
+        Ok(videos) => videos,
+        Err(error) => return findings.fail("videos", error),
+    };
+    let unsound: Vec<_> = videos.iter().filter(|video| !is_sound(video)).collect();
+    for video in &unsound {
+        findings.fail(&format!("video {:?}", video.name), condition_in_words(video))?;
+    }
+    if unsound.is_empty() {
+        findings.ok("videos", format!("the origin has a sound copy of all {}, as far as it was read", videos.len()))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use indicatif::HumanBytes;
 use super::connect;
 use crate::args::ProfileArg;
 use crate::error::CliError;
-use crate::film::tracks_in_words;
+use crate::film::{condition_in_words, tracks_in_words};
 use crate::output;
 
 /// Flags of `braidcast info`.
@@ -38,6 +38,7 @@ pub(crate) async fn run(args: InfoArgs) -> Result<(), CliError> {
         ("published", output::time(video.published_at)),
         ("held by", format!("{} servers of {} wanted", video.replicas_held, video.replicas_wanted)),
         ("servers", servers),
+        ("durable", condition_in_words(&video)),
     ];
     let film = video.film.as_ref();
     let kind = film.map_or_else(|| "plain bytes".to_owned(), |film| film.container.clone());

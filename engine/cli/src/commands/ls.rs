@@ -6,6 +6,7 @@ use indicatif::HumanBytes;
 use super::connect;
 use crate::args::ProfileArg;
 use crate::error::CliError;
+use crate::film;
 use crate::output;
 
 /// Flags of `braidcast ls`.
@@ -18,7 +19,7 @@ pub(crate) struct LsArgs {
 /// Lists the videos.
 pub(crate) async fn run(args: LsArgs) -> Result<(), CliError> {
     let videos = connect(&args.profile).await?.list_videos().await?;
-    let rows: Vec<[String; 4]> = videos
+    let rows: Vec<[String; 5]> = videos
         .iter()
         .map(|video| {
             [
@@ -26,8 +27,9 @@ pub(crate) async fn run(args: LsArgs) -> Result<(), CliError> {
                 HumanBytes(video.bytes).to_string(),
                 format!("{}/{}", video.replicas_held, video.replicas_wanted),
                 output::time(video.published_at),
+                output::printable(&film::condition_in_words(video)).into_owned(),
             ]
         })
         .collect();
-    output::print(&output::table(["NAME", "SIZE", "HELD", "PUBLISHED"], &rows))
+    output::print(&output::table(["NAME", "SIZE", "HELD", "PUBLISHED", "DURABLE COPY"], &rows))
 }

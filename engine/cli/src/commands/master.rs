@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::byte_size::ByteSize;
 use crate::error::CliError;
 use crate::output;
 use crate::parent::ParentArg;
@@ -81,6 +82,12 @@ pub(crate) struct MasterArgs {
     /// Folder for daily snapshots of all but the packs; the last seven stay [default: STATE/backups]
     #[arg(long, env = "BRAIDCAST_MASTER_BACKUP_DIR", value_name = "DIR")]
     backup_dir: Option<PathBuf>,
+    /// How much of the origin's packs is hashed again in the background, in a second, so that damage is found while media
+    /// servers hold whole copies: bytes, or with KiB, MiB, GiB or TiB; 0 means nothing; in the file `scrub_bytes_s`, in
+    /// bytes [default: 8MiB]
+    #[arg(long = "scrub", env = "BRAIDCAST_MASTER_SCRUB", value_name = "SIZE")]
+    #[serde(serialize_with = "in_bytes", skip_serializing_if = "Option::is_none")]
+    scrub_bytes_s: Option<ByteSize>,
     /// Administrator to create if there is no account at all
     #[arg(long, env = "BRAIDCAST_MASTER_BOOTSTRAP_ADMIN", value_name = "NAME", requires = "bootstrap_password_file")]
     #[serde(skip)]
@@ -97,6 +104,11 @@ pub(crate) struct MasterArgs {
     #[command(flatten)]
     #[serde(skip)]
     parent: ParentArg,
+}
+
+/// A size as the file has it.
+fn in_bytes<S: serde::Serializer>(size: &Option<ByteSize>, serializer: S) -> Result<S::Ok, S::Error> {
+    size.map(|size| size.0).serialize(serializer)
 }
 
 impl MasterArgs {
@@ -164,6 +176,7 @@ mod tests {
             lock_after: Some(1),
             lock_for: text(),
             backup_dir: path(),
+            scrub_bytes_s: Some(ByteSize(1)),
             bootstrap_admin: None,
             bootstrap_password_file: None,
             adopt_origin: false,

@@ -10,6 +10,7 @@ mod failover;
 mod fetch;
 mod films;
 mod full_disk;
+mod healing;
 mod lanes;
 mod library;
 mod many_files;

@@ -25,13 +25,14 @@ impl Interceptor for ClientGate {
     }
 }
 
-/// Lets media servers through.
+/// Lets media servers through, and notes which they are.
 #[derive(Clone)]
 pub(crate) struct ServerGate(pub(crate) Arc<Tokens>);
 
 impl Interceptor for ServerGate {
-    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        server_caller(&self.0, &request)?;
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let caller = server_caller(&self.0, &request)?;
+        request.extensions_mut().insert(caller);
         Ok(request)
     }
 }
@@ -44,6 +45,11 @@ pub(crate) fn caller<T>(request: &Request<T>, needed: Role) -> Result<Caller, Se
         return Err(ServiceError::Role { username, needed, found: role });
     }
     Ok(caller.clone())
+}
+
+/// The media server that the gate let through.
+pub(crate) fn server<T>(request: &Request<T>) -> Result<ServerCaller, ServiceError> {
+    request.extensions().get::<ServerCaller>().cloned().ok_or(ServiceError::TokenMissing)
 }
 
 /// The media server that calls, where the service has no gate in front of it.

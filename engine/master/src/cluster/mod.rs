@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use braidcast_media::AssetId;
+use braidcast_media::library_id::LIBRARY_ID_BYTES;
 use braidcast_proto::v1;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::StreamExt;
@@ -32,8 +33,9 @@ use crate::cluster::store::ServerStore;
 use crate::config::MasterConfig;
 use crate::database::Database;
 use crate::errors::ServiceError;
+use crate::healing::Suspicions;
 use crate::library::{Asset, Library};
-use crate::limits::{ORDERS_QUEUED, ORDERS_RETRY, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
+use crate::limits::{HOLDINGS_MAX, ORDERS_QUEUED, ORDERS_RETRY, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
 use crate::net;
 use crate::random;
 use crate::sync::lock;
@@ -44,6 +46,8 @@ pub(crate) struct Cluster {
     registry: Mutex<Registry>,
     store: ServerStore,
     library: Arc<Library>,
+    /// Told of assets whose durable copy a server found damaged.
+    suspicions: Arc<Suspicions>,
     /// Wakes [`Cluster::run`] before its time.
     steer: Arc<Notify>,
     /// Held over a change of a server's keys in database and registry, so that changes come in one order.
@@ -59,6 +63,7 @@ impl Cluster {
         config: &MasterConfig,
         database: impl Into<Database>,
         library: Arc<Library>,
+        suspicions: Arc<Suspicions>,
         steer: Arc<Notify>,
     ) -> Result<Self, sqlx::Error> {
         let store = ServerStore::new(database);
@@ -70,6 +75,7 @@ impl Cluster {
             registry: Mutex::new(registry),
             store,
             library,
+            suspicions,
             steer,
             key_changes: tokio::sync::Mutex::new(()),
             clock_skew_max: config.clock_skew_max,
@@ -121,6 +127,21 @@ impl Cluster {
         self.registry().verify(Instant::now(), server_id, order);
     }
 
+    /// Servers that are connected and hold all of `asset`, listed or not.
+    pub(crate) fn whole_copies(&self, asset: &Asset) -> Vec<String> {
+        self.registry().whole_copies(asset)
+    }
+
+    /// Assets of which a server says that the origin's bytes do not match their hashes.
+    pub(crate) fn accused(&self) -> Vec<AssetId> {
+        self.registry().accused()
+    }
+
+    /// Has a server send its copy to the origin; false if it cannot be told now.
+    pub(crate) fn push(&self, server_id: &str, order: v1::PushOrder) -> bool {
+        self.registry().push(server_id, order)
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.registry)
     }
@@ -140,7 +161,15 @@ impl Cluster {
             }
         }
         let (assets, known) = (self.library.list(), self.library.known());
-        let goal = Goal { version: library, assets: &assets, known: &known, default_replicas: self.default_replicas };
+        let unsound = self.library.unsound().into_iter().map(|(asset, damage)| (asset.id, damage)).collect();
+        let goal = Goal {
+            version: library,
+            assets: &assets,
+            known: &known,
+            unsound: &unsound,
+            is_removed: &|asset| self.library.is_removed(asset),
+            default_replicas: self.default_replicas,
+        };
         let has_sent_all = self.registry().steer(now, &goal);
         if has_sent_all { STEER_INTERVAL } else { ORDERS_RETRY }
     }
@@ -165,9 +194,10 @@ impl Cluster {
     }
 
     async fn join(&self, request: v1::JoinRequest) -> Result<Joined, ServiceError> {
-        let v1::JoinRequest { server_id, address, capacity_bytes, clock_ms, .. } = request;
+        let v1::JoinRequest { server_id, address, capacity_bytes, clock_ms, library_id, .. } = request;
         let address = parse_address(&address)?;
         self.check_clock(clock_ms)?;
+        self.check_library(&library_id)?;
         let server_id = if server_id.is_empty() { format!("s-{}", random::draw_hex::<4>()) } else { server_id };
         check_server_id(&server_id)?;
         let _change = self.key_changes.lock().await;
@@ -200,9 +230,26 @@ impl Cluster {
         })
     }
 
+    /// A server whose folder holds copies of another library is kept out: its copies are not this master's to judge.
+    fn check_library(&self, found: &str) -> Result<(), ServiceError> {
+        let own = self.library.id();
+        if found.is_empty() || found == own.to_string() {
+            return Ok(());
+        }
+        Err(ServiceError::OtherLibrary { found: found.chars().take(2 * LIBRARY_ID_BYTES).collect(), own })
+    }
+
+    /// Has the durable copies checked that a server calls damaged.
+    fn suspect(&self, report: &v1::ServerReport) {
+        for holding in report.holdings.iter().take(HOLDINGS_MAX).filter(|holding| holding.origin_damaged) {
+            self.suspicions.suspect(Instant::now(), AssetId(holding.asset));
+        }
+    }
+
     /// Takes reports until the stream ends, breaks or is replaced.
     async fn listen(self: Arc<Self>, server_id: String, stream: u64, mut reports: Streaming<v1::ServerReport>) {
         while let Ok(Some(report)) = reports.message().await {
+            self.suspect(&report);
             let taken = self.registry().on_report(Instant::now(), clock::unix_ms(), &server_id, stream, report);
             let Some(is_urgent) = taken else { break };
             if is_urgent {
@@ -248,7 +295,8 @@ impl v1::cluster_server::Cluster for ClusterService {
         let request = request.into_inner();
         let Joined { server_id, join, ticket_keys } = self.cluster.join(request).await?;
         let server_token = self.tokens.sign_server(&server_id, join)?;
-        Ok(Response::new(v1::JoinResponse { server_id, server_token, ticket_keys, ..v1::JoinResponse::default() }))
+        let library_id = self.cluster.library.id().to_string();
+        Ok(Response::new(v1::JoinResponse { server_id, server_token, ticket_keys, library_id }))
     }
 
     type HeartbeatStream = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::MasterOrder, Status>> + Send>>;

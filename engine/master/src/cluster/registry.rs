@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use braidcast_media::AssetId;
 use braidcast_proto::v1;
 use braidcast_proto::v1::master_order::Order;
 use tokio::sync::mpsc;
@@ -115,6 +116,7 @@ impl Registry {
     ) -> Option<bool> {
         let server = self.attached_mut(server_id, stream)?;
         let probes = report.probes;
+        server.on_refusals(now, server_id, report.refusals);
         let is_first = server.report.is_none() || (report.complete && !server.complete);
         server.report = Some(Report {
             at: now,
@@ -170,7 +172,7 @@ impl Registry {
             server_id: id.to_owned(),
             address: server.address.to_string(),
             listed: unlisted.is_none(),
-            reason: unlisted.map(|why| why.to_string()).or_else(|| server.complaint()).unwrap_or_default(),
+            reason: unlisted.map_or_else(|| server.complaints(now), |why| why.to_string()),
             heartbeat_age_ms: age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
             capacity_bytes: server.capacity_bytes,
             used_bytes: report.map_or(0, |report| report.used_bytes),
@@ -198,6 +200,25 @@ impl Registry {
             .filter(|(_, server)| server.stream.is_some() && server.keys.is_due(now_unix_s, rotation))
             .map(|(id, _)| id.clone())
             .collect()
+    }
+
+    /// Servers that are connected and hold all of `asset`, in the order of their ids.
+    pub(crate) fn whole_copies(&self, asset: &Asset) -> Vec<String> {
+        let has = |server: &Server| {
+            server.stream.is_some() && server.holding(asset.id).is_some_and(|holding| holding.is_whole(asset))
+        };
+        self.servers.iter().filter(|(_, server)| has(server)).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Assets of which a server says that the origin's bytes do not match their hashes.
+    pub(crate) fn accused(&self) -> Vec<AssetId> {
+        let holdings = self.servers.values().flat_map(|server| &server.holdings);
+        holdings.filter(|(_, holding)| holding.origin_damaged).map(|(asset, _)| *asset).collect()
+    }
+
+    /// Has a server send its copy to the origin; false if it cannot be told now.
+    pub(crate) fn push(&self, server_id: &str, order: v1::PushOrder) -> bool {
+        self.servers.get(server_id).is_some_and(|server| server.order(Order::Push(order)))
     }
 
     /// Has a server check extents of its copy, unless it was told to a moment ago.

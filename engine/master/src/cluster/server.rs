@@ -12,7 +12,7 @@ use braidcast_proto::v1::master_order::Order;
 use tokio::sync::mpsc;
 
 use crate::library::Asset;
-use crate::limits::{HOLDING_ERROR_BYTES_MAX, HOLDINGS_MAX};
+use crate::limits::{HOLDING_ERROR_BYTES_MAX, HOLDINGS_MAX, REFUSAL_SHOWN, REFUSALS_MAX};
 use crate::tickets::KeyRing;
 
 /// A media server. `Default` cannot be: it always has an address and keys.
@@ -40,6 +40,18 @@ pub(crate) struct Server {
     /// What it was last told about assets.
     pub(crate) told: HashMap<AssetId, Told>,
     pub(crate) verify_told: Option<Instant>,
+    /// The last order that it did not follow, to protect a copy.
+    pub(crate) refused: Option<Refused>,
+    /// Copies that it holds of assets which the database neither has nor remembers as removed.
+    pub(crate) unknown_copies: usize,
+}
+
+/// An order that a server did not follow.
+pub(crate) struct Refused {
+    pub(crate) at: Instant,
+    pub(crate) asset: AssetId,
+    /// The server's words.
+    pub(crate) reason: String,
 }
 
 /// The master's end of a heartbeat stream.
@@ -67,6 +79,8 @@ pub(crate) struct Holding {
     pub(crate) extents_total: u64,
     /// Why filling does not go on; empty while all is well.
     pub(crate) error: String,
+    /// It does not go on because the origin's bytes do not match their hashes.
+    pub(crate) origin_damaged: bool,
 }
 
 impl Holding {
@@ -87,6 +101,8 @@ pub(crate) struct Probe {
 /// The last order about an asset, so that it is repeated in due time and not at every turn.
 pub(crate) struct Told {
     pub(crate) to_hold: bool,
+    /// It is a copy too many, and whole: the server keeps it until its room is needed, so the order is not repeated.
+    pub(crate) is_spare: bool,
     pub(crate) at: Instant,
 }
 
@@ -148,8 +164,30 @@ impl fmt::Display for Unlisted {
 }
 
 impl Server {
+    /// What is wrong although it is listed; empty if nothing is.
+    pub(super) fn complaints(&self, now: Instant) -> String {
+        let refused = self.refused.as_ref().filter(|refused| now < refused.at + REFUSAL_SHOWN);
+        let refused =
+            refused.map(|Refused { asset, reason, .. }| format!("it refused an order about {asset}: {reason}"));
+        let unknown = (self.unknown_copies > 0).then(|| {
+            format!("holds {} copies of videos that this master does not know; they are kept", self.unknown_copies)
+        });
+        let complaints = [refused, unknown, self.complaint()];
+        complaints.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
+
+    /// Takes note of orders that the server did not follow.
+    pub(super) fn on_refusals(&mut self, now: Instant, server_id: &str, refusals: Vec<v1::Refusal>) {
+        for v1::Refusal { asset, mut reason } in refusals.into_iter().take(REFUSALS_MAX) {
+            let asset = AssetId(asset);
+            reason.truncate(reason.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
+            tracing::warn!(server = server_id, %asset, reason, "a media server did not follow an order");
+            self.refused = Some(Refused { at: now, asset, reason });
+        }
+    }
+
     /// What keeps it from filling a video, if anything does.
-    pub(super) fn complaint(&self) -> Option<String> {
+    fn complaint(&self) -> Option<String> {
         let complaints = self.holdings.iter().filter(|(_, holding)| !holding.error.is_empty());
         complaints.min_by_key(|(asset, _)| **asset).map(|(asset, holding)| format!("asset {asset}: {}", holding.error))
     }
@@ -172,6 +210,8 @@ impl Server {
             probes_ordered: 0,
             told: HashMap::new(),
             verify_told: None,
+            refused: None,
+            unknown_copies: 0,
         }
     }
 
@@ -235,9 +275,9 @@ impl Server {
 }
 
 fn holding(reported: v1::Holding) -> (AssetId, Holding) {
-    let v1::Holding { asset, extents_held, extents_total, mut error, .. } = reported;
+    let v1::Holding { asset, extents_held, extents_total, mut error, origin_damaged } = reported;
     error.truncate(error.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
-    (AssetId(asset), Holding { extents_held, extents_total, error })
+    (AssetId(asset), Holding { extents_held, extents_total, error, origin_damaged })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use braidcast_proto::v1::master_order::Order;
 use crate::cluster::placement::{Candidate, Wanted, place};
 use crate::cluster::registry::Registry;
 use crate::cluster::server::{Server, Told};
+use crate::healing::condition::Damage;
 use crate::library::Asset;
 use crate::limits::{HOLD_REPEAT, REPLACE_AFTER};
 
@@ -18,10 +19,14 @@ use crate::limits::{HOLD_REPEAT, REPLACE_AFTER};
 pub(crate) struct Goal<'a> {
     /// Of the library, so that a change of it is noticed.
     pub(crate) version: u64,
-    /// The assets that can be watched.
+    /// All videos.
     pub(crate) assets: &'a [Arc<Asset>],
-    /// These and the ones whose packs are lost, whose copies may be the last.
+    /// Their ids.
     pub(crate) known: &'a HashSet<AssetId>,
+    /// Those whose durable copy is not sound: copies of them may be the last.
+    pub(crate) unsound: &'a HashMap<AssetId, Damage>,
+    /// Whether a person removed this asset: only then are copies of an asset that is not known dropped.
+    pub(crate) is_removed: &'a dyn Fn(AssetId) -> bool,
     /// How many servers hold an asset that does not say; 0 = all.
     pub(crate) default_replicas: u32,
 }
@@ -39,7 +44,8 @@ impl Registry {
     pub(crate) fn steer(&mut self, now: Instant, goal: &Goal<'_>) -> bool {
         let listed: Vec<bool> = self.servers.values().map(|server| self.is_listed(now, server)).collect();
         for server in self.servers.values_mut() {
-            server.told.retain(|_, told| now < told.at + HOLD_REPEAT);
+            let is_held = |asset: &AssetId| server.holdings.contains_key(asset);
+            server.told.retain(|asset, told| now < told.at + HOLD_REPEAT || (told.is_spare && is_held(asset)));
         }
         let seats = self.servers.iter_mut().zip(listed);
         let mut seats: Vec<Seat<'_>> = seats
@@ -47,16 +53,17 @@ impl Registry {
             .collect();
         let mut sent = true;
         for asset in goal.assets {
-            sent &= steer_asset(&mut seats, now, asset, goal.default_replicas);
+            sent &= match goal.unsound.get(&asset.id) {
+                // Nobody can fill it, and every copy may be needed.
+                Some(Damage::Lost) => true,
+                Some(Damage::Parts(_)) => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Kept),
+                None => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Dropped),
+            };
         }
-        for Seat { server, .. } in &mut seats {
-            let unknown = |asset: &AssetId| !goal.known.contains(asset);
-            let unknown: Vec<AssetId> = server.holdings.keys().copied().filter(unknown).collect();
-            for asset in unknown {
-                sent &= tell(server, now, asset, None);
-            }
+        for Seat { id, server, .. } in &mut seats {
+            sent &= drop_removed(id, server, now, goal);
         }
-        let told = self.servers.values().flat_map(|server| server.told.values());
+        let told = self.servers.values().flat_map(|server| server.told.values()).filter(|told| !told.is_spare);
         let repeat = told.map(|told| told.at + HOLD_REPEAT).min();
         self.on_steered(now, goal.version, if sent { repeat } else { Some(now) });
         sent
@@ -84,20 +91,23 @@ impl Registry {
 }
 
 /// Tells servers to hold `asset` or to drop it; says whether their streams took all orders.
-fn steer_asset(seats: &mut [Seat<'_>], now: Instant, asset: &Asset, default_replicas: u32) -> bool {
+fn steer_asset(seats: &mut [Seat<'_>], now: Instant, asset: &Asset, default_replicas: u32, extra: Extra) -> bool {
     let placed = placed(seats, asset, default_replicas);
     // A copy too many is dropped only when all that should be there are there and can be reached.
-    let settled = !placed.is_empty()
+    let settled = extra == Extra::Dropped
+        && !placed.is_empty()
         && placed.iter().all(|&index| seats[index].is_listed && holds_all(seats[index].server, asset));
     let mut sent = true;
     for (index, Seat { server, .. }) in seats.iter_mut().enumerate() {
         if placed.contains(&index) {
             // Also one that has a part: it may have been restarted, and not know that the rest is wanted.
-            if !holds_all(server, asset) {
-                sent &= tell(server, now, asset.id, Some(asset));
+            let is_spare = server.told.get(&asset.id).is_some_and(|told| told.is_spare);
+            if is_spare || !holds_all(server, asset) {
+                sent &= tell(server, now, asset.id, &Want::Held(asset));
             }
         } else if settled && server.holding(asset.id).is_some() {
-            sent &= tell(server, now, asset.id, None);
+            let is_whole = holds_all(server, asset);
+            sent &= tell(server, now, asset.id, &Want::Surplus { is_whole });
         }
     }
     sent
@@ -147,27 +157,62 @@ fn announce_keys(server: &mut Server, now: Instant) {
     }
 }
 
-/// Tells a server to hold `asset` or, with none, to drop what has this id; once in a while, not at every turn. Says
-/// whether there is nothing left to tell it about this asset: a server whose stream is closed, or has not named all that
-/// is held, is told later, when it comes back or is done.
-fn tell(server: &mut Server, now: Instant, id: AssetId, asset: Option<&Asset>) -> bool {
-    let to_hold = asset.is_some();
+/// What becomes of copies beyond those that are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extra {
+    Kept,
+    Dropped,
+}
+
+/// What a server is to do about an asset.
+enum Want<'a> {
+    Held(&'a Asset),
+    /// Others hold it as often as is wanted.
+    Surplus {
+        is_whole: bool,
+    },
+    /// A person removed it.
+    Removed,
+}
+
+/// Has a server drop what a person removed, and counts what nobody knows: an older database may have been put in place.
+/// Says whether its stream took all orders.
+fn drop_removed(id: &str, server: &mut Server, now: Instant, goal: &Goal<'_>) -> bool {
+    let unknown = server.holdings.keys().copied().filter(|asset| !goal.known.contains(asset));
+    let (removed, strange): (Vec<AssetId>, Vec<AssetId>) = unknown.partition(|asset| (goal.is_removed)(*asset));
+    let copies = strange.len();
+    if copies > server.unknown_copies {
+        tracing::warn!(server = id, copies, "a server holds copies that the database does not know; they are kept");
+    }
+    server.unknown_copies = copies;
+    removed.into_iter().fold(true, |sent, asset| tell(server, now, asset, &Want::Removed) && sent)
+}
+
+/// Tells a server what to do about an asset; once in a while, not at every turn. Says whether there is nothing left to
+/// tell it about this asset: a server whose stream is closed, or has not named all that is held, is told later, when it
+/// comes back or is done.
+fn tell(server: &mut Server, now: Instant, id: AssetId, want: &Want<'_>) -> bool {
+    let to_hold = matches!(want, Want::Held(_));
     let is_told = server.told.get(&id).is_some_and(|told| told.to_hold == to_hold);
     if is_told || !server.complete || server.stream.is_none() {
         return true;
     }
-    let order = match asset {
-        Some(asset) => Order::Hold(v1::HoldOrder {
+    let drop = |reason: v1::DropReason| Order::Drop(v1::DropOrder { asset: id.0, reason: reason.into() });
+    let order = match want {
+        Want::Held(asset) => Order::Hold(v1::HoldOrder {
             asset: id.0,
             header_hash: asset.header_hash.to_vec(),
             header_bytes: asset.layout.header_bytes(),
             pack_bytes: asset.layout.pack_bytes(),
         }),
-        None => Order::Drop(v1::DropOrder { asset: id.0, reason: v1::DropReason::Removed.into() }),
+        Want::Surplus { .. } => drop(v1::DropReason::Surplus),
+        //= PROTOCOL K3: A master MUST NOT order a copy to be dropped as removed unless a person removed or replaced its video.
+        Want::Removed => drop(v1::DropReason::Removed),
     };
     let sent = server.order(order);
     if sent {
-        server.told.insert(id, Told { to_hold, at: now });
+        let is_spare = matches!(want, Want::Surplus { is_whole: true });
+        server.told.insert(id, Told { to_hold, is_spare, at: now });
     }
     sent
 }

@@ -31,6 +31,7 @@ use crate::distribution::span::Span;
 use crate::distribution::window::Wanted;
 use crate::errors::ServiceError;
 use crate::film::Film;
+use crate::healing::Healing;
 use crate::library::{Asset, Library};
 use crate::limits::{FAILED_HOSTS_MAX, HOSTS_MAX, VERIFY_EXTENTS_MAX};
 use crate::origin::Origin;
@@ -42,13 +43,20 @@ pub(crate) struct DistributionService {
     library: Arc<Library>,
     origin: Origin,
     cluster: Arc<Cluster>,
+    healing: Arc<Healing>,
     ticket_lifetime: Duration,
     penalties: Mutex<Penalties>,
 }
 
 impl DistributionService {
-    pub(crate) fn new(library: Arc<Library>, origin: Origin, cluster: Arc<Cluster>, ticket_lifetime: Duration) -> Self {
-        Self { library, origin, cluster, ticket_lifetime, penalties: Mutex::new(Penalties::default()) }
+    pub(crate) fn new(
+        library: Arc<Library>,
+        origin: Origin,
+        cluster: Arc<Cluster>,
+        healing: Arc<Healing>,
+        ticket_lifetime: Duration,
+    ) -> Self {
+        Self { library, origin, cluster, healing, ticket_lifetime, penalties: Mutex::new(Penalties::default()) }
     }
 
     async fn answer(
@@ -79,9 +87,15 @@ impl DistributionService {
         match window::wanted(window, original_extents(&asset.layout), asset.film.as_ref())? {
             Wanted::Extents(extents) => Ok(Part::of_file(&asset.layout, extents)),
             Wanted::Film { film, look } => {
-                let (origin, asset) = (self.origin.clone(), Arc::clone(asset));
-                let span = tokio::task::spawn_blocking(move || Span::read(&origin, &asset, &film, &look)).await??;
-                Ok(Part::Film(span))
+                let (origin, same) = (self.origin.clone(), Arc::clone(asset));
+                let span = tokio::task::spawn_blocking(move || Span::read(&origin, &same, &film, &look)).await?;
+                match span {
+                    Ok(span) => Ok(Part::Film(span)),
+                    Err(error) if error.may_blame_the_pack() => {
+                        Err(self.healing.on_unreadable_index(asset, error).await)
+                    }
+                    Err(error) => Err(error),
+                }
             }
         }
     }

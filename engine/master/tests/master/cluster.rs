@@ -211,9 +211,62 @@ async fn servers_are_told_to_hold_what_is_published_and_to_drop_what_is_not() {
     let remove = with_token(&master.admin().await, v1::RemoveVideoRequest { name: "before".into() });
     master.catalogue().remove_video(remove).await.expect("removes");
     eventually("not what was removed", async || (!server.holds(before)).then_some(())).await;
-    server.hold(AssetId(77), 1, 1, "");
-    eventually("nor what was never there", async || (!server.holds(AssetId(77))).then_some(())).await;
     assert!(server.holds(replaced));
+    for asset in [before, after] {
+        assert!(server.drops(asset).iter().all(|reason| *reason == v1::DropReason::Removed));
+    }
+}
+
+/// An older database that was put in place must not cost what was published since.
+#[tokio::test]
+async fn copies_that_the_database_does_not_know_are_kept_and_shown() {
+    let mut master = Running::start().await;
+    let removed = master.publish("film", 1_000).await.expect("publishes").asset;
+    let remove = with_token(&master.admin().await, v1::RemoveVideoRequest { name: "film".into() });
+    master.catalogue().remove_video(remove).await.expect("removes");
+    master.restart(|_| {}).await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let unknown = AssetId(77);
+    //= PROTOCOL K3: A master MUST NOT order a copy to be dropped as removed unless a person removed or replaced its video.
+    server.hold(unknown, 1, 1, "");
+    server.hold(removed, 2, 2, "");
+    eventually("what a person removed is dropped", async || (!server.holds(removed)).then_some(())).await;
+    eventually("the other is shown", async || {
+        let shown = master.server("s1").await;
+        (shown.listed && shown.reason.contains("holds 1 copies of videos that this master does not know")).then_some(())
+    })
+    .await;
+    assert!(server.holds(unknown) && server.drops(unknown).is_empty());
+}
+
+#[tokio::test]
+async fn a_server_of_another_library_does_not_join() {
+    let master = Running::start().await;
+    let joined = master.cluster().join(join_request(&master, "s1", 9001)).await.expect("joins").into_inner();
+    let own = joined.library_id;
+    assert_eq!(own.len(), 32);
+    let with =
+        |library_id: &str| v1::JoinRequest { library_id: library_id.into(), ..join_request(&master, "s1", 9001) };
+    master.cluster().join(with(&own)).await.expect("it is of this library");
+    let other = "0123456789abcdef0123456789abcdef";
+    let refused = master.cluster().join(with(other)).await.expect_err("another library");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    for word in [other, own.as_str(), "database"] {
+        assert!(refused.message().contains(word), "{word}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_is_shown() {
+    let master = Running::start().await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    server.refuse(AssetId(5), "the copy is kept");
+    eventually("the refusal", async || {
+        let shown = master.server("s1").await;
+        (shown.listed && shown.reason.contains("refused an order") && shown.reason.contains("the copy is kept"))
+            .then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -235,12 +288,11 @@ async fn as_many_servers_hold_a_video_as_its_publisher_asked_for() {
     })
     .await;
     let spare = servers.iter().find(|server| !server.holds(two)).expect("one of three");
-    spare.hold(two, 1, 1, "");
-    eventually("a copy too many is dropped", async || {
-        let dropped = |order| matches!(order, Order::Drop(drop) if drop.asset == two.0);
-        spare.orders().into_iter().any(dropped).then_some(())
-    })
-    .await;
+    spare.hold(two, 2, 2, "");
+    eventually("a copy too many is no longer wanted", async || (!spare.drops(two).is_empty()).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(spare.drops(two), [v1::DropReason::Surplus], "it is said once: the whole copy stays");
+    assert!(spare.holds(two));
 }
 
 #[tokio::test]
@@ -274,10 +326,13 @@ async fn a_server_that_comes_back_with_a_part_is_told_to_hold_the_whole() {
 async fn a_server_that_has_not_told_all_that_it_holds_is_not_listed_and_gets_no_orders_about_assets() {
     let master = Running::start().await;
     let asset = master.publish("film", 1_000_000).await.expect("publishes").asset;
+    let removed = master.publish("removed", 1_000).await.expect("publishes").asset;
+    let remove = with_token(&master.admin().await, v1::RemoveVideoRequest { name: "removed".into() });
+    master.catalogue().remove_video(remove).await.expect("removes");
     let slow = Manners { complete: false, fills: false, ..Manners::default() };
     let server = FakeServer::start(&master, "s1", 9001, slow).await;
     server.hold(asset, 5, 5, "");
-    server.hold(AssetId(77), 1, 1, "");
+    server.hold(removed, 2, 2, "");
     unlisted_because(&master, "s1", "not told yet all that it holds: 2 assets").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let about_assets = |order: &Order| matches!(order, Order::Hold(_) | Order::Drop(_));
@@ -286,7 +341,7 @@ async fn a_server_that_has_not_told_all_that_it_holds_is_not_listed_and_gets_no_
     server.change(|manners| manners.complete = true);
     eventually("listed", async || master.server("s1").await.listed.then_some(())).await;
     assert_eq!(master.videos().await[0].replicas_held, 1);
-    eventually("told to drop what nobody knows", async || (!server.holds(AssetId(77))).then_some(())).await;
+    eventually("told to drop what was removed", async || (!server.holds(removed)).then_some(())).await;
     assert!(!server.orders().iter().any(|order| matches!(order, Order::Hold(_))), "it holds the film already");
 }
 

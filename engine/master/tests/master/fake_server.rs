@@ -59,6 +59,8 @@ struct Memory {
     told: BTreeMap<AssetId, v1::Holding>,
     /// Results to send with the next report.
     probes: Vec<v1::ProbeResult>,
+    /// Refusals to send with the next report.
+    refusals: Vec<v1::Refusal>,
 }
 
 /// A running server. Its stream closes when it is dropped.
@@ -144,6 +146,36 @@ impl FakeServer {
         self.memory().holdings.insert(asset, holding);
     }
 
+    /// Reports that the origin's bytes of `asset` do not match their hashes.
+    pub(crate) fn accuse_the_origin(&self, asset: AssetId) {
+        let error = "extents at the origin do not match their hashes".to_owned();
+        let holding = v1::Holding { asset: asset.0, extents_total: 5, error, origin_damaged: true, extents_held: 0 };
+        self.memory().holdings.insert(asset, holding);
+    }
+
+    /// Says with the next report that an order about `asset` was not followed.
+    pub(crate) fn refuse(&self, asset: AssetId, reason: &str) {
+        self.memory().refusals.push(v1::Refusal { asset: asset.0, reason: reason.into() });
+    }
+
+    /// The orders to push that it was given.
+    pub(crate) fn pushes(&self) -> Vec<v1::PushOrder> {
+        let push = |order| match order {
+            Order::Push(push) => Some(push),
+            _ => None,
+        };
+        self.orders().into_iter().filter_map(push).collect()
+    }
+
+    /// The reasons of the orders to drop `asset`.
+    pub(crate) fn drops(&self, asset: AssetId) -> Vec<v1::DropReason> {
+        let drop = |order: &Order| match order {
+            Order::Drop(drop) if drop.asset == asset.0 => Some(drop.reason()),
+            _ => None,
+        };
+        self.orders().iter().filter_map(drop).collect()
+    }
+
     /// Waits until the master has taken in a report that says all that this server has been told to report so far.
     pub(crate) async fn is_heard(&self, master: &Running) {
         let marker = self.manners.borrow().sent_bytes + 1;
@@ -220,7 +252,12 @@ impl Memory {
                 self.holdings.insert(AssetId(hold.asset), holding);
             }
             Order::Drop(drop) => {
-                self.holdings.remove(&AssetId(drop.asset));
+                let id = AssetId(drop.asset);
+                let whole = self.holdings.get(&id).is_some_and(|held| held.extents_held == held.extents_total);
+                // A whole copy too many stays until its room is needed.
+                if !(whole && drop.reason() == v1::DropReason::Surplus) {
+                    self.holdings.remove(&id);
+                }
             }
             Order::TicketKeys(keys) => self.keys = keys.keys.clone(),
             Order::Probe(probe) if manners.answers_probes => {
@@ -244,6 +281,7 @@ impl Memory {
             holdings,
             gone,
             probes: std::mem::take(&mut self.probes),
+            refusals: std::mem::take(&mut self.refusals),
             complete: manners.complete,
             ..v1::ServerReport::default()
         }

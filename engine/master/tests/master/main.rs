@@ -8,6 +8,7 @@ mod distribution;
 mod fake_server;
 mod films;
 mod harness;
+mod healing;
 mod library;
 mod made_film;
 mod publishing;

@@ -3,8 +3,7 @@
 use braidcast_master::{Master, MasterError};
 use braidcast_proto::v1;
 
-use crate::fake_server::{FakeServer, Manners};
-use crate::harness::{ADMIN, PASSWORD, Running, endpoint, eventually, refresh_grant, with_token};
+use crate::harness::{ADMIN, PASSWORD, Running, endpoint, refresh_grant, with_token};
 
 #[tokio::test]
 async fn what_was_there_is_there_after_a_restart() {
@@ -37,32 +36,6 @@ async fn a_start_removes_partial_packs_and_keeps_whole_ones_as_orphans() {
     assert_eq!(master.origin_files(), expected);
     assert!(master.origin().join("orphans/0123456789abcdef.pack").exists());
     assert_eq!(master.videos().await.len(), 1);
-}
-
-#[tokio::test]
-async fn a_video_whose_pack_is_lost_is_not_shown_and_the_servers_keep_their_copies() {
-    let mut master = Running::start().await;
-    let lost = master.publish("lost", 1_000).await.expect("publishes").asset;
-    let kept = master.publish("kept", 1_000).await.expect("publishes").asset;
-    master
-        .restart(|config| {
-            std::fs::remove_file(config.state_dir.join("origin").join(format!("{lost}.pack"))).expect("removed");
-        })
-        .await;
-    assert_eq!(master.videos().await.iter().map(|video| video.asset).collect::<Vec<_>>(), [kept.0]);
-    let named = v1::GetVideoRequest { name: "lost".into() };
-    let refused = master.catalogue().get_video(with_token(&master.admin().await, named)).await.expect_err("lost");
-    assert_eq!(refused.code(), tonic::Code::DataLoss);
-    assert!(refused.message().contains("publish"), "{refused}");
-    let server = FakeServer::start(&master, "s1", 9001, Manners::default()).await;
-    server.hold(lost, 2, 2, "");
-    eventually("the other is held", async || server.holds(kept).then_some(())).await;
-    eventually("a few turns pass", async || (server.orders().len() >= 2).then_some(())).await;
-    assert!(server.holds(lost), "the last copy is not dropped");
-    let taken = master.publish("lost", 1_000).await.map(|_| ()).expect_err("the name is still taken");
-    assert_eq!(taken.code(), tonic::Code::AlreadyExists);
-    master.publish_with("lost", 1_000, true, 0).await.expect("replaces");
-    assert_eq!(master.videos().await.len(), 2);
 }
 
 #[tokio::test]

@@ -100,6 +100,7 @@ async fn a_byte_that_is_wrong_at_the_origin_is_never_served() {
     let holding = rig.master.holding(film.id, |h| !h.error.is_empty()).await;
     assert_eq!(holding.extents_held, holding.extents_total - 1, "the others are filled");
     assert!(holding.error.contains("do not match"), "{}", holding.error);
+    assert!(holding.origin_damaged, "the master is to look at its pack");
     //= PROTOCOL K2: A server MUST check a filled extent's hash against the header that the master vouches for before it serves a chunk of it.
     let mut client = rig.client(&film);
     assert_eq!(client.pull(&[Run::new(256, 52)]).data(), 0);
@@ -121,7 +122,7 @@ async fn a_header_that_the_master_does_not_vouch_for_is_not_taken() {
     rig.master.order(Order::Hold(film.order())).await;
     let holding = rig.master.holding(film.id, |h| !h.error.is_empty()).await;
     assert_eq!(holding.extents_held, 0);
-    assert!(holding.error.contains("vouches"), "{}", holding.error);
+    assert!(holding.error.contains("vouches") && holding.origin_damaged, "{}", holding.error);
     assert!(!rig.file(&film, "filling").exists());
     rig.server.shutdown().await;
 }
@@ -198,6 +199,7 @@ async fn a_pack_cut_short_under_the_server_is_filled_anew() {
         client = rig.client(&film);
     }
     assert!(!rig.master.take_reads().is_empty());
+    assert!(rig.file(&film, "pack").exists() && rig.aside(&film).exists(), "what was whole is set aside");
     rig.server.shutdown().await;
 }
 
@@ -224,6 +226,7 @@ async fn an_order_for_another_pack_of_the_asset_replaces_the_old_one() {
     let extents = u64::from(longer.layout().extents());
     rig.master.holding(film.id, |h| h.extents_held == extents).await;
     rig.client(&longer).pull(&[Run::new(700, 20)]).assert_chunks(&longer, &[Run::new(700, 20)]);
+    assert_eq!(fs::read(rig.aside(&film)).expect("the old one was set aside"), film.pack);
     rig.server.shutdown().await;
 }
 
@@ -237,22 +240,6 @@ async fn a_dropped_asset_is_gone_from_disk_and_from_service() {
     assert_eq!(report.used_bytes, 0);
     assert!(!rig.file(&film, "pack").exists() && !rig.file(&film, "filling").exists());
     assert_eq!(rig.client(&film).pull(&[Run::new(0, 1)]).data(), 0);
-    rig.server.shutdown().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_asset_that_the_origin_has_no_longer_is_dropped() {
-    let film = Film::new(1, 8 * EXTENT_BYTES);
-    let rig = Rig::start().await;
-    rig.master.publish(film.id, film.pack.clone());
-    rig.master.limit_pieces(1 + 9);
-    rig.master.order(Order::Hold(film.order())).await;
-    rig.master.holding(film.id, |h| h.extents_held >= 3).await;
-    rig.master.unpublish(film.id);
-    let rig = rig.restart().await;
-    rig.master.order(Order::Hold(film.order())).await;
-    rig.master.report(|report| report.holdings.is_empty()).await;
-    assert!(!rig.file(&film, "filling").exists());
     rig.server.shutdown().await;
 }
 
@@ -327,6 +314,9 @@ async fn rubbish_in_the_state_folder_does_not_keep_a_server_from_starting() {
     rig.master.held_in_full(film.id).await;
     let report = rig.master.report(|report| report.holdings.len() == 1).await;
     assert_eq!(report.holdings[0].asset, film.id.0);
+    for name in ["00000000000000aa.pack", "00000000000000cc.pack"] {
+        assert!(rig.dir.path().join("aside").join(name).exists(), "{name} had the name of a whole pack");
+    }
     rig.client(&film).pull(&[Run::new(0, 52)]).assert_chunks(&film, &[Run::new(0, 52)]);
     rig.server.shutdown().await;
 }

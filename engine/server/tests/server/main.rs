@@ -6,6 +6,8 @@ mod filling;
 mod master;
 mod membership;
 mod over_tcp;
+mod protecting;
+mod pushing;
 mod refusals;
 mod rig;
 mod serving;

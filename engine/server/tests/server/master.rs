@@ -6,13 +6,15 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use braidcast_media::AssetId;
 use braidcast_media::ticket::{SessionSecret, Ticket, TicketKey};
+use braidcast_media::{AssetId, LibraryId};
 use braidcast_proto::v1::cluster_server::{Cluster, ClusterServer};
 use braidcast_proto::v1::master_order::Order;
 use braidcast_proto::v1::origin_server::{Origin, OriginServer};
+use braidcast_proto::v1::push_request::Part;
 use braidcast_proto::v1::{
-    self, Holding, JoinRequest, JoinResponse, MasterOrder, PackBytes, ReadPackRequest, ServerReport,
+    self, Holding, JoinRequest, JoinResponse, MasterOrder, PackBytes, PushRequest, PushResponse, ReadPackRequest,
+    Refusal, ServerReport,
 };
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -23,6 +25,8 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) const JOIN_TOKEN: &str = "the-join-token-of-the-tests";
+/// The library of every fake master, unless a test gives it another.
+pub(crate) const LIBRARY: LibraryId = LibraryId([1; 16]);
 const SERVER_TOKEN: &str = "the-server-token-of-the-tests";
 const TICKET_KEY: [u8; 32] = [7; 32];
 const PIECE_BYTES: usize = 128 * 1024;
@@ -61,6 +65,14 @@ struct State {
     read: Mutex<Vec<Range<u64>>>,
     /// Pieces that the origin may still send.
     pieces: Semaphore,
+    /// What Join says of the master's library.
+    library: Mutex<LibraryId>,
+    /// Orders that the server has said it did not follow.
+    refusals: Mutex<Vec<Refusal>>,
+    /// Reports as they came.
+    heard: Mutex<Vec<ServerReport>>,
+    /// Parts of packs that were pushed.
+    pushed: Mutex<Vec<Part>>,
     orders: Mutex<Option<mpsc::Sender<Result<MasterOrder, Status>>>>,
     report: watch::Sender<ServerReport>,
 }
@@ -84,6 +96,10 @@ impl Master {
             packs: Mutex::default(),
             read: Mutex::default(),
             pieces: Semaphore::new(Semaphore::MAX_PERMITS),
+            library: Mutex::new(LIBRARY),
+            refusals: Mutex::default(),
+            heard: Mutex::default(),
+            pushed: Mutex::default(),
             orders: Mutex::default(),
             report: watch::Sender::new(ServerReport::default()),
         });
@@ -133,6 +149,41 @@ impl Master {
         *lock(&self.state.refusal) = refusal;
     }
 
+    /// Has another library from the next Join on.
+    pub(crate) fn change_library(&self, library: LibraryId) {
+        *lock(&self.state.library) = library;
+    }
+
+    /// Ends the heartbeat, so that the server joins again.
+    pub(crate) fn end_heartbeat(&self) {
+        lock(&self.state.orders).take();
+    }
+
+    /// Waits until the server has said that it did not follow an order about `asset`, and gives its reason.
+    pub(crate) async fn refusal(&self, asset: AssetId) -> String {
+        let of_asset = || lock(&self.state.refusals).iter().find(|refusal| refusal.asset == asset.0).cloned();
+        let wait = async {
+            loop {
+                if let Some(refusal) = of_asset() {
+                    return refusal.reason;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(WAIT, wait).await.expect("the server refuses an order")
+    }
+
+    /// Waits until so many parts were pushed, and gives them.
+    pub(crate) async fn pushed(&self, parts: usize) -> Vec<Part> {
+        let wait = async {
+            while lock(&self.state.pushed).len() < parts {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(WAIT, wait).await.expect("the server pushes");
+        lock(&self.state.pushed).clone()
+    }
+
     pub(crate) fn joins(&self) -> Vec<JoinRequest> {
         lock(&self.state.joins).clone()
     }
@@ -153,7 +204,12 @@ impl Master {
         timeout(WAIT, give).await.expect("the server's heartbeat stands");
     }
 
-    /// Waits for a report that is as `wanted`.
+    /// The reports since the last call, as they came.
+    pub(crate) fn take_reports(&self) -> Vec<ServerReport> {
+        std::mem::take(&mut lock(&self.state.heard))
+    }
+
+    /// Waits for a report that is as `wanted`. It holds all that the reports of its stream have told of what is held.
     pub(crate) async fn report(&self, wanted: impl FnMut(&ServerReport) -> bool) -> ServerReport {
         let mut reports = self.state.report.subscribe();
         let found = timeout(WAIT, reports.wait_for(wanted)).await;
@@ -240,7 +296,7 @@ impl Cluster for Service {
             server_id,
             server_token: SERVER_TOKEN.to_owned(),
             ticket_keys,
-            ..JoinResponse::default()
+            library_id: lock(&self.0.library).to_string(),
         }))
     }
 
@@ -254,9 +310,12 @@ impl Cluster for Service {
         let (orders, outbound) = mpsc::channel(16);
         *lock(&self.0.orders) = Some(orders);
         let (report, mut reports) = (self.0.report.clone(), request.into_inner());
+        let state = Arc::clone(&self.0);
         tokio::spawn(async move {
             let mut holdings = BTreeMap::new();
             while let Ok(Some(mut newest)) = reports.message().await {
+                lock(&state.refusals).extend(newest.refusals.iter().cloned());
+                lock(&state.heard).push(newest.clone());
                 // Tests look at all that is held, as the reports of this stream have told it.
                 holdings.extend(newest.holdings.drain(..).map(|holding| (holding.asset, holding)));
                 holdings.retain(|asset, _| !newest.gone.contains(asset));
@@ -296,6 +355,15 @@ impl Origin for Service {
             }
         });
         Ok(Response::new(ReceiverStream::new(outbound)))
+    }
+
+    async fn push_pack(&self, request: Request<Streaming<PushRequest>>) -> Result<Response<PushResponse>, Status> {
+        authorise(&request)?;
+        let mut parts = request.into_inner();
+        while let Some(PushRequest { part }) = parts.message().await? {
+            lock(&self.0.pushed).extend(part);
+        }
+        Ok(Response::new(PushResponse {}))
     }
 }
 

@@ -7,9 +7,10 @@ use braidcast_media::Run;
 use braidcast_media::layout::CHUNK_BYTES;
 use braidcast_media::ticket::{SessionSecret, TicketKey};
 use braidcast_proto::v1::master_order::Order;
-use braidcast_proto::v1::{self, ProbeOrder, TicketKeys};
+use braidcast_proto::v1::{self, DropOrder, DropReason, ProbeOrder, ServerReport, TicketKeys};
 use braidcast_server::limits::SHARDS_MAX;
 use braidcast_server::{JoinToken, Server, ServerConfig, ServerError};
+use prost::Message;
 use tonic::Status;
 
 use crate::asset::Film;
@@ -120,6 +121,28 @@ async fn reports_tell_the_bytes_sent_and_the_sessions() {
     assert_eq!(rig.server.counters().sent_bytes, sent);
     assert_eq!(report.used_bytes, film.layout().disk_bytes(), "holes take no room");
     assert!(report.free_bytes > 0);
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_is_named_once_on_a_stream_and_then_only_what_changes() {
+    let film = Film::new(1, 200_000);
+    let rig = Rig::holding(&film).await.restart().await;
+    rig.master.report(|report| report.complete && report.holdings.len() == 1).await;
+    // Until two reports came in which nothing had changed.
+    let mut reports = Vec::new();
+    let quiet = |report: &ServerReport| report.complete && report.holdings.is_empty();
+    let until = Instant::now() + Duration::from_secs(30);
+    while reports.iter().filter(|report| quiet(report)).count() < 2 {
+        assert!(Instant::now() < until, "{reports:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        reports.extend(rig.master.take_reports());
+    }
+    assert!(reports.iter().filter(|report| quiet(report)).all(|report| report.encoded_len() < 64));
+    rig.master.order(Order::Drop(DropOrder { asset: film.id.0, reason: DropReason::Removed.into() })).await;
+    rig.master.report(|report| report.complete && report.holdings.is_empty()).await;
+    let gone: Vec<u64> = rig.master.take_reports().into_iter().flat_map(|report| report.gone).collect();
+    assert_eq!(gone, [film.id.0]);
     rig.server.shutdown().await;
 }
 

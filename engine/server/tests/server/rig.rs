@@ -46,6 +46,23 @@ impl Rig {
         rig
     }
 
+    /// A rig whose server has room for `capacity` bytes and holds all of `films`, in full.
+    pub(crate) async fn holding_all(films: &[&Film], capacity: u64) -> Self {
+        let rig = Self::start_with(|config| config.capacity_bytes = capacity).await;
+        for film in films {
+            rig.fill(film).await;
+        }
+        rig
+    }
+
+    /// Publishes `film` and waits until the server holds it in full.
+    pub(crate) async fn fill(&self, film: &Film) {
+        self.master.publish(film.id, film.pack.clone());
+        self.master.order(Order::Hold(film.order())).await;
+        self.master.held_in_full(film.id).await;
+        appears(&self.file(film, "pack")).await;
+    }
+
     /// Ends the server and starts another on the same folder.
     pub(crate) async fn restart(self) -> Self {
         let Self { master, server, dir } = self;
@@ -67,6 +84,11 @@ impl Rig {
     /// Where the pack of `film` stands in this stage.
     pub(crate) fn file(&self, film: &Film, suffix: &str) -> PathBuf {
         self.dir.path().join(format!("{}.{suffix}", film.id))
+    }
+
+    /// Where the pack of `film` stands after it was set aside.
+    pub(crate) fn aside(&self, film: &Film) -> PathBuf {
+        self.dir.path().join("aside").join(format!("{}.pack", film.id))
     }
 }
 

@@ -1,0 +1,183 @@
+//! Reading an asset's durable copy to find what is wrong with it. Touches the disk: not for the threads that serve calls.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
+
+use braidcast_media::hashes;
+use braidcast_media::pack::PackHeader;
+use braidcast_media::{ExtentNo, PackLayout, StreamId};
+use nix::errno::Errno;
+
+use crate::healing::condition::{Damage, Parts};
+use crate::library::Asset;
+use crate::origin::Origin;
+
+/// A durable copy that is being checked.
+pub(crate) struct Checked<'a> {
+    asset: &'a Asset,
+    file: File,
+    /// `None` if the header is damaged: then no extent can be checked.
+    header: Option<PackHeader>,
+    parts: Parts,
+    room: Vec<u8>,
+}
+
+/// What an error of reading says about the pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Blame {
+    /// The file is not there.
+    Gone,
+    /// These bytes are damaged, or beyond the end of the file.
+    Bytes,
+    /// The system cannot read the file just now, which says nothing about the pack.
+    System,
+}
+
+fn blame(error: &io::Error) -> Blame {
+    const MEDIUM: [Errno; 4] = [Errno::EIO, Errno::EUCLEAN, Errno::EBADMSG, Errno::ENODATA];
+    match error.kind() {
+        ErrorKind::NotFound => Blame::Gone,
+        ErrorKind::UnexpectedEof => Blame::Bytes,
+        _ if error.raw_os_error().is_some_and(|code| MEDIUM.contains(&Errno::from_raw(code))) => Blame::Bytes,
+        _ => Blame::System,
+    }
+}
+
+impl<'a> Checked<'a> {
+    /// Opens the pack and checks its length and header. `None`: the pack is gone.
+    ///
+    /// # Errors
+    /// The system cannot read the file just now.
+    pub(crate) fn open(origin: &Origin, asset: &'a Asset) -> io::Result<Option<Self>> {
+        let file = match File::open(origin.path(asset.id)) {
+            Ok(file) => file,
+            Err(error) if blame(&error) == Blame::Gone => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        let mut parts = Parts { length: length != asset.layout.pack_bytes(), ..Parts::default() };
+        if parts.length {
+            parts.extents = beyond(&asset.layout, length).collect();
+        }
+        let header = read_header(&file, asset)?;
+        parts.header = header.is_none();
+        Ok(Some(Self { asset, file, header, parts, room: Vec::new() }))
+    }
+
+    /// Checks one extent of the pack. `Ok(false)`: it is damaged, or the header is.
+    ///
+    /// # Errors
+    /// The system cannot read the file just now.
+    pub(crate) fn extent(&mut self, extent: u32) -> io::Result<bool> {
+        let Some(header) = &self.header else { return Ok(false) };
+        self.room.resize(self.asset.layout.sealed_bytes(extent), 0);
+        match self.file.read_exact_at(&mut self.room, self.asset.layout.extent_offset(extent)) {
+            Ok(()) if hashes::hash(&self.room) == header.sealed_hashes[extent as usize] => return Ok(true),
+            Ok(()) => {}
+            Err(error) if blame(&error) == Blame::Bytes => {}
+            Err(error) => return Err(error),
+        }
+        self.parts.extents.insert(extent);
+        Ok(false)
+    }
+
+    /// What was found.
+    pub(crate) fn into_parts(self) -> Parts {
+        self.parts
+    }
+}
+
+/// The header in the origin's pack. `None`: it is not the one that the database vouches for.
+pub(crate) fn header(origin: &Origin, asset: &Asset) -> io::Result<Option<PackHeader>> {
+    read_header(&File::open(origin.path(asset.id))?, asset)
+}
+
+/// Checks length and header alone.
+pub(crate) fn outline(origin: &Origin, asset: &Asset) -> io::Result<Option<Damage>> {
+    Ok(match Checked::open(origin, asset)? {
+        None => Some(Damage::Lost),
+        Some(checked) => checked.into_parts().into_damage(),
+    })
+}
+
+/// Checks length, header and every extent.
+pub(crate) fn whole(origin: &Origin, asset: &Asset) -> io::Result<Option<Damage>> {
+    extents(origin, asset, 0..asset.layout.extents())
+}
+
+/// Checks length, header and all extents of the streams that the master reads itself: the indexes and the hash list.
+pub(crate) fn indexes(origin: &Origin, asset: &Asset) -> io::Result<Option<Damage>> {
+    let streams = [StreamId::FRAMES, StreamId::KEY_FRAMES, StreamId::PLAIN_HASHES];
+    let of_stream = |stream| {
+        let count = asset.layout.stream(stream).map_or(0, |stream| stream.extents());
+        (0..count).filter_map(move |extent| asset.layout.pack_extent(stream, ExtentNo(extent)))
+    };
+    extents(origin, asset, streams.into_iter().flat_map(of_stream))
+}
+
+/// Checks again what `damage` says is wrong.
+pub(crate) fn again(origin: &Origin, asset: &Asset, damage: &Damage) -> io::Result<Option<Damage>> {
+    match damage {
+        // A pack that was put back by hand may be anything.
+        Damage::Lost => whole(origin, asset),
+        Damage::Parts(parts) if parts.header => whole(origin, asset),
+        Damage::Parts(parts) => extents(origin, asset, parts.extents.iter().copied()),
+    }
+}
+
+fn extents(origin: &Origin, asset: &Asset, extents: impl Iterator<Item = u32>) -> io::Result<Option<Damage>> {
+    let Some(mut checked) = Checked::open(origin, asset)? else {
+        return Ok(Some(Damage::Lost));
+    };
+    for extent in extents {
+        checked.extent(extent)?;
+    }
+    Ok(checked.into_parts().into_damage())
+}
+
+/// The header, if it is the one that the database vouches for.
+fn read_header(file: &File, asset: &Asset) -> io::Result<Option<PackHeader>> {
+    let mut bytes = vec![0; asset.layout.header_bytes() as usize];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Ok(vouched_for(&bytes, asset)),
+        Err(error) if blame(&error) == Blame::Bytes => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a header whose hash the database vouches for; `None` for any other bytes.
+pub(crate) fn vouched_for(bytes: &[u8], asset: &Asset) -> Option<PackHeader> {
+    let header = (hashes::hash(bytes) == asset.header_hash).then(|| PackHeader::parse(bytes).ok())??;
+    (header.asset == asset.id && header.layout == asset.layout).then_some(header)
+}
+
+/// Extents whose bytes in use reach beyond a file of `length` bytes.
+fn beyond(layout: &PackLayout, length: u64) -> impl Iterator<Item = u32> {
+    let end = |extent: u32| layout.extent_offset(extent) + layout.sealed_bytes(extent) as u64;
+    (0..layout.extents()).filter(move |extent| end(*extent) > length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_medium_and_a_short_file_are_damage() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EACCES, Errno::EINTR] {
+            assert_eq!(blame(&errno.into()), Blame::System, "{errno}");
+        }
+        assert_eq!(blame(&Errno::EIO.into()), Blame::Bytes);
+        assert_eq!(blame(&ErrorKind::UnexpectedEof.into()), Blame::Bytes);
+        assert_eq!(blame(&Errno::ENOENT.into()), Blame::Gone);
+    }
+
+    #[test]
+    fn an_extent_is_beyond_the_end_if_one_byte_in_use_is() {
+        let layout = PackLayout::of_file(307_201).expect("short");
+        let last = layout.extent_offset(1) + layout.sealed_bytes(1) as u64;
+        assert_eq!(beyond(&layout, last).collect::<Vec<_>>(), [2], "the hole behind it may be missing");
+        assert_eq!(beyond(&layout, last - 1).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(beyond(&layout, layout.pack_bytes()).count(), 0);
+    }
+}

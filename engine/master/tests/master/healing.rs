@@ -1,0 +1,218 @@
+//! A durable copy that is lost or damaged is mended from a media server.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use braidcast_media::PackLayout;
+use braidcast_proto::v1;
+use braidcast_proto::v1::get_distribution_request::Window;
+use braidcast_proto::v1::push_request::Part;
+use tonic::{Code, Status};
+
+use crate::fake_server::FakeServer;
+use crate::films::{ask, frames};
+use crate::harness::{Running, Upload, eventually, with_token};
+use crate::made_film::MadeFilm;
+
+/// Four extents of the file, and one of hashes.
+const BYTES: usize = 1_000_000;
+const ALL: Option<Window> = Some(Window::Extents(v1::ExtentWindow { extent_start: 0, extent_end: None }));
+
+fn pack_path(master: &Running, upload: &Upload) -> PathBuf {
+    master.origin().join(format!("{}.pack", upload.asset))
+}
+
+/// A video that the server holds, and its pack.
+async fn held(master: &Running, server: &FakeServer) -> (Upload, Vec<u8>) {
+    let upload = master.publish("film", BYTES).await.expect("publishes");
+    eventually("held", async || server.holds(upload.asset).then_some(())).await;
+    let pack = fs::read(pack_path(master, &upload)).expect("the pack");
+    (upload, pack)
+}
+
+async fn video(master: &Running) -> v1::Video {
+    master.videos().await.into_iter().next().expect("a video")
+}
+
+async fn becomes(master: &Running, condition: v1::Condition) -> v1::Video {
+    eventually("the condition", async || {
+        let video = video(master).await;
+        (video.condition() == condition).then_some(video)
+    })
+    .await
+}
+
+async fn ordered(server: &FakeServer, count: usize) -> v1::PushOrder {
+    eventually("an order to push", async || server.pushes().get(count - 1).cloned()).await
+}
+
+/// The parts that follow an order, as a server with a whole copy sends them.
+fn parts(upload: &Upload, order: &v1::PushOrder) -> Vec<Part> {
+    let start = Part::Start(v1::PushStart { asset: upload.asset.0 });
+    let header = order.header.then(|| Part::Header(upload.header.clone()));
+    let numbers = order.extents.iter().flat_map(|run| run.first..=run.last);
+    let extent = |number: u32| v1::PushExtent { number, sealed: upload.extents[number as usize].clone() };
+    std::iter::once(start).chain(header).chain(numbers.map(|number| Part::Extent(extent(number)))).collect()
+}
+
+async fn push(master: &Running, token: &str, parts: Vec<Part>) -> Result<(), Status> {
+    let messages: Vec<_> = parts.into_iter().map(|part| v1::PushRequest { part: Some(part) }).collect();
+    master.origin_client().push_pack(with_token(token, tokio_stream::iter(messages))).await.map(drop)
+}
+
+fn flip(path: &std::path::Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("the pack");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("within the pack");
+    file.write_all_at(&[!byte[0]], offset).expect("writable");
+}
+
+#[tokio::test]
+async fn a_lost_pack_is_shown_and_served_and_comes_back_from_the_server_that_is_asked() {
+    let master = Running::start().await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let (upload, pack) = held(&master, &server).await;
+    let path = pack_path(&master, &upload);
+    fs::remove_file(&path).expect("removed");
+    let read = v1::ReadPackRequest { asset: upload.asset.0, offset: 0, length: 1 };
+    let refused = master.origin_client().read_pack(with_token(&server.token, read)).await.expect_err("gone");
+    assert_eq!(refused.code(), Code::DataLoss);
+
+    let order = ordered(&server, 1).await;
+    assert_eq!((order.asset, order.header), (upload.asset.0, true));
+    assert_eq!(order.extents, [v1::PackExtents { first: 0, last: 4 }]);
+    let shown = becomes(&master, v1::Condition::Lost).await;
+    assert!(shown.condition_reason.contains("gone") && shown.condition_reason.contains("s1"), "{shown:?}");
+    let list = ask(&master, "film", ALL).await.expect("whole copies are served all the while");
+    assert_eq!(list.hosts.len(), 1);
+    assert!(server.drops(upload.asset).is_empty());
+
+    push(&master, &server.token, parts(&upload, &order)).await.expect("takes it");
+    becomes(&master, v1::Condition::Sound).await;
+    assert_eq!(fs::read(&path).expect("the pack is back"), pack);
+    let again = push(&master, &server.token, parts(&upload, &order)).await.expect_err("only what is asked for");
+    assert_eq!(again.code(), Code::FailedPrecondition);
+}
+
+#[tokio::test]
+async fn damage_of_every_kind_is_found_at_the_start_or_by_the_scrub_and_mended_in_place() {
+    let layout = PackLayout::of_file(BYTES as u64).expect("short");
+    let cases: [(&str, fn(&std::path::Path, &PackLayout), bool); 3] = [
+        ("a byte of an extent", |path, layout| flip(path, layout.extent_offset(2) + 5_000), false),
+        ("a byte of the header", |path, _| flip(path, 40), true),
+        (
+            "cut short",
+            |path, layout| {
+                let file = OpenOptions::new().write(true).open(path).expect("the pack");
+                file.set_len(layout.extent_offset(1) + 7).expect("cut");
+            },
+            false,
+        ),
+    ];
+    for (what, damage, header) in cases {
+        let mut master = Running::start().await;
+        let server = FakeServer::listed(&master, "s1", 9001).await;
+        let (upload, pack) = held(&master, &server).await;
+        drop(server);
+        let path = pack_path(&master, &upload);
+        master.restart(|_| damage(&path, &layout)).await;
+        let shown = becomes(&master, v1::Condition::Damaged).await;
+        assert!(!shown.condition_reason.is_empty(), "{what}");
+        let server = FakeServer::listed(&master, "s1", 9001).await;
+        server.hold(upload.asset, 5, 5, "");
+        let order = ordered(&server, 1).await;
+        assert_eq!(order.header, header, "{what}");
+        push(&master, &server.token, parts(&upload, &order)).await.expect(what);
+        becomes(&master, v1::Condition::Sound).await;
+        assert_eq!(fs::read(&path).expect("the pack"), pack, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_that_does_not_match_or_was_not_asked_for_is_not_written() {
+    let master = Running::start().await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let (upload, _) = held(&master, &server).await;
+    let path = pack_path(&master, &upload);
+    let layout = PackLayout::of_file(BYTES as u64).expect("short");
+    flip(&path, layout.extent_offset(1) + 9);
+    let damaged = fs::read(&path).expect("the pack");
+    // A server that fills finds it first.
+    server.accuse_the_origin(upload.asset);
+    becomes(&master, v1::Condition::Damaged).await;
+    server.hold(upload.asset, 5, 5, "");
+    let order = ordered(&server, 1).await;
+    assert_eq!((order.header, order.extents.as_slice()), (false, &[v1::PackExtents { first: 1, last: 1 }][..]));
+    let stranger = FakeServer::listed(&master, "s2", 9002).await;
+    let refused = push(&master, &stranger.token, parts(&upload, &order)).await.expect_err("another server was asked");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    let mut wrong = parts(&upload, &order);
+    if let Some(Part::Extent(extent)) = wrong.last_mut() {
+        extent.sealed[77] ^= 1;
+    }
+    let refused = push(&master, &server.token, wrong).await.expect_err("it does not match");
+    assert_eq!(refused.code(), Code::DataLoss, "{refused}");
+    assert_eq!(fs::read(&path).expect("the pack"), damaged);
+    let shown = becomes(&master, v1::Condition::Damaged).await;
+    assert!(shown.condition_reason.contains("does not match"), "{shown:?}");
+
+    // The other one is asked next.
+    stranger.hold(upload.asset, 5, 5, "");
+    let order = ordered(&stranger, 1).await;
+    push(&master, &stranger.token, parts(&upload, &order)).await.expect("takes it");
+    becomes(&master, v1::Condition::Sound).await;
+    assert_ne!(fs::read(&path).expect("the pack"), damaged);
+}
+
+#[tokio::test]
+async fn a_lost_video_without_copies_is_shown_and_can_be_replaced_removed_or_put_back() {
+    let mut master = Running::start().await;
+    let mut packs = Vec::new();
+    for name in ["back", "gone", "new"] {
+        packs.push(pack_path(&master, &master.publish(name, 1_000).await.expect("publishes")));
+    }
+    let kept = fs::read(&packs[0]).expect("the pack");
+    master.restart(|_| packs.iter().for_each(|pack| fs::remove_file(pack).expect("removed"))).await;
+    let videos = master.videos().await;
+    assert_eq!(videos.len(), 3);
+    assert!(videos.iter().all(|video| video.condition() == v1::Condition::Lost), "{videos:?}");
+    eventually("the remedy", async || {
+        video(&master).await.condition_reason.contains("publish the video again").then_some(())
+    })
+    .await;
+    let taken = master.publish("new", 1_000).await.map(|_| ()).expect_err("the name is still taken");
+    assert_eq!(taken.code(), Code::AlreadyExists);
+    master.publish_with("new", 1_000, true, 0).await.expect("replaces");
+    let remove = with_token(&master.admin().await, v1::RemoveVideoRequest { name: "gone".into() });
+    master.catalogue().remove_video(remove).await.expect("removes");
+    fs::write(&packs[0], kept).expect("put back by hand");
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while master.videos().await.iter().any(|video| video.condition() != v1::Condition::Sound) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("what was put back is found");
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_waited_for_while_a_server_can_heal_it() {
+    let master = Running::start().await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let upload = MadeFilm::new(200, 1_000).publish(&master, "film").await.expect("publishes");
+    eventually("held", async || server.holds(upload.asset).then_some(())).await;
+    let path = pack_path(&master, &upload);
+    let pack = fs::read(&path).expect("the pack");
+    ask(&master, "film", frames(0, None)).await.expect("the index is sound");
+    fs::remove_file(&path).expect("removed");
+    let waits = ask(&master, "film", frames(0, None)).await.expect_err("the index is gone");
+    assert_eq!(waits.code(), Code::Unavailable);
+    assert!(waits.message().contains("healed"), "{waits}");
+    ask(&master, "film", ALL).await.expect("extents need no index");
+    let order = ordered(&server, 1).await;
+    push(&master, &server.token, parts(&upload, &order)).await.expect("takes it");
+    ask(&master, "film", frames(0, None)).await.expect("the index is back");
+    assert_eq!(fs::read(&path).expect("the pack"), pack);
+}

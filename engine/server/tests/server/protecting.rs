@@ -1,0 +1,190 @@
+//! Copies that wrong orders, a wrong master and damage do not delete.
+
+use std::fs;
+use std::time::Duration;
+
+use braidcast_media::layout::EXTENT_BYTES;
+use braidcast_media::{LibraryId, Run};
+use braidcast_proto::v1::DropOrder;
+use braidcast_proto::v1::DropReason::{self, Removed, Surplus, Unspecified};
+use braidcast_proto::v1::master_order::Order;
+use tonic::Status;
+
+use crate::asset::Film;
+use crate::master::{self, LIBRARY};
+use crate::rig::{Rig, appears};
+
+fn drop_order(film: &Film, reason: DropReason) -> Order {
+    Order::Drop(DropOrder { asset: film.id.0, reason: reason.into() })
+}
+
+fn films<const N: usize>(extents: usize) -> [Film; N] {
+    std::array::from_fn(|n| Film::new(n as u64 + 1, extents * EXTENT_BYTES))
+}
+
+fn assert_served(rig: &Rig, film: &Film) {
+    rig.client(film).pull(&[Run::new(0, 20)]).assert_chunks(film, &[Run::new(0, 20)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mass_drop_that_does_not_say_why_deletes_nothing_and_is_reported() {
+    let films: [Film; 3] = films(1);
+    let rig = Rig::holding_all(&films.each_ref(), 0).await;
+    for film in &films {
+        rig.master.order(drop_order(film, Unspecified)).await;
+    }
+    for film in &films {
+        let reason = rig.master.refusal(film.id).await;
+        assert!(reason.contains("did not say why"), "{reason}");
+        assert!(rig.file(film, "pack").exists());
+        assert_served(&rig, film);
+    }
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_of_removed_videos_are_deleted_however_many_they_are() {
+    let films: [Film; 3] = films(1);
+    let rig = Rig::holding_all(&films.each_ref(), 0).await;
+    for film in &films {
+        rig.master.order(drop_order(film, Removed)).await;
+    }
+    rig.master.report(|report| report.holdings.is_empty()).await;
+    assert!(films.iter().all(|film| !rig.file(film, "pack").exists()));
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_too_many_is_served_until_its_room_is_needed_and_only_one_goes_in_a_minute() {
+    let films: [Film; 4] = films(2);
+    let [first, second, third, fourth] = &films;
+    let pack_bytes = first.layout().disk_bytes();
+    let rig = Rig::holding_all(&[first, second], 2 * pack_bytes).await;
+    rig.master.report(|report| report.free_bytes == 0).await;
+    rig.master.order(drop_order(first, Surplus)).await;
+    rig.master.order(drop_order(second, Surplus)).await;
+    rig.master.report(|report| report.free_bytes == 2 * pack_bytes).await;
+    assert_served(&rig, first);
+
+    rig.fill(third).await;
+    assert!(!rig.file(first, "pack").exists(), "the one that was spare first makes room");
+    assert_served(&rig, second);
+
+    rig.master.publish(fourth.id, fourth.pack.clone());
+    rig.master.order(Order::Hold(fourth.order())).await;
+    let holding = rig.master.holding(fourth.id, |holding| !holding.error.is_empty()).await;
+    assert!(holding.error.contains("more than a tenth"), "{}", holding.error);
+    let reason = rig.master.refusal(fourth.id).await;
+    assert!(reason.contains("another copy is kept"), "{reason}");
+    assert_served(&rig, second);
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_copy_that_is_wanted_again_makes_room_for_nobody() {
+    let films: [Film; 2] = films(1);
+    let [first, second] = &films;
+    let rig = Rig::holding_all(&[first], first.layout().disk_bytes()).await;
+    rig.master.order(drop_order(first, Surplus)).await;
+    rig.master.report(|report| report.free_bytes > 0).await;
+    rig.master.order(Order::Hold(first.order())).await;
+    rig.master.report(|report| report.free_bytes == 0).await;
+    rig.master.publish(second.id, second.pack.clone());
+    rig.master.order(Order::Hold(second.order())).await;
+    let holding = rig.master.holding(second.id, |holding| !holding.error.is_empty()).await;
+    assert!(holding.error.contains("capacity"), "{}", holding.error);
+    assert_served(&rig, first);
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_copy_too_many_is_deleted() {
+    let film = Film::new(1, 8 * EXTENT_BYTES);
+    let rig = Rig::start().await;
+    rig.master.publish(film.id, film.pack.clone());
+    rig.master.limit_pieces(1 + 9);
+    rig.master.order(Order::Hold(film.order())).await;
+    rig.master.holding(film.id, |holding| holding.extents_held >= 3).await;
+    rig.master.order(drop_order(&film, Surplus)).await;
+    rig.master.report(|report| report.holdings.is_empty()).await;
+    assert!(!rig.file(&film, "filling").exists());
+    rig.server.shutdown().await;
+}
+
+/// A master whose database is older than the copy knows nothing of the asset: that is no order to delete it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_knows_nothing_of_an_asset_does_not_cost_what_is_held_of_it() {
+    let film = Film::new(1, 8 * EXTENT_BYTES);
+    let rig = Rig::start().await;
+    rig.master.publish(film.id, film.pack.clone());
+    rig.master.limit_pieces(1 + 9);
+    rig.master.order(Order::Hold(film.order())).await;
+    rig.master.holding(film.id, |holding| holding.extents_held >= 3).await;
+    rig.master.unpublish(film.id);
+    let rig = rig.restart().await;
+    rig.master.order(Order::Hold(film.order())).await;
+    let holding = rig.master.holding(film.id, |holding| !holding.error.is_empty()).await;
+    assert!(holding.error.contains("knows no such asset") && holding.extents_held >= 3, "{holding:?}");
+    assert!(!holding.origin_damaged);
+
+    rig.master.publish(film.id, film.pack.clone());
+    rig.master.unlimited_pieces();
+    rig.master.held_in_full(film.id).await;
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_copy_whose_header_rotted_while_the_server_was_down_is_set_aside_and_filled_anew() {
+    let film = Film::new(1, 2 * EXTENT_BYTES);
+    let rig = Rig::holding(&film).await;
+    let Rig { master, server, dir } = rig;
+    server.shutdown().await;
+    let path = dir.path().join(format!("{}.pack", film.id));
+    let mut rotten = film.pack.clone();
+    rotten[0] ^= 1;
+    fs::write(&path, &rotten).expect("writable");
+    let rig = Rig::start_in(master, dir).await;
+    assert_eq!(fs::read(rig.aside(&film)).expect("set aside"), rotten);
+    rig.master.order(Order::Hold(film.order())).await;
+    rig.master.held_in_full(film.id).await;
+    appears(&path).await;
+    rig.master.order(drop_order(&film, Removed)).await;
+    rig.master.report(|report| report.holdings.is_empty()).await;
+    assert!(!rig.aside(&film).exists(), "it was a copy of the removed video, too");
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_keeps_the_library_of_its_first_join_and_its_copies_from_the_master_of_another() {
+    let film = Film::new(1, EXTENT_BYTES);
+    let rig = Rig::holding(&film).await;
+    assert_eq!(rig.master.joins()[0].library_id, "");
+    let kept = fs::read_to_string(rig.dir.path().join("library-id")).expect("kept");
+    assert_eq!(kept, LIBRARY.to_string());
+
+    // A master that takes any server: the server itself finds that the library is another.
+    rig.master.change_library(LibraryId([2; 16]));
+    rig.master.end_heartbeat();
+    while rig.master.joins().len() < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(rig.master.joins()[1..].iter().all(|join| join.library_id == LIBRARY.to_string()));
+    assert!(rig.file(&film, "pack").exists());
+    assert_served(&rig, &film);
+
+    // One that refuses it, as masters do.
+    rig.master.refuse_joins(Some(Status::failed_precondition("your library is another")));
+    let joins = rig.master.joins().len();
+    while rig.master.joins().len() < joins + 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // The right database is back: no restart is needed.
+    rig.master.refuse_joins(None);
+    rig.master.change_library(LIBRARY);
+    let second = Film::new(2, EXTENT_BYTES);
+    rig.fill(&second).await;
+    assert_served(&rig, &film);
+    let ticket = master::ticket(&[second.id], master::in_seconds(600));
+    crate::client::Client::greet(rig.server.udp_addr(), &second, ticket);
+    rig.server.shutdown().await;
+}
