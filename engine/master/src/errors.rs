@@ -113,8 +113,6 @@ pub(crate) enum ServiceError {
     NoHolder { name: String, listed: usize, known: usize },
     #[error("too many logins at once: try again in a few seconds")]
     LoginsBusy,
-    #[error("the master is shutting down")]
-    ShuttingDown,
     #[error("the call took longer than {0:?} and was dropped: call again")]
     CallTooLong(Duration),
     #[error("the request did not arrive at once, and others wait: send it whole, and call again in a few seconds")]
@@ -170,7 +168,7 @@ impl ServiceError {
             E::DiskFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
             E::Damaged(_) | E::PackLost(_) | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
-            E::NoHolder { .. } | E::LoginsBusy | E::ShuttingDown => Code::Unavailable,
+            E::NoHolder { .. } | E::LoginsBusy => Code::Unavailable,
             E::UploadIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
             E::UploadBroken => Code::Aborted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,

@@ -114,6 +114,7 @@ impl Stream for Pieces {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut *lock(&self.0) {
             Some(pieces) => pieces.poll_recv(cx),
+            // The error ends the stream: it is not polled again.
             None => Poll::Ready(Some(Err(ServiceError::ReadStalled(READ_STALL_MAX).into()))),
         }
     }
@@ -129,5 +130,24 @@ impl v1::origin_server::Origin for OriginService {
         let pieces = Pieces(Arc::new(Mutex::new(Some(pieces))));
         tokio::spawn(reading.run(sender, pieces.clone()));
         Ok(Response::new(pieces))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_that_were_taken_away_end_their_stream_with_an_error() {
+        let (sender, queue) = mpsc::channel(1);
+        let mut pieces = Pieces(Arc::new(Mutex::new(Some(queue))));
+        sender.send(Ok(v1::PackBytes { data: vec![1] })).await.expect("there is room");
+        pieces.clone().drop_all();
+        assert!(sender.is_closed(), "what was queued is gone");
+        let end = pieces.next().await.expect("an end").expect_err("an error");
+        assert_eq!(end.code(), Code::DeadlineExceeded);
     }
 }

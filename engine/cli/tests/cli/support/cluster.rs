@@ -3,12 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use braidcast_client::profile::Credential;
 use braidcast_client::{Profile, Secret};
 use tempfile::TempDir;
 
-use super::{Client, Process, braidcast, eventually};
+use super::{Client, Process, braidcast, eventually, limited};
 
 /// A master, and as many servers as are added, each on loopback and with flags of its own. All end when this is
 /// dropped.
@@ -28,6 +29,15 @@ impl Cluster {
 
     /// The same, with these environment variables.
     pub(crate) fn start_in(environment: &[(&str, &OsStr)], flags: &[&str]) -> Self {
+        Self::start_as(environment, flags, |master| master)
+    }
+
+    /// The same, with a master that may have so many descriptors and cannot raise that limit.
+    pub(crate) fn start_limited(descriptors: u32, flags: &[&str]) -> Self {
+        Self::start_as(&[], flags, |master| limited(&master, descriptors))
+    }
+
+    fn start_as(environment: &[(&str, &OsStr)], flags: &[&str], change: impl FnOnce(Command) -> Command) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (state, password) = (dir.path().join("master"), dir.path().join("admin-password"));
         std::fs::write(&password, PASSWORD).expect("writable");
@@ -38,7 +48,7 @@ impl Cluster {
         arguments.extend(flags.iter().map(OsString::from));
         let mut master = braidcast(arguments);
         master.envs(environment.iter().copied());
-        let mut master = Process::spawn(master, false);
+        let mut master = Process::spawn(change(master), false);
         let master_address = master.wait_line("master listening ").parse().expect("an address");
         let profile = Profile {
             path: dir.path().join("profile.toml"),

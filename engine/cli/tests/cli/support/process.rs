@@ -189,6 +189,20 @@ pub(crate) fn braidcast(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
     command
 }
 
+/// The same command, which may have so many descriptors and cannot raise that limit.
+pub(crate) fn limited(command: &Command, descriptors: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
 /// Sends a signal to a process that a test or its `dev` has started. One that is gone is passed over.
 pub(super) fn send_signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(i32::try_from(pid).expect("a process id"));
