@@ -18,7 +18,7 @@ use tonic::server::NamedService;
 use crate::errors::ServiceError;
 use crate::limits::{CALL_MAX, CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX};
 use crate::net::peer;
-use crate::net::seats::{Bounds, Occupant, Seat, Seats};
+use crate::net::seats::{Bounds, Full, Occupant, Seat, Seats};
 
 /// The calls that are under way, of all services together.
 pub(crate) struct Calls {
@@ -40,9 +40,12 @@ impl Calls {
         let arriving = Arc::new(Arriving::default());
         let place = match rule.callers {
             Callers::Anybody => {
-                let full = |_| ServiceError::TooMany {
-                    what: "calls of callers who are not known yet",
-                    limit: STRANGERS_CALLS_MAX,
+                let full = |full| match full {
+                    Full::All => ServiceError::TooMany { what: "calls to sign in", limit: STRANGERS_CALLS_MAX },
+                    Full::Network => {
+                        let limit = STRANGERS_CALLS_PER_NETWORK_MAX;
+                        ServiceError::TooMany { what: "calls from your address to sign in", limit }
+                    }
                 };
                 let taken = self.strangers.take(peer(extensions).network, Arc::clone(&arriving));
                 Place::Stranger { _seat: taken.map_err(full)?.0 }
