@@ -60,7 +60,7 @@ bench-load: ## 1,000 viewers on one server thread, beside a cold one too, then 2
 		target/release/braidcast-load $$crowd $(LOAD) || code=$$?; test $$code -ne 130 || break; \
 	done; exit $$code
 
-bench-signin: ## honest sign-ins beside 30 false ones a second, from another address and from their own: a minute; SIGNIN="--seconds 60"
+bench-signin: ## honest sign-ins beside 30 false ones a second, from other addresses and from their own: a minute and a half; SIGNIN="--rate 300"
 	@.ci/install $(BUILD_PACKAGES)
 	@cargo build --release --quiet --package braidcast-cli --package braidcast-signin
 	@target/release/braidcast-signin $(SIGNIN)

@@ -1,7 +1,8 @@
 //! An honest sign-in beside 30 false ones a second: how long it takes, and whether it takes at all.
 //!
-//! A real master; the false ones have invented names, and come from another address of loopback, and then from the
-//! honest one's own, where it has signed in before. Exits with 1 if an honest sign-in fails or takes longer than 1 s.
+//! A real master; the false ones have invented names, and come from another address of loopback, from 64 others, and
+//! from the honest one's own, where it has signed in before. Exits with 1 if an honest sign-in fails or takes longer
+//! than 1 s.
 
 mod master;
 
@@ -19,11 +20,11 @@ use tokio::task::JoinSet;
 use self::master::Master;
 
 const GOAL: Duration = Duration::from_secs(1);
-const FALSE_PER_SECOND: u32 = 30;
 const HONEST_EVERY: Duration = Duration::from_millis(500);
 /// The queues are full after this.
 const SETTLE: Duration = Duration::from_secs(2);
-const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Addresses of the row with many of them: each has a bucket of its own.
+const MANY: u8 = 64;
 
 /// Measures honest sign-ins beside false ones, and exits with 1 if one takes longer than 1 s.
 #[derive(Parser)]
@@ -31,6 +32,9 @@ struct Arguments {
     /// How long honest sign-ins are measured, for each row
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// False sign-ins a second
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
     /// The `braidcast` command [default: beside this program]
     #[arg(long)]
     braidcast: Option<PathBuf>,
@@ -54,16 +58,21 @@ fn main() -> Result<ExitCode> {
     let braidcast = arguments.braidcast.unwrap_or(beside);
     let length = Duration::from_secs(arguments.seconds);
     let runtime = tokio::runtime::Runtime::new()?;
-    println!(
-        "{FALSE_PER_SECOND} false sign-ins a second with invented names, beside honest ones of an address that has"
-    );
+    let rate = arguments.rate;
+    println!("{rate} false sign-ins a second with invented names, beside honest ones of an address that has");
     println!("signed in before; times from the connection's first packet to the token\n");
     println!("false ones from      honest  failed  median   worst     false: evaluated  refused");
     let mut missed = false;
-    for (name, from) in [("another address", ELSEWHERE), ("the same address", Ipv4Addr::LOCALHOST)] {
+    let elsewhere = |addresses: u8| (0..addresses).map(|n| Ipv4Addr::new(127, 0, 1, n)).collect();
+    let rows = [
+        ("another address", elsewhere(1)),
+        ("64 other addresses", elsewhere(MANY)),
+        ("the same address", vec![Ipv4Addr::LOCALHOST]),
+    ];
+    for (name, from) in rows {
         // A fresh one for each row: its buckets are full.
         let master = Master::start(&braidcast, &stop)?;
-        let mut row = runtime.block_on(measure(&master, from, length, &stop))?;
+        let mut row = runtime.block_on(measure(&master, from, rate, length, &stop))?;
         row.honest.sort_unstable();
         let (median, worst) = (row.honest.get(row.honest.len() / 2), row.honest.last());
         println!(
@@ -86,12 +95,12 @@ fn milliseconds(time: Option<&Duration>) -> String {
     time.map_or("-".to_owned(), |time| format!("{} ms", time.as_millis()))
 }
 
-async fn measure(master: &Master, from: Ipv4Addr, length: Duration, stop: &Stop) -> Result<Row> {
+async fn measure(master: &Master, from: Vec<Ipv4Addr>, rate: u32, length: Duration, stop: &Stop) -> Result<Row> {
     match master.sign_in_honestly().await? {
         Issued::Token(_) => {}
         Issued::Error(error) => bail!("the first sign-in was refused: {}", error.error_description),
     }
-    let flood = tokio::spawn(flood(master.address().clone(), from, SETTLE + length));
+    let flood = tokio::spawn(flood(master.address().clone(), from, rate, SETTLE + length));
     tokio::time::sleep(SETTLE).await;
     let mut row = Row::default();
     let until = Instant::now() + length;
@@ -110,12 +119,15 @@ async fn measure(master: &Master, from: Ipv4Addr, length: Duration, stop: &Stop)
 }
 
 /// Signs in falsely, and gives how many were evaluated and how many refused.
-async fn flood(master: master::Address, from: Ipv4Addr, length: Duration) -> Result<(usize, usize)> {
-    let channel = master.connect(from).await?;
+async fn flood(master: master::Address, from: Vec<Ipv4Addr>, rate: u32, length: Duration) -> Result<(usize, usize)> {
+    let mut channels = Vec::new();
+    for address in from {
+        channels.push(master.connect(address).await?);
+    }
     let mut calls = JoinSet::new();
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / FALSE_PER_SECOND);
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
     let until = Instant::now() + length;
-    for n in 0_u64.. {
+    for (n, channel) in channels.iter().cycle().enumerate() {
         ticks.tick().await;
         if Instant::now() >= until {
             break;
