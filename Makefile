@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-peers bench-prototype bench-cold bench-paced bench-load lab lab-short build install
+.PHONY: help demo test lint bench bench-peers bench-prototype bench-cold bench-paced bench-load bench-signin lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
@@ -59,6 +59,11 @@ bench-load: ## 1,000 viewers on one server thread, beside a cold one too, then 2
 	@code=0; for crowd in "--cold" "--viewers 200 --greedy 200"; do \
 		target/release/braidcast-load $$crowd $(LOAD) || code=$$?; test $$code -ne 130 || break; \
 	done; exit $$code
+
+bench-signin: ## honest sign-ins beside 30 false ones a second, from other addresses and from their own: a minute and a half; SIGNIN="--rate 300"
+	@.ci/install $(BUILD_PACKAGES)
+	@cargo build --release --quiet --package braidcast-cli --package braidcast-signin
+	@target/release/braidcast-signin $(SIGNIN)
 
 lab: ## braidcast beside curl and aria2c over bad links, with real sockets: about an hour; LAB="--only NAME" for a part
 	@.ci/install $(BUILD_PACKAGES) $(LAB_PACKAGES)

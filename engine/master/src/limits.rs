@@ -260,9 +260,12 @@ pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Longest metadata of a call, by HTTP/2's own count; a token takes less than 1 KiB.
 pub(crate) const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// Streams that a peer may reset before they were accepted, and streams that the master may reset for a peer's fault,
-/// until the connection is closed (CVE-2023-44487, CVE-2024-2758).
-pub(crate) const RESETS_MAX: usize = 32;
+/// Streams that a peer may reset before the master has taken them, at a time; one more closes the connection
+/// (CVE-2023-44487).
+pub(crate) const PENDING_RESETS_MAX: usize = 32;
+/// Streams of a connection that the master may reset for faults of its peer; one more closes it (CVE-2025-8671). They
+/// count for as long as the connection lives, which is months for a media server.
+pub(crate) const FAULTY_STREAMS_MAX: usize = 1_024;
 
 /// Longest request to Auth and Users: two names, a password of [`PASSWORD_BYTES_MAX`] and a token.
 pub(crate) const ACCOUNT_MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -272,7 +275,7 @@ pub(crate) const CATALOGUE_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub(crate) const CLUSTER_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Longest request to Distribution: a window, and [`FAILED_HOSTS_MAX`] reports with the extents that failed.
 pub(crate) const DISTRIBUTION_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Longest description of a film, name and numbers around it, when a publisher begins.
+// A publisher's description of a film, with its name and the numbers around it, fits into one message.
 const _: () = assert!(FILM_BYTES_MAX + 2 * PAGE_BYTES < MESSAGE_BYTES_MAX);
 const _: () = assert!(ACCOUNT_MESSAGE_BYTES_MAX > 2 * (USERNAME_BYTES_MAX + PASSWORD_BYTES_MAX));
 

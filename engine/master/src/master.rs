@@ -43,12 +43,12 @@ use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
 use crate::limits::{
     ACCOUNT_MESSAGE_BYTES_MAX, CATALOGUE_MESSAGE_BYTES_MAX, CLUSTER_MESSAGE_BYTES_MAX, CONNECTION_WINDOW_BYTES,
-    DISTRIBUTION_MESSAGE_BYTES_MAX, HEADER_LIST_BYTES_MAX, KEEPALIVE, MAINTENANCE_MESSAGE_BYTES_MAX,
-    RESETS_MAX, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    DISTRIBUTION_MESSAGE_BYTES_MAX, FAULTY_STREAMS_MAX, HEADER_LIST_BYTES_MAX, KEEPALIVE,
+    MAINTENANCE_MESSAGE_BYTES_MAX, PENDING_RESETS_MAX, SHUTDOWN_GRACE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::maintenance::MaintenanceService;
 use crate::net::calls::{Bounded, Calls};
-use crate::net::{accept, descriptors};
+use crate::net::{Seldom, accept, descriptors};
 use crate::origin::Origin;
 use crate::packs::OriginService;
 use crate::publishing::PublishingService;
@@ -291,6 +291,7 @@ impl Parts {
             throttle: Arc::clone(&throttle),
             refresh: Arc::clone(&self.refresh),
             tokens: Arc::clone(&self.tokens),
+            refusals: Seldom::default(),
         };
         let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), throttle };
         let catalogue = CatalogueService {
@@ -324,9 +325,18 @@ impl Parts {
         bounded_http2()
             .add_service(Bounded { inner: accounts, calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(users, clients.clone()), calls: Arc::clone(&calls) })
-            .add_service(Bounded { inner: InterceptedService::new(catalogue, clients.clone()), calls: Arc::clone(&calls) })
-            .add_service(Bounded { inner: InterceptedService::new(publishing, clients.clone()), calls: Arc::clone(&calls) })
-            .add_service(Bounded { inner: InterceptedService::new(maintenance, clients.clone()), calls: Arc::clone(&calls) })
+            .add_service(Bounded {
+                inner: InterceptedService::new(catalogue, clients.clone()),
+                calls: Arc::clone(&calls),
+            })
+            .add_service(Bounded {
+                inner: InterceptedService::new(publishing, clients.clone()),
+                calls: Arc::clone(&calls),
+            })
+            .add_service(Bounded {
+                inner: InterceptedService::new(maintenance, clients.clone()),
+                calls: Arc::clone(&calls),
+            })
             .add_service(Bounded { inner: InterceptedService::new(distribution, clients), calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: cluster, calls: Arc::clone(&calls) })
             .add_service(Bounded { inner: InterceptedService::new(origin, servers), calls })
@@ -342,8 +352,8 @@ fn bounded_http2() -> Server {
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-        .http2_max_local_error_reset_streams(Some(RESETS_MAX))
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(FAULTY_STREAMS_MAX))
 }
 
 async fn sweep_refresh_tokens(refresh: Arc<RefreshTokens>) {

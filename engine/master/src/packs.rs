@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 
 use braidcast_media::AssetId;
@@ -86,14 +86,17 @@ struct Reading {
 impl Reading {
     /// Reads piece after piece until the server has all, or has gone, or takes nothing any more. No thread waits for a
     /// slow server.
-    async fn run(mut self, pieces: mpsc::Sender<Piece>, queue: Pieces) {
+    async fn run(mut self, pieces: mpsc::Sender<Piece>, queue: Weak<Queue>) {
         while self.left > 0 {
             let piece = self.next().await.map(|data| v1::PackBytes { data }).map_err(Status::from);
             let failed = piece.is_err();
             match tokio::time::timeout(READ_STALL_MAX, pieces.send(piece)).await {
                 Ok(Ok(())) if !failed => {}
                 Ok(_) => return,
-                Err(_elapsed) => return queue.drop_all(),
+                Err(_elapsed) => {
+                    tracing::info!(asset = %self.asset, "a media server took nothing of a pack for {READ_STALL_MAX:?}");
+                    return queue.upgrade().iter().for_each(|queue| drop(lock(queue).take()));
+                }
             }
         }
     }
@@ -116,17 +119,12 @@ impl Reading {
 
 type Piece = Result<v1::PackBytes, Status>;
 
-/// Pieces on their way to one server. They can be taken away from a stream that HTTP/2 no longer asks for anything:
+/// Pieces on their way to one server, until they are taken away from a stream that HTTP/2 no longer asks for anything:
 /// such a stream is not polled, and would keep them for as long as its connection is open.
-#[derive(Clone)]
-pub(crate) struct Pieces(Arc<Mutex<Option<mpsc::Receiver<Piece>>>>);
+type Queue = Mutex<Option<mpsc::Receiver<Piece>>>;
 
-impl Pieces {
-    fn drop_all(&self) {
-        tracing::info!("a media server took nothing of a pack for {READ_STALL_MAX:?}: the reading was dropped");
-        lock(&self.0).take();
-    }
-}
+/// The stream of pieces. The reading ends when this is dropped: nobody else holds on to the queue.
+pub(crate) struct Pieces(Arc<Queue>);
 
 impl Stream for Pieces {
     type Item = Piece;
@@ -134,6 +132,7 @@ impl Stream for Pieces {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         match &mut *lock(&self.0) {
             Some(pieces) => pieces.poll_recv(cx),
+            // The error ends the stream: it is not polled again.
             None => Poll::Ready(Some(Err(ServiceError::ReadStalled(READ_STALL_MAX).into()))),
         }
     }
@@ -146,9 +145,39 @@ impl v1::origin_server::Origin for OriginService {
     async fn read_pack(&self, request: Request<v1::ReadPackRequest>) -> Result<Response<Self::ReadPackStream>, Status> {
         let reading = self.open(request.into_inner()).await?;
         let (sender, pieces) = mpsc::channel(PIECES_QUEUED);
-        let pieces = Pieces(Arc::new(Mutex::new(Some(pieces))));
-        tokio::spawn(reading.run(sender, pieces.clone()));
-        Ok(Response::new(pieces))
+        let queue = Arc::new(Mutex::new(Some(pieces)));
+        tokio::spawn(reading.run(sender, Arc::downgrade(&queue)));
+        Ok(Response::new(Pieces(queue)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_stream::StreamExt;
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_that_were_taken_away_end_their_stream_with_an_error() {
+        let (sender, pieces) = mpsc::channel(1);
+        let queue = Arc::new(Mutex::new(Some(pieces)));
+        let (weak, mut stream) = (Arc::downgrade(&queue), Pieces(queue));
+        sender.send(Ok(v1::PackBytes { data: vec![1] })).await.expect("there is room");
+        weak.upgrade().iter().for_each(|queue| drop(lock(queue).take()));
+        assert!(sender.is_closed(), "what was queued is gone");
+        let end = stream.next().await.expect("an end").expect_err("an error");
+        assert_eq!(end.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_hangs_up_ends_the_reading_at_once() {
+        let (sender, pieces) = mpsc::channel(1);
+        let queue = Arc::new(Mutex::new(Some(pieces)));
+        let (weak, stream) = (Arc::downgrade(&queue), Pieces(queue));
+        sender.send(Ok(v1::PackBytes { data: vec![1] })).await.expect("there is room");
+        drop(stream);
+        assert!(sender.is_closed() && weak.upgrade().is_none());
     }
 
     async fn push_pack(

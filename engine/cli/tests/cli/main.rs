@@ -20,6 +20,7 @@ mod publishing;
 #[path = "../../../av/tests/av/reference.rs"]
 mod reference;
 mod secrets;
+mod strangers;
 mod support;
 mod traces;
 mod udp_blocked;

@@ -24,7 +24,7 @@ use crate::auth::throttle::{Held, Pair, Throttle};
 use crate::auth::tokens::Tokens;
 use crate::errors::ServiceError;
 use crate::limits::{PASSWORD_BYTES_MAX, USERNAME_BYTES_MAX};
-use crate::net::{self, Network};
+use crate::net::{self, Network, Seldom};
 
 /// The programs that may ask for tokens.
 const CLIENT_IDS: [&str; 2] = ["braidcast", "braidcast-player"];
@@ -36,6 +36,7 @@ pub(crate) struct AuthService {
     pub(crate) throttle: Arc<Mutex<Throttle>>,
     pub(crate) refresh: Arc<RefreshTokens>,
     pub(crate) tokens: Arc<Tokens>,
+    pub(crate) refusals: Seldom,
 }
 
 /// What a grant came to: tokens for an account, or OAuth's word for why not (RFC 6749, section 5.2).
@@ -55,7 +56,8 @@ impl v1::auth_server::Auth for AuthService {
         request: Request<v1::IssueTokenRequest>,
     ) -> Result<Response<v1::IssueTokenResponse>, Status> {
         let (_, extensions, message) = request.into_parts();
-        let result = match self.grant(net::peer(&extensions).network, message).await? {
+        let network = net::peer(&extensions).network;
+        let result = match self.grant(network, message).await? {
             Grant::Given { account, refresh_token } => {
                 net::prove(&extensions);
                 IssueResult::Token(v1::Token {
@@ -66,7 +68,10 @@ impl v1::auth_server::Auth for AuthService {
                 })
             }
             Grant::Refused { error, description } => {
-                tracing::info!(error, "a login was refused");
+                // Once in a while: whoever can fill a log can fill a disk.
+                if let Some(times) = self.refusals.on_event(Instant::now()) {
+                    tracing::info!(error, %network, times, "logins were refused; the last one is named");
+                }
                 IssueResult::Error(v1::AuthError { error: error.to_owned(), error_description: description })
             }
         };

@@ -13,8 +13,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
 
 use crate::limits::{ACCEPT_HEADROOM, ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPTED_QUEUED, HANDSHAKE_MAX};
 use crate::net::Network;
@@ -69,8 +69,7 @@ struct Warnings {
 
 impl Port {
     fn new(tls: Arc<ServerConfig>, bounds: ConnectionBounds, finished: mpsc::Sender<TlsStream<Wire>>) -> Self {
-        let handshakes =
-            Bounds { all: bounds.handshakes, per_network: bounds.handshakes, movable: bounds.handshakes };
+        let handshakes = Bounds { all: bounds.handshakes, per_network: bounds.handshakes, movable: bounds.handshakes };
         Self {
             tls: tls.into(),
             connections: Seats::new(bounds.connections),
@@ -171,7 +170,9 @@ impl Port {
             Some(Full::All) => {
                 if let Some(times) = self.warnings.moved.on_event(Instant::now()) {
                     tracing::warn!(
-                        times, all, unproven = movable,
+                        times,
+                        all,
+                        unproven = movable,
                         "connections on which nobody had signed in were closed, the oldest first, to make room for \
                          new ones: somebody opens many; if they are honest, raise the limit of descriptors \
                          (LimitNOFILE= of the service, `ulimit -n` of the shell)"
@@ -195,7 +196,8 @@ impl Port {
         if let Some(times) = self.warnings.handshakes.on_event(Instant::now()) {
             let handshakes = self.handshakes.bounds().all;
             tracing::warn!(
-                times, handshakes,
+                times,
+                handshakes,
                 "connections were closed that had not finished their TLS handshake, the oldest first, to make room for \
                  new ones: somebody opens many and says nothing; block that address if it goes on"
             );
@@ -237,7 +239,8 @@ mod tests {
         for code in [Errno::ECONNABORTED, Errno::EINTR, Errno::EPROTO, Errno::ENETDOWN] {
             assert!(!is_exhausted(&code.into()), "{code}");
         }
-        let pauses: Vec<_> = std::iter::successors(Some(ACCEPT_PAUSE_MIN), |pause| Some(longer(*pause))).take(9).collect();
+        let pauses: Vec<_> =
+            std::iter::successors(Some(ACCEPT_PAUSE_MIN), |pause| Some(longer(*pause))).take(9).collect();
         assert!(pauses.is_sorted() && pauses[8] == ACCEPT_PAUSE_MAX);
     }
 }

@@ -18,7 +18,7 @@ use tonic::server::NamedService;
 use crate::errors::ServiceError;
 use crate::limits::{CALL_MAX, CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX};
 use crate::net::peer;
-use crate::net::seats::{Bounds, Occupant, Seat, Seats};
+use crate::net::seats::{Bounds, Full, Occupant, Seat, Seats};
 
 /// The calls that are under way, of all services together.
 pub(crate) struct Calls {
@@ -40,7 +40,13 @@ impl Calls {
         let arriving = Arc::new(Arriving::default());
         let place = match rule.callers {
             Callers::Anybody => {
-                let full = |_| ServiceError::TooMany { what: "calls of callers who are not known yet", limit: STRANGERS_CALLS_MAX };
+                let full = |full| match full {
+                    Full::All => ServiceError::TooMany { what: "calls to sign in", limit: STRANGERS_CALLS_MAX },
+                    Full::Network => {
+                        let limit = STRANGERS_CALLS_PER_NETWORK_MAX;
+                        ServiceError::TooMany { what: "calls from your address to sign in", limit }
+                    }
+                };
                 let taken = self.strangers.take(peer(extensions).network, Arc::clone(&arriving));
                 Place::Stranger { _seat: taken.map_err(full)?.0 }
             }
@@ -225,9 +231,18 @@ mod tests {
     #[test]
     fn only_signing_in_and_joining_are_for_anybody_and_only_uploads_may_last() {
         let rule = |path| Rule::of(path);
-        assert_eq!(rule("/braidcast.v1.Auth/IssueToken"), Rule { callers: Callers::Anybody, response_max: Some(CALL_MAX) });
-        assert_eq!(rule("/braidcast.v1.Cluster/Join"), Rule { callers: Callers::Anybody, response_max: Some(CALL_MAX) });
-        assert_eq!(rule("/braidcast.v1.Cluster/Heartbeat"), Rule { callers: Callers::Known, response_max: Some(CALL_MAX) });
+        assert_eq!(
+            rule("/braidcast.v1.Auth/IssueToken"),
+            Rule { callers: Callers::Anybody, response_max: Some(CALL_MAX) }
+        );
+        assert_eq!(
+            rule("/braidcast.v1.Cluster/Join"),
+            Rule { callers: Callers::Anybody, response_max: Some(CALL_MAX) }
+        );
+        assert_eq!(
+            rule("/braidcast.v1.Cluster/Heartbeat"),
+            Rule { callers: Callers::Known, response_max: Some(CALL_MAX) }
+        );
         assert_eq!(rule("/braidcast.v1.Publishing/Upload"), Rule { callers: Callers::Known, response_max: None });
         assert_eq!(rule("/braidcast.v1.Origin/PushPack"), Rule { callers: Callers::Known, response_max: None });
         assert_eq!(rule("/"), Rule { callers: Callers::Known, response_max: Some(CALL_MAX) });

@@ -4,9 +4,7 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::limits::{
-    CONNECTIONS_MAX, CONNECTIONS_MIN, DESCRIPTORS_RESERVED, HANDSHAKES_MAX, UNPROVEN_CONNECTIONS_MAX,
-};
+use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_MIN, DESCRIPTORS_RESERVED, HANDSHAKES_MAX, UNPROVEN_CONNECTIONS_MAX};
 use crate::net::seats::Bounds;
 
 /// Bounds on connections.

@@ -21,3 +21,4 @@ mod seldom;
 
 pub(crate) use line::{peer, prove};
 pub(crate) use network::Network;
+pub(crate) use seldom::Seldom;

@@ -3,13 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use braidcast_client::profile::Credential;
 use braidcast_client::{Profile, Secret};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{Client, Process, braidcast, braidcast_under, eventually};
+use super::{Client, Process, braidcast, eventually, limited};
 
 /// A master, and as many servers as are added, each on loopback and with flags of its own. All end when this is
 /// dropped.
@@ -30,11 +31,25 @@ impl Cluster {
 
     /// The same, with these environment variables.
     pub(crate) fn start_in(environment: &[(&str, &OsStr)], flags: &[&str]) -> Self {
-        Self::start_prepared(|_| (), environment, flags)
+        Self::start_as(|_| (), environment, flags, |master| master)
     }
 
     /// The same, after `prepare` has had the folder in which `master` will be the state folder.
     pub(crate) fn start_prepared(prepare: impl FnOnce(&Path), environment: &[(&str, &OsStr)], flags: &[&str]) -> Self {
+        Self::start_as(prepare, environment, flags, |master| master)
+    }
+
+    /// The same, with a master that may have so many descriptors and cannot raise that limit.
+    pub(crate) fn start_limited(descriptors: u32, flags: &[&str]) -> Self {
+        Self::start_as(|_| (), &[], flags, |master| limited(&format!("-n {descriptors}"), &master))
+    }
+
+    fn start_as(
+        prepare: impl FnOnce(&Path),
+        environment: &[(&str, &OsStr)],
+        flags: &[&str],
+        change: impl FnOnce(Command) -> Command,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         prepare(dir.path());
         let (state, password) = (dir.path().join("master"), dir.path().join("admin-password"));
@@ -46,7 +61,7 @@ impl Cluster {
         arguments.extend(flags.iter().map(OsString::from));
         let mut master = braidcast(&arguments);
         master.envs(environment.iter().copied());
-        let mut master = Process::spawn(master, false);
+        let mut master = Process::spawn(change(master), false);
         let master_address = master.wait_line("master listening ").parse().expect("an address");
         let profile = Profile {
             path: dir.path().join("profile.toml"),
@@ -74,7 +89,7 @@ impl Cluster {
     /// Starts `braidcast serve` where `ulimit ARGUMENTS` was called before.
     pub(crate) fn add_server_under(&mut self, ulimit: &str) {
         let arguments = self.server_arguments(&[]);
-        let mut server = Process::spawn(braidcast_under(ulimit, &arguments), false);
+        let mut server = Process::spawn(limited(ulimit, &braidcast(&arguments)), false);
         server.wait_line("serve listening ");
         self.servers.push((server, arguments));
     }
@@ -83,7 +98,7 @@ impl Cluster {
     pub(crate) fn restart_server_under(&mut self, number: usize, ulimit: &str) {
         let (server, arguments) = &mut self.servers[number - 1];
         end(server);
-        *server = Process::spawn(braidcast_under(ulimit, arguments), false);
+        *server = Process::spawn(limited(ulimit, &braidcast(arguments)), false);
         server.wait_line("serve listening ");
     }
 

@@ -183,16 +183,12 @@ pub(crate) fn braidcast(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) 
     command
 }
 
-/// The same, in a shell's limits: `ulimit ARGUMENTS` is called before the command takes the shell's place.
-pub(crate) fn braidcast_under(ulimit: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
-    let plain = braidcast(arguments);
+/// The same command in a shell's limits: `ulimit ARGUMENTS` is called before the command takes the shell's place.
+pub(crate) fn limited(ulimit: &str, command: &Command) -> Command {
     let mut limited = Command::new("sh");
-    limited
-        .arg("-c")
-        .arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\""))
-        .arg(plain.get_program())
-        .args(plain.get_args());
-    for (name, value) in plain.get_envs() {
+    limited.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]);
+    limited.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
         match value {
             Some(value) => limited.env(name, value),
             None => limited.env_remove(name),
