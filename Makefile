@@ -1,6 +1,6 @@
 # The two commands that matter are `make demo` and `make test`; each installs what it needs and does nothing twice.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-peers bench-prototype bench-cold bench-paced bench-load bench-signin lab lab-short build install
+.PHONY: help demo picture test lint bench bench-peers bench-prototype bench-cold bench-paced bench-load bench-signin lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
 TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
@@ -13,9 +13,12 @@ help: ## what can be made
 
 demo: ## publish a film (VIDEO=path, or a made clip), fetch and play it from three servers, kill one in the middle
 	@.ci/install $(BUILD_PACKAGES) $(DEMO_PACKAGES)
-	@cargo build --release --quiet --workspace
+	@.ci/compile
 	@.ci/venv
 	@.ci/demo
+
+picture: demo ## what README shows of a killed server, drawn anew by the demo: docs/killed-server.svg
+	@cp target/demo-fetch.svg docs/killed-server.svg
 
 test: install lint ## all checks and tests, then their counts
 	@.ci/test

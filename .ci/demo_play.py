@@ -1,6 +1,6 @@
 """Plays a film through the Python package while a server dies, and compares its pictures with FFmpeg's own.
 
-usage: demo_play.py FILM NAME PID-TO-KILL CHART
+usage: demo_play.py FILM NAME PID-TO-KILL TRACE
 """
 
 import hashlib
@@ -15,7 +15,10 @@ import braidcast
 
 # Enough to see a server die in the middle, and not too many to decode twice.
 PICTURES_MAX = 250
-COLOURS = ["#3b6ea5", "#c8553d", "#588157", "#8d6a9f", "#d9a441"]
+# Seconds of film to fetch ahead, and how much faster than it is played: so little that the film is still being fetched
+# when the server dies.
+AHEAD_SECONDS = 1.0
+RATE_OF_PLAYING = 2.5
 
 
 def ffmpeg_hashes(film: Path) -> list[str]:
@@ -26,8 +29,8 @@ def ffmpeg_hashes(film: Path) -> list[str]:
     return [line.split(",")[-1].strip() for line in lines if not line.startswith("#")]
 
 
-def play(name: str) -> None:
-    """Tells how fast pictures come, as arrays of rgb24."""
+def play(name: str) -> float:
+    """Tells how fast pictures come, as arrays of rgb24, and gives the film's own rate in bytes per second."""
     started = time.perf_counter()
     with braidcast.open(name) as video:
         first, pictures = 0.0, 0
@@ -40,12 +43,14 @@ def play(name: str) -> None:
         seconds = time.perf_counter() - started
         print(f"{video.width} x {video.height}, {video.codec}: first picture after {first * 1000:.0f} ms, ", end="")
         print(f"{pictures} pictures as rgb24 arrays in {seconds:.2f} s: {pictures / seconds:.0f} pictures/s")
+        return video.bytes / max(video.duration, 1.0)
 
 
-def compare(film: Path, name: str, victim: int) -> braidcast.Stats:
-    """Compares every picture with FFmpeg's, and kills a server in the middle."""
+def compare(film: Path, name: str, rate: float, victim: int, trace: Path) -> braidcast.Stats:
+    """Plays at the film's own pace, compares every picture with FFmpeg's, and kills a server in the middle."""
     expected = ffmpeg_hashes(film)
-    with braidcast.open(name, ahead=2.0) as video:
+    with braidcast.open(name, ahead=AHEAD_SECONDS, max_rate=RATE_OF_PLAYING * rate, trace=trace) as video:
+        started = time.perf_counter()
         for number, hash_of_picture in enumerate(expected):
             if number == len(expected) // 3:
                 os.kill(victim, signal.SIGKILL)
@@ -53,37 +58,29 @@ def compare(film: Path, name: str, victim: int) -> braidcast.Stats:
             found = hashlib.md5(b"".join(plane.tobytes() for plane in frame.planes()), usedforsecurity=False)
             if frame.index != number or found.hexdigest() != hash_of_picture:
                 sys.exit(f"demo: picture {number} differs from FFmpeg's")
+            time.sleep(max(0.0, started + frame.time - time.perf_counter()))
         print(f"{len(expected)} pictures, each sample the same as FFmpeg's own decode of the local file")
         return video.stats
 
 
-def chart(stats: braidcast.Stats, path: Path) -> None:
-    """Draws who gave how much."""
+def tell_shares(stats: braidcast.Stats) -> None:
+    """Tells who gave how much."""
     total = sum(source.bytes for source in stats.sources) or 1
-    bars = []
-    for number, source in enumerate(stats.sources):
-        share, top = source.bytes / total, 20 + 40 * number
-        state = ", killed in the middle" if source.failed else ""
-        print(f"  {source.address:<22} {'#' * round(40 * share):<40} {share:6.1%}{state}")
-        label = f"{source.address}: {share:.1%}{state}"
-        bars.append(
-            f'<rect x="20" y="{top}" width="{max(1, round(560 * share))}" height="16" fill="{COLOURS[number % 5]}"/>'
-            f'<text x="20" y="{top + 30}" font-family="sans-serif" font-size="12">{label}</text>'
-        )
-    height = 30 + 40 * len(stats.sources)
-    path.write_text(f'<svg xmlns="http://www.w3.org/2000/svg" width="600" height="{height}">{"".join(bars)}</svg>\n')
-    print(f"  drawn in {path}")
+    for source in stats.sources:
+        share = source.bytes / total
+        state = "killed, found out and left behind" if source.failed else "ok"
+        print(f"  {source.address:<22} {'#' * round(40 * share):<40} {share:6.1%}  {state}")
 
 
 def main() -> None:
-    """Plays, compares and draws."""
-    film, name, victim, picture = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
+    """Plays and compares."""
+    film, name, victim, trace = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
     try:
-        play(name)
+        rate = play(name)
     except braidcast.NotAFilm as error:
         print(f"Not played: {error}")
         return
-    chart(compare(film, name, victim), picture)
+    tell_shares(compare(film, name, rate, victim, trace))
 
 
 if __name__ == "__main__":

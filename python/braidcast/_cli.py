@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from braidcast import _native
@@ -12,5 +13,5 @@ def main() -> NoReturn:
     # Python's handler only sets a flag, which nobody looks at in there; the command catches what it wants to.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     relaunch = [sys.executable, "-m", "braidcast"]
-    probe = [sys.executable, "-m", "braidcast._probe"]
+    probe = [sys.executable, "-S", str(Path(__file__).with_name("_probe.py"))]
     sys.exit(_native.cli(["braidcast", *sys.argv[1:]], relaunch, probe))

@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Master(commands::master::MasterArgs),
     /// Run a media server
     Serve(commands::serve::ServeArgs),
-    /// Publish files
+    /// Publish files, several at a time
     Publish(commands::publish::PublishArgs),
     /// List the videos
     Ls(commands::ls::LsArgs),

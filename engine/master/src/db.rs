@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::SqlitePool;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{SqlSafeStr, SqlitePool};
 
 use crate::state_dir::{StateError, at, private};
 
@@ -13,11 +13,9 @@ const CONNECTIONS: u32 = 4;
 /// How long a statement waits for one of another connection or process.
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-static MIGRATIONS: Migrator = sqlx::migrate!();
-
 /// Version of the newest database that this program knows.
 pub(crate) fn newest_migration() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+    migrator().iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// Why the database cannot be used.
@@ -60,8 +58,17 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
         .connect_with(options)
         .await
         .map_err(|source| DbError::Open { path: path.to_owned(), source })?;
-    MIGRATIONS.run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
+    migrator().run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
     Ok(pool)
+}
+
+/// What brings any version of the database up to date: the files in `migrations`, by their numbers.
+pub(crate) fn migrator() -> Migrator {
+    const FILES: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+    let migration = |&(version, what, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, what.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(FILES.iter().map(migration).collect())
 }
 
 /// The value of a setting, which becomes `fresh` if it has none yet.

@@ -425,7 +425,7 @@ mod tests {
         let path = dir.path().join("master.db");
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
         let first = SqlitePool::connect_with(options).await.expect("opens");
-        sqlx::migrate!().run_to(1, &first).await.expect("migrates");
+        db::migrator().run_to(1, &first).await.expect("migrates");
         sqlx::query(
             "INSERT INTO assets (asset, name, content_key, bytes, header_hash, plain_roots, replicas, published_at)
              VALUES (-2, 'old', zeroblob(16), 1000000, zeroblob(32), zeroblob(32), 0, 1700000000)",
