@@ -149,6 +149,15 @@ impl v1::origin_server::Origin for OriginService {
         tokio::spawn(reading.run(sender, Arc::downgrade(&queue)));
         Ok(Response::new(Pieces(queue)))
     }
+
+    async fn push_pack(
+        &self,
+        request: Request<Streaming<v1::PushRequest>>,
+    ) -> Result<Response<v1::PushResponse>, Status> {
+        let server = gate::server(&request)?;
+        self.healing.receive(&server.server_id, request.into_inner()).await?;
+        Ok(Response::new(v1::PushResponse {}))
+    }
 }
 
 #[cfg(test)]
@@ -178,14 +187,5 @@ mod tests {
         sender.send(Ok(v1::PackBytes { data: vec![1] })).await.expect("there is room");
         drop(stream);
         assert!(sender.is_closed() && weak.upgrade().is_none());
-    }
-
-    async fn push_pack(
-        &self,
-        request: Request<Streaming<v1::PushRequest>>,
-    ) -> Result<Response<v1::PushResponse>, Status> {
-        let server = gate::server(&request)?;
-        self.healing.receive(&server.server_id, request.into_inner()).await?;
-        Ok(Response::new(v1::PushResponse {}))
     }
 }

@@ -57,7 +57,7 @@ impl RefreshTokens {
         // Anybody can send made-up tokens, and looking for one does not take the lock that writing takes.
         let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?)")
             .bind(&hash[..])
-            .fetch_one(&self.pool)
+            .fetch_one(self.database.pool())
             .await?;
         if !known {
             return Ok(Refreshed::Unknown);
