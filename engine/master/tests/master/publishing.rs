@@ -1,5 +1,7 @@
 //! Publishing, and the packs that come of it.
 
+use std::time::Duration;
+
 use braidcast_media::{AssetId, hashes};
 use braidcast_proto::v1;
 use braidcast_proto::v1::upload_request::Part;
