@@ -56,7 +56,7 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
     use std::time::Duration;
 
     use braidcast_proto::v1;
@@ -101,7 +101,14 @@ mod tests {
         }
 
         fn steer(&mut self) {
-            let goal = Goal { version: 0, assets: &[], known: &HashSet::new(), default_replicas: 0 };
+            let goal = Goal {
+                version: 0,
+                assets: &[],
+                known: &HashSet::new(),
+                unsound: &HashMap::new(),
+                is_removed: &|_| false,
+                default_replicas: 0,
+            };
             assert!(self.registry.steer(self.now, &goal));
             assert!(!self.is_due());
         }
@@ -148,7 +155,14 @@ mod tests {
     fn orders_that_a_stream_did_not_take_are_due_at_once() {
         let mut world = World::new();
         world.report(&[1, 2, 3, 4, 5, 6, 7, 8, 9], true);
-        let goal = Goal { version: 0, assets: &[], known: &HashSet::new(), default_replicas: 0 };
+        let goal = Goal {
+            version: 0,
+            assets: &[],
+            known: &HashSet::new(),
+            unsound: &HashMap::new(),
+            is_removed: &|_| false,
+            default_replicas: 0,
+        };
         assert!(!world.registry.steer(world.now, &goal), "the stream takes eight orders");
         assert!(world.is_due());
         world.orders.try_recv().expect("an order");
