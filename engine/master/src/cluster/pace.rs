@@ -106,7 +106,7 @@ mod tests {
                 assets: &[],
                 known: &HashSet::new(),
                 unsound: &HashMap::new(),
-                is_removed: &|_| false,
+                is_removed: &|_| true,
                 default_replicas: 0,
             };
             assert!(self.registry.steer(self.now, &goal));
@@ -160,7 +160,7 @@ mod tests {
             assets: &[],
             known: &HashSet::new(),
             unsound: &HashMap::new(),
-            is_removed: &|_| false,
+            is_removed: &|_| true,
             default_replicas: 0,
         };
         assert!(!world.registry.steer(world.now, &goal), "the stream takes eight orders");
