@@ -325,14 +325,12 @@ async fn a_server_that_comes_back_with_a_part_is_told_to_hold_the_whole() {
 #[tokio::test]
 async fn a_server_that_has_not_told_all_that_it_holds_is_not_listed_and_gets_no_orders_about_assets() {
     let master = Running::start().await;
-    let asset = master.publish("film", 1_000_000).await.expect("publishes").asset;
-    let removed = master.publish("removed", 1_000).await.expect("publishes").asset;
-    let remove = with_token(&master.admin().await, v1::RemoveVideoRequest { name: "removed".into() });
-    master.catalogue().remove_video(remove).await.expect("removes");
+    let removed = master.publish("film", 1_000_000).await.expect("publishes").asset;
+    let asset = master.publish_with("film", 1_000_000, true, 0).await.expect("replaces").asset;
     let slow = Manners { complete: false, fills: false, ..Manners::default() };
     let server = FakeServer::start(&master, "s1", 9001, slow).await;
     server.hold(asset, 5, 5, "");
-    server.hold(removed, 2, 2, "");
+    server.hold(removed, 5, 5, "");
     unlisted_because(&master, "s1", "not told yet all that it holds: 2 assets").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let about_assets = |order: &Order| matches!(order, Order::Hold(_) | Order::Drop(_));
@@ -341,7 +339,7 @@ async fn a_server_that_has_not_told_all_that_it_holds_is_not_listed_and_gets_no_
     server.change(|manners| manners.complete = true);
     eventually("listed", async || master.server("s1").await.listed.then_some(())).await;
     assert_eq!(master.videos().await[0].replicas_held, 1);
-    eventually("told to drop what was removed", async || (!server.holds(removed)).then_some(())).await;
+    eventually("told to drop what was replaced", async || (!server.holds(removed)).then_some(())).await;
     assert!(!server.orders().iter().any(|order| matches!(order, Order::Hold(_))), "it holds the film already");
 }
 
