@@ -278,11 +278,24 @@ impl Library {
             self.check_free(&asset.name)?;
         }
         let replaced = self.shelf().names.get(&asset.name).copied();
-        let forgotten = self.database.write(|| self.insert(&asset, replaced)).await?;
+        let forgotten = match self.database.write(|| self.insert(&asset, replaced)).await {
+            Ok(forgotten) => forgotten,
+            Err(error) if !matches!(self.has_row(asset.id).await, Ok(true)) => return Err(error),
+            // SQLite reported an error of a commit that has reached the disk.
+            Err(_) => Vec::new(),
+        };
         let mut shelf = self.shelf();
         let old = replaced.and_then(|id| shelf.bury(id, &forgotten));
         shelf.put(Arc::new(asset));
         Ok(old)
+    }
+
+    /// Whether the database names `id`. An error says nothing about that.
+    pub(crate) async fn has_row(&self, id: AssetId) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM assets WHERE asset = ?)")
+            .bind(id.0.cast_signed())
+            .fetch_one(self.database.pool())
+            .await
     }
 
     /// Puts `asset` into the database, in place of the version `replaced` if there is one. Gives the removed assets

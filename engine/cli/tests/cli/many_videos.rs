@@ -13,7 +13,7 @@ use braidcast_media::{AssetId, hashes};
 use nix::sys::resource::{Resource, getrlimit};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 
-use crate::support::{Cluster, rss_kib, skip};
+use crate::support::{Cluster, cpu_time, rss_kib, skip};
 
 const FILES_MAX: usize = 1_024;
 /// A limit at which 1,500 packs, 1,024 connections and the rest fit.
@@ -24,8 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const WRITERS: u64 = 16;
 /// Downloads at a time.
 const DOWNLOADS: usize = 8;
-/// The unit of times in `/proc` (USER_HZ of Linux, on every processor).
-const MS_PER_TICK: u64 = 10;
 /// How long the master is watched at rest.
 const REST: Duration = Duration::from_secs(5);
 
@@ -215,13 +213,4 @@ async fn fetch_one(control: Control, dir: std::path::PathBuf, number: u64) {
 
 fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
-}
-
-/// What the process has used of a core so far.
-fn cpu_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    // Behind the name in brackets, which may hold anything, the fields 14 and 15 are the 12th and 13th.
-    let fields = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * MS_PER_TICK)
 }

@@ -178,7 +178,8 @@ impl Upload {
         let committed = library.commit(asset, replace).await;
         let obsolete = match &committed {
             Ok(old) => old.as_ref().map(|old| old.id),
-            Err(_) => Some(id),
+            // A pack that the database may name stays: at the worst the next start makes it an orphan.
+            Err(_) => matches!(library.has_row(id).await, Ok(false)).then_some(id),
         };
         if let Some(obsolete) = obsolete {
             let origin = origin.clone();

@@ -17,7 +17,6 @@ use super::{Client, Process, braidcast, eventually, limited};
 pub(crate) struct Cluster {
     servers: Vec<(Process, Vec<OsString>)>,
     master: Process,
-    master_arguments: Vec<OsString>,
     master_address: SocketAddr,
     client: Client,
     dir: TempDir,
@@ -59,7 +58,7 @@ impl Cluster {
         arguments.extend(["--state".into(), state.clone().into(), "--bootstrap-admin".into(), ADMIN.into()]);
         arguments.extend(["--bootstrap-password-file".into(), password.into()]);
         arguments.extend(flags.iter().map(OsString::from));
-        let mut master = braidcast(&arguments);
+        let mut master = braidcast(arguments);
         master.envs(environment.iter().copied());
         let mut master = Process::spawn(change(master), false);
         let master_address = master.wait_line("master listening ").parse().expect("an address");
@@ -72,18 +71,14 @@ impl Cluster {
         };
         profile.save().expect("writable");
         let client = Client::new(profile.path);
-        Self { servers: Vec::new(), master, master_arguments: arguments, master_address, client, dir }
+        Self { servers: Vec::new(), master, master_address, client, dir }
     }
 
     /// Ends the master, lets `change` change what is in its state folder, and starts it again at its address.
     pub(crate) fn restart_master(&mut self, change: impl FnOnce(&Path)) {
-        end(&mut self.master);
+        self.stop_master();
         change(&self.path("master"));
-        let mut arguments = self.master_arguments.clone();
-        let listen = arguments.iter().position(|argument| argument == "127.0.0.1:0").expect("its address");
-        arguments[listen] = self.master_address.to_string().into();
-        self.master = Process::spawn(braidcast(arguments), false);
-        self.master.wait_line("master listening ");
+        self.start_master(&[]);
     }
 
     /// Starts `braidcast serve` where `ulimit ARGUMENTS` was called before.
