@@ -100,7 +100,7 @@ async fn push(keeper: &Arc<Keeper>, order: PushOrder) -> Result<u64, PushError> 
     tokio::pin!(call);
     tokio::select! {
         biased;
-        refused = &mut call => return refused.and(Err(PushError::Refused("the origin ended the push early".to_owned()))),
+        refused = &mut call => refused.and(Err(PushError::Refused("the origin ended the push early".to_owned()))),
         sent = send => {
             let sent = sent?;
             timeout(limits::PUSH_ANSWER_WITHIN, call).await.map_err(|_| PushError::Stuck)??;

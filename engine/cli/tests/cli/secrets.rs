@@ -252,7 +252,8 @@ impl Secrets {
             let pool = SqlitePool::connect_with(options).await.expect("the master's database");
             for (what, query) in [
                 ("ticket key", "SELECT server_id, key FROM servers"),
-                ("setting", "SELECT name, value FROM settings"),
+                // The library's id is no secret: errors name it, so that people can tell libraries apart.
+                ("setting", "SELECT name, value FROM settings WHERE name <> 'library_id'"),
                 ("content key", "SELECT name, content_key FROM assets"),
                 ("password hash", "SELECT username, CAST(password_hash AS BLOB) FROM users"),
                 ("refresh token's hash", "SELECT hex(hash), hash FROM refresh_tokens"),

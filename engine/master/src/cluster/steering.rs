@@ -185,7 +185,11 @@ fn drop_removed(id: &str, server: &mut Server, now: Instant, goal: &Goal<'_>) ->
         tracing::warn!(server = id, copies, "a server holds copies that the database does not know; they are kept");
     }
     server.unknown_copies = copies;
-    removed.into_iter().fold(true, |sent, asset| tell(server, now, asset, &Want::Removed) && sent)
+    let mut sent = true;
+    for asset in removed {
+        sent &= tell(server, now, asset, &Want::Removed);
+    }
+    sent
 }
 
 /// Tells a server what to do about an asset; once in a while, not at every turn. Says whether there is nothing left to

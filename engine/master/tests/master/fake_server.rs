@@ -283,7 +283,6 @@ impl Memory {
             probes: std::mem::take(&mut self.probes),
             refusals: std::mem::take(&mut self.refusals),
             complete: manners.complete,
-            ..v1::ServerReport::default()
         }
     }
 }

@@ -99,7 +99,8 @@ async fn a_lost_pack_is_shown_and_served_and_comes_back_from_the_server_that_is_
 #[tokio::test]
 async fn damage_of_every_kind_is_found_at_the_start_or_by_the_scrub_and_mended_in_place() {
     let layout = PackLayout::of_file(BYTES as u64).expect("short");
-    let cases: [(&str, fn(&std::path::Path, &PackLayout), bool); 3] = [
+    type Damaging = fn(&std::path::Path, &PackLayout);
+    let cases: [(&str, Damaging, bool); 3] = [
         ("a byte of an extent", |path, layout| flip(path, layout.extent_offset(2) + 5_000), false),
         ("a byte of the header", |path, _| flip(path, 40), true),
         (
