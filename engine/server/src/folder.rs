@@ -10,8 +10,9 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use braidcast_media::pack::sync_parent;
@@ -120,17 +121,17 @@ impl Folder {
         self.dir.join(ASIDE_DIR).join(format!("{asset}.{}", Stage::Whole.suffix()))
     }
 
-    /// Moves the whole pack of `asset` out of service and says how long its file is. It takes the place of one that was
+    /// Moves the whole pack of `asset` out of service and says how many bytes it takes on the disk. It takes the place of one that was
     /// set aside before.
     pub(crate) fn set_aside(&self, asset: AssetId) -> io::Result<u64> {
         let path = self.aside_path(asset);
         fs::create_dir_all(self.dir.join(ASIDE_DIR))?;
         fs::rename(self.pack_path(asset, Stage::Whole), &path)?;
         sync_parent(&path)?;
-        Ok(fs::metadata(&path)?.len())
+        Ok(disk_bytes(&fs::metadata(&path)?))
     }
 
-    /// The packs that were set aside, and how long their files are.
+    /// The packs that were set aside, and how many bytes each takes on the disk.
     pub(crate) fn aside(&self) -> io::Result<BTreeMap<AssetId, u64>> {
         let entries = match fs::read_dir(self.dir.join(ASIDE_DIR)) {
             Ok(entries) => entries,
@@ -141,7 +142,7 @@ impl Folder {
         for entry in entries {
             let entry = entry?;
             if let Some((asset, Stage::Whole)) = entry.file_name().to_str().and_then(parse_name) {
-                found.insert(asset, entry.metadata()?.len());
+                found.insert(asset, disk_bytes(&entry.metadata()?));
             }
         }
         Ok(found)
@@ -196,6 +197,11 @@ impl Folder {
         let stat = nix::sys::statvfs::statvfs(&self.dir)?;
         Ok(stat.blocks_available() * stat.fragment_size())
     }
+}
+
+/// What a file takes on the disk, without its holes.
+fn disk_bytes(metadata: &Metadata) -> u64 {
+    metadata.blocks() * 512
 }
 
 /// Reads `ASSET.STAGE` in exactly the form that [`Folder::pack_path`] writes.
@@ -268,9 +274,9 @@ mod tests {
         let asset = AssetId(0xaa);
         assert!(folder.aside().expect("no such folder yet").is_empty());
         fs::write(folder.pack_path(asset, Stage::Whole), b"12345").expect("written");
-        assert_eq!(folder.set_aside(asset).expect("moved"), 5);
+        let bytes = folder.set_aside(asset).expect("moved");
         assert!(folder.packs().expect("readable folder").is_empty());
-        assert_eq!(folder.aside().expect("readable folder"), BTreeMap::from([(asset, 5)]));
+        assert_eq!(folder.aside().expect("readable folder"), BTreeMap::from([(asset, bytes)]));
         folder.remove_aside(asset).expect("removed");
         assert!(folder.aside().expect("readable folder").is_empty());
     }

@@ -24,7 +24,7 @@ pub(super) struct Protection {
     pub(super) guard: Guard,
     /// Orders that were not followed, and that the master has not been told of yet.
     refusals: Vec<Refusal>,
-    /// Files that were set aside, and how long they are.
+    /// Files that were set aside, and how many bytes each takes on the disk.
     pub(super) aside: BTreeMap<AssetId, u64>,
 }
 

@@ -97,14 +97,20 @@ async fn a_spare_copy_that_is_wanted_again_makes_room_for_nobody() {
     rig.server.shutdown().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_part_of_a_copy_too_many_is_deleted() {
-    let film = Film::new(1, 8 * EXTENT_BYTES);
+/// A server whose fill of `film` stops after a few extents.
+async fn holding_a_part(film: &Film) -> Rig {
     let rig = Rig::start().await;
     rig.master.publish(film.id, film.pack.clone());
     rig.master.limit_pieces(1 + 9);
     rig.master.order(Order::Hold(film.order())).await;
     rig.master.holding(film.id, |holding| holding.extents_held >= 3).await;
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_copy_too_many_is_deleted() {
+    let film = Film::new(1, 8 * EXTENT_BYTES);
+    let rig = holding_a_part(&film).await;
     rig.master.order(drop_order(&film, Surplus)).await;
     rig.master.report(|report| report.holdings.is_empty()).await;
     assert!(!rig.file(&film, "filling").exists());
@@ -115,11 +121,7 @@ async fn a_part_of_a_copy_too_many_is_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_that_knows_nothing_of_an_asset_does_not_cost_what_is_held_of_it() {
     let film = Film::new(1, 8 * EXTENT_BYTES);
-    let rig = Rig::start().await;
-    rig.master.publish(film.id, film.pack.clone());
-    rig.master.limit_pieces(1 + 9);
-    rig.master.order(Order::Hold(film.order())).await;
-    rig.master.holding(film.id, |holding| holding.extents_held >= 3).await;
+    let rig = holding_a_part(&film).await;
     rig.master.unpublish(film.id);
     let rig = rig.restart().await;
     rig.master.order(Order::Hold(film.order())).await;
