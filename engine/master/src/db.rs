@@ -25,7 +25,10 @@ pub enum DbError {
     #[error(transparent)]
     State(#[from] StateError),
     /// SQLite does not take it.
-    #[error("{path}: {source}")]
+    #[error(
+        "{path}: {source}. If the file is damaged, stop the master and put a snapshot in its place: `braidcast restore \
+         FILE`; the daily ones are in the folder of --backup-dir"
+    )]
     Open {
         /// The file.
         path: PathBuf,
@@ -58,8 +61,15 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
         .connect_with(options)
         .await
         .map_err(|source| DbError::Open { path: path.to_owned(), source })?;
+    check(&pool).await.map_err(|source| DbError::Open { path: path.to_owned(), source })?;
     migrator().run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
     Ok(pool)
+}
+
+/// Finds out whether the file is damaged, before anything is written to it.
+async fn check(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(pool).await?;
+    if verdict == "ok" { Ok(()) } else { Err(sqlx::Error::Decode(verdict.into())) }
 }
 
 /// What brings any version of the database up to date: the files in `migrations`, by their numbers.

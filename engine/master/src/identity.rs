@@ -50,6 +50,17 @@ pub enum IdentityError {
         /// Whose they are.
         library: Named,
     },
+    /// There was a database, and it is not there.
+    #[error(
+        "{database} is missing or empty, and {found} is left of an earlier one. Nothing was changed: put master.db back, \
+         or run `braidcast restore FILE`, or give this master an empty state folder"
+    )]
+    DatabaseGone {
+        /// Where the database should be.
+        database: PathBuf,
+        /// What is left.
+        found: PathBuf,
+    },
     /// Both have an id.
     #[error(
         "{database} belongs to library {database_id}, and {origin} to library {origin_id}. Nothing was changed: put \
@@ -190,19 +201,47 @@ fn decide(
     }
 }
 
-/// Refuses packs that no database is there for. Must come before a database is made: SQLite deletes a write-ahead log
-/// that it finds beside an empty file, and the log may hold the last videos of a database that was moved away.
+/// Refuses what is left of an earlier database, and packs that no database is there for. Must come before a database is
+/// made: SQLite deletes a write-ahead log that it finds beside an empty file, and the log may hold the last videos of a
+/// database that was moved away. --adopt-origin changes nothing about that: without a database no pack can be opened.
 pub(crate) fn check_before_database(config: &MasterConfig, origin: &Origin) -> Result<(), SettleError> {
-    let is_there = fs::metadata(config.database_path()).is_ok_and(|metadata| metadata.len() > 0);
-    if is_there || config.adopt_origin {
+    let database = config.database_path();
+    if fs::metadata(&database).is_ok_and(|metadata| metadata.len() > 0) {
         return Ok(());
     }
     let survey = origin.survey(&Rows::new())?;
-    if survey.packs == 0 {
-        return Ok(());
+    if survey.packs > 0 {
+        // An id that cannot be read says no more than none.
+        let in_origin = read(&config.origin_path().join(ORIGIN_FILE)).unwrap_or_default();
+        return Err(error(config, Doubt::NewDatabase, in_origin, 0, &survey).into());
     }
-    let in_origin = read(&config.origin_path().join(ORIGIN_FILE))?;
-    Err(error(config, Doubt::NewDatabase, in_origin, 0, &survey).into())
+    match left_of_a_database(config, &database)? {
+        Some(found) => Err(IdentityError::DatabaseGone { database, found }.into()),
+        None => Ok(()),
+    }
+}
+
+/// A file that only a master which had a database has made.
+fn left_of_a_database(config: &MasterConfig, database: &Path) -> Result<Option<PathBuf>, StateError> {
+    let beside = |suffix: &str| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let known = [beside("-wal"), beside("-journal"), config.origin_path().join(ORIGIN_FILE)];
+    let has_content = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+    if let Some(found) = known.into_iter().find(has_content) {
+        return Ok(Some(found));
+    }
+    let aside = format!("{}.before-restore-", database.file_name().unwrap_or_default().to_string_lossy());
+    for entry in fs::read_dir(&config.state_dir).map_err(at(&config.state_dir))? {
+        let path = entry.map_err(at(&config.state_dir))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        if name.is_some_and(|name| name.starts_with(&aside)) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// Finds out which library this is, and writes its id where it is absent. Must come before the origin is swept.

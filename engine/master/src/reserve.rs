@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,7 +32,8 @@ impl Reserve {
     /// the files that it keeps beside a database.
     pub(crate) fn open(dir: &Path) -> Self {
         let path = dir.join(FILE);
-        let held = fs::metadata(&path).is_ok_and(|metadata| metadata.len() == RESERVE_BYTES);
+        // By its blocks: a copy that was made with holes has the length and not the room.
+        let held = fs::metadata(&path).is_ok_and(|metadata| metadata.blocks() * 512 >= RESERVE_BYTES);
         let reserve = Self { dir: dir.to_owned(), path, held: AtomicBool::new(held) };
         if reserve.free_bytes() < DATABASE_START_BYTES {
             reserve.give_up();
@@ -111,6 +113,10 @@ impl Reserve {
 fn judge(disk: &Disk, reserved: bool) -> Option<Finding> {
     let Disk { dir, free, total, .. } = disk;
     let what = format!("disk of {}", dir.display());
+    if !reserved && *free >= 2 * RESERVE_BYTES {
+        let why = format!("the database's reserve, {FILE}, cannot be made there; see the master's log");
+        return Some(Finding::warning(what, why));
+    }
     if !reserved {
         let why = format!("full: {free} bytes are free; remove videos or other files, or enlarge the disk");
         return Some(Finding::failure(what, why));
@@ -122,7 +128,7 @@ fn judge(disk: &Disk, reserved: bool) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -15,6 +15,7 @@ use crate::random;
 /// Holds the folder for as long as it lives; the system lets go of it when the process dies in any way.
 pub(crate) struct StateDir {
     _lock: File,
+    _origin: File,
 }
 
 /// Why the folder cannot be used.
@@ -56,10 +57,20 @@ impl StateDir {
         let path = config.lock_path();
         let lock = private().write(true).create(true).truncate(false).open(&path).map_err(at(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { _lock: lock }),
+            Ok(()) => Ok(Self { _lock: lock, _origin: lock_origin(&config.origin_path())? }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: config.state_dir.clone() }),
             Err(TryLockError::Error(source)) => Err(StateError::Io { path, source }),
         }
+    }
+}
+
+/// The folder of packs itself is locked, too: two state folders may share it by a link or a mount, and each master would
+/// take the other's packs for strangers. A file system that locks no folders goes without.
+fn lock_origin(dir: &Path) -> Result<File, StateError> {
+    let folder = File::open(dir).map_err(at(dir))?;
+    match folder.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(StateError::InUse { path: dir.to_owned() }),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(folder),
     }
 }
 
@@ -137,6 +148,20 @@ mod tests {
         assert!(matches!(StateDir::open(&config), Err(StateError::InUse { .. })));
         drop(first);
         StateDir::open(&config).expect("after the first has gone");
+    }
+
+    #[test]
+    fn two_state_folders_that_share_an_origin_serve_one_master_at_a_time() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let [first, second] =
+            ["a", "b"].map(|name| MasterConfig { state_dir: dir.path().join(name), ..MasterConfig::default() });
+        let held = StateDir::open(&first).expect("first");
+        fs::create_dir(&second.state_dir).expect("made");
+        std::os::unix::fs::symlink(first.origin_path(), second.origin_path()).expect("linked");
+        let error = StateDir::open(&second).map(|_| ()).expect_err("the origin is in use").to_string();
+        assert!(error.contains("origin"), "{error}");
+        drop(held);
+        StateDir::open(&second).expect("after the first has gone");
     }
 
     #[test]

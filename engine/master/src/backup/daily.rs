@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::write::PARTIAL_SUFFIX;
 use super::{BackupError, write};
 use crate::clock;
 use crate::config::MasterConfig;
@@ -39,7 +40,7 @@ impl Daily {
             };
             let pause = match turn.await {
                 Ok(()) => {
-                    self.findings.set(TOPIC, Vec::new());
+                    self.findings.set(TOPIC, Vec::from_iter(self.from_the_future(clock::unix_s())));
                     SNAPSHOT_CHECK_INTERVAL
                 }
                 Err(error) => {
@@ -62,15 +63,37 @@ impl Daily {
         let dir = self.config.backup_path();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         let today = file_name(now);
-        if !self.names()?.contains(&today) {
+        if !fs::metadata(dir.join(&today)).is_ok_and(|metadata| metadata.len() > 0) {
             let written = write(&self.config, &dir.join(&today)).await?;
             tracing::info!(name = today, videos = written.videos, bytes = written.bytes, "made the daily snapshot");
         }
-        for name in obsolete(self.names()?) {
+        for name in obsolete(self.names()?, &today).into_iter().chain(self.left_behind(&today)?) {
             let path = dir.join(name);
             fs::remove_file(&path).map_err(at(&path))?;
         }
         Ok(())
+    }
+
+    /// Snapshots of earlier days that a crash left half written.
+    fn left_behind(&self, today: &str) -> Result<Vec<String>, BackupError> {
+        let dir = self.config.backup_path();
+        let mut left = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let name = entry.map_err(at(&dir))?.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if name.strip_suffix(PARTIAL_SUFFIX).is_some_and(|whole| is_snapshot(whole) && whole != today) {
+                left.push(name.to_owned());
+            }
+        }
+        Ok(left)
+    }
+
+    /// Says so if there are snapshots of days to come.
+    fn from_the_future(&self, now: u64) -> Option<Finding> {
+        let (today, names) = (file_name(now), self.names().ok()?);
+        let future = names.into_iter().filter(|name| *name > today).max()?;
+        let why = format!("{future} is of a day to come: is the clock right? If it is, remove that file");
+        Some(Finding::warning("daily snapshot", why))
     }
 
     /// Names of the snapshots that are there.
@@ -104,8 +127,10 @@ fn is_snapshot(name: &str) -> bool {
     day.is_some_and(|day| day.len() == "YYYY-MM-DD".len() && day.bytes().enumerate().all(is_right))
 }
 
-/// The snapshots that go: all but the newest [`SNAPSHOTS_KEPT`].
-fn obsolete(mut names: Vec<String>) -> Vec<String> {
+/// The snapshots that go: all but the newest [`SNAPSHOTS_KEPT`] up to `today`. One of a day to come was made by a clock
+/// that was wrong; it neither goes nor takes the place of another.
+fn obsolete(mut names: Vec<String>, today: &str) -> Vec<String> {
+    names.retain(|name| name.as_str() <= today);
     names.sort_unstable();
     names.truncate(names.len().saturating_sub(SNAPSHOTS_KEPT));
     names
@@ -129,7 +154,7 @@ mod tests {
         assert_eq!(file_name(951_782_400 + DAY - 1), "braidcast-2000-02-29.backup");
         assert!(is_snapshot(&file_name(1_700_000_000)));
         for name in [
-            "braidcast-2000-02-29.backup.partial",
+            "braidcast-2000-02-29.backup.braidcast-partial",
             "braidcast-2000-02-29",
             "braidcast-2000-02-291.backup",
             "braidcast-2000+02-29.backup",
@@ -143,10 +168,18 @@ mod tests {
     #[test]
     fn the_newest_seven_stay() {
         let days = |days: std::ops::Range<u64>| days.map(|day| file_name(day * DAY)).collect::<Vec<_>>();
-        assert_eq!(obsolete(days(0..7)), Vec::<String>::new());
+        let today = file_name(8 * DAY);
+        assert_eq!(obsolete(days(0..7), &today), Vec::<String>::new());
         let mut shuffled = days(5..9);
         shuffled.extend(days(0..5));
-        assert_eq!(obsolete(shuffled), days(0..2));
+        assert_eq!(obsolete(shuffled, &today), days(0..2));
+    }
+
+    #[test]
+    fn snapshots_by_a_clock_that_was_ahead_do_not_push_todays_out() {
+        let mut names: Vec<String> = (400..407).map(|day| file_name(day * DAY)).collect();
+        names.push(file_name(3 * DAY));
+        assert_eq!(obsolete(names, &file_name(3 * DAY)), Vec::<String>::new());
     }
 
     #[tokio::test]

@@ -45,6 +45,19 @@ pub enum BackupError {
         /// Where.
         path: PathBuf,
     },
+    /// The origin holds packs, and none of them is in the backup.
+    #[error(
+        "{origin} holds {packs} packs, and {path} knows none of them: restore the backup of that library, or put this \
+         one into an empty state folder"
+    )]
+    ForeignPacks {
+        /// The backup.
+        path: PathBuf,
+        /// The origin's folder.
+        origin: PathBuf,
+        /// How many packs stand there.
+        packs: usize,
+    },
     /// It cannot be restored from.
     #[error("{path} is no backup of braidcast: {problem}")]
     NoBackup {

@@ -70,7 +70,8 @@ pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, Bac
 fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_file: &Path) -> Result<(), BackupError> {
     let found = match identity::read(origin_file) {
         Ok(found) => found,
-        Err(SettleError::Identity(error)) => return Err(error.into()),
+        // An id that cannot be read says no more than none: the packs decide.
+        Err(SettleError::Identity(_)) => None,
         Err(SettleError::State(error)) => return Err(error.into()),
         Err(SettleError::Query(source)) => return Err(query_error(origin_file)(source)),
     };
@@ -78,8 +79,19 @@ fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_fil
         (Some(backup), Some(found)) if backup != found => {
             Err(BackupError::OtherLibrary { path: file.to_owned(), backup, origin: config.origin_path(), found })
         }
+        (_, None) => check_packs(config, file, backup),
         _ => Ok(()),
     }
+}
+
+/// An origin without an id is this library's if it is empty or holds a pack of it.
+fn check_packs(config: &MasterConfig, file: &Path, backup: &Backup) -> Result<(), BackupError> {
+    let survey = Origin::new(config.origin_path()).survey(&backup.rows)?;
+    if survey.packs > 0 && survey.matching == 0 {
+        let (path, origin, packs) = (file.to_owned(), config.origin_path(), survey.packs);
+        return Err(BackupError::ForeignPacks { path, origin, packs });
+    }
+    Ok(())
 }
 
 /// Makes the database of the backup anew beside the place where it will stand, whole and durable.
@@ -98,24 +110,36 @@ async fn prepare(file: &Path, database: &Path) -> Result<PathBuf, BackupError> {
     Ok(ready)
 }
 
-/// Gives other names to the files that the backup replaces. The write-ahead log goes with its database: beside another
-/// one SQLite would take it for that one's.
+/// Gives other names to the files that the backup replaces, none of which stands yet: the file that stood in the way of
+/// one restore must survive the next one, in the same second or by a clock that was set back. A write-ahead log goes with
+/// its database: beside another one SQLite would take it for that one's.
 fn move_aside(config: &MasterConfig, database: &Path, backup: &Backup) -> Result<Vec<PathBuf>, BackupError> {
     let now = UNIX_EPOCH + Duration::from_secs(clock::unix_s());
     let time = humantime::format_rfc3339_seconds(now).to_string().replace([':', '-'], "");
-    let of_database = ["", "-wal", "-shm"].map(|suffix| suffixed(database, suffix));
-    let in_backup = |name: &str| backup.files.iter().any(|(known, _)| known == name);
-    let of_files = files(config).into_iter().filter(|(name, _)| in_backup(name)).map(|(_, path)| path);
+    let pairs = (0_u32..)
+        .map(|number| if number == 0 { time.clone() } else { format!("{time}-{number}") })
+        .map(|tag| moves(config, database, backup, &tag))
+        .find(|pairs| pairs.iter().all(|(_, to)| fs::symlink_metadata(to).is_err()))
+        .unwrap_or_default();
     let mut moved = Vec::new();
-    for path in of_database.into_iter().chain(of_files) {
-        let aside = suffixed(&path, &format!(".before-restore-{time}"));
-        match fs::rename(&path, &aside) {
-            Ok(()) => moved.push(aside),
+    for (from, to) in pairs {
+        match fs::rename(&from, &to) {
+            Ok(()) => moved.push(to),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(at(&path)(error).into()),
+            Err(error) => return Err(at(&from)(error).into()),
         }
     }
     Ok(moved)
+}
+
+/// What is moved where. The log comes first: interrupted after it, the database still has its name and is moved later.
+fn moves(config: &MasterConfig, database: &Path, backup: &Backup, tag: &str) -> Vec<(PathBuf, PathBuf)> {
+    let aside = |path: &Path| suffixed(path, &format!(".before-restore-{tag}"));
+    let of_database =
+        ["-wal", "-shm", ""].map(|suffix| (suffixed(database, suffix), suffixed(&aside(database), suffix)));
+    let in_backup = |name: &str| backup.files.iter().any(|(known, _)| known == name);
+    let of_files = files(config).into_iter().filter(|(name, _)| in_backup(name)).map(|(_, path)| path);
+    of_database.into_iter().chain(of_files.map(|path| (path.clone(), aside(&path)))).collect()
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), BackupError> {

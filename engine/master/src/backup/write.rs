@@ -20,6 +20,9 @@ use crate::limits::RESERVE_BYTES;
 use crate::room;
 use crate::state_dir::{at, private};
 
+/// What a backup is called before it is whole: nobody else calls a file so.
+pub(super) const PARTIAL_SUFFIX: &str = ".braidcast-partial";
+
 /// What a backup holds.
 #[derive(Debug)]
 pub struct Written {
@@ -50,7 +53,7 @@ pub async fn write(config: &MasterConfig, file: &Path) -> Result<Written, Backup
     check_target(file)?;
     check_room(file, bytes)?;
     let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(PARTIAL_SUFFIX);
     let partial = PathBuf::from(partial);
     make_empty(&partial)?;
     let written = fill(config, &database, &partial).await;

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use braidcast_media::AssetId;
@@ -33,6 +33,26 @@ impl Origin {
         self.orphans_dir().join(format!("{asset}{PACK_SUFFIX}"))
     }
 
+    /// A name for a pack of `asset` among the orphans that no file has: another one of this asset may be there, and may
+    /// be the better one.
+    pub(super) fn free_orphan_path(&self, asset: AssetId) -> PathBuf {
+        let names =
+            std::iter::once(self.orphan_path(asset)).chain((1_u32..).map(|number| self.numbered(asset, number)));
+        names.into_iter().find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| self.orphan_path(asset))
+    }
+
+    /// The packs of `asset` among the orphans: the first has the pack's own name, further ones a number behind it.
+    pub(super) fn orphan_paths(&self, asset: AssetId) -> Vec<PathBuf> {
+        let numbered = (1_u32..).map(|number| self.numbered(asset, number));
+        let numbered = numbered.take_while(|path| fs::symlink_metadata(path).is_ok());
+        let first = Some(self.orphan_path(asset)).filter(|path| fs::symlink_metadata(path).is_ok());
+        first.into_iter().chain(numbered).collect()
+    }
+
+    fn numbered(&self, asset: AssetId, number: u32) -> PathBuf {
+        self.orphans_dir().join(format!("{asset}{PACK_SUFFIX}.{number}"))
+    }
+
     fn orphans_dir(&self) -> PathBuf {
         self.dir.join(ORPHANS)
     }
@@ -54,7 +74,7 @@ impl Origin {
         let mut orphans = Vec::new();
         for entry in entries {
             let entry = entry.map_err(at)?;
-            let Some(asset) = pack_asset(&entry.path()) else { continue };
+            let Some(asset) = orphan_asset(&entry.path()) else { continue };
             let metadata = entry.metadata().map_err(at)?;
             let modified = metadata.modified().map_err(at)?;
             let written_at = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -66,21 +86,28 @@ impl Origin {
         Ok((orphans, total))
     }
 
-    /// Deletes an orphan, as a person has asked; gives its length, and `None` if there is none.
+    /// Deletes the orphans of an asset, as a person has asked; gives their length, and `None` if there is none.
     pub(crate) fn remove_orphan(&self, asset: AssetId) -> Result<Option<u64>, ServiceError> {
-        let path = self.orphan_path(asset);
-        let remove = || {
-            let bytes = fs::metadata(&path)?.len();
-            fs::remove_file(&path)?;
-            sync_parent(&path)?;
-            Ok(bytes)
-        };
-        match remove() {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ServiceError::Io { path, source }),
+        let mut removed = None;
+        // The last number goes first: what is left is found again if this is interrupted.
+        for path in self.orphan_paths(asset).into_iter().rev() {
+            let remove = || {
+                let bytes = fs::metadata(&path)?.len();
+                fs::remove_file(&path)?;
+                sync_parent(&path)?;
+                Ok::<u64, io::Error>(bytes)
+            };
+            let bytes = remove().map_err(|source| ServiceError::Io { path: path.clone(), source })?;
+            removed = Some(removed.unwrap_or(0) + bytes);
         }
+        Ok(removed)
     }
+}
+
+/// The asset of the orphan at `path`, if it has an orphan's name.
+fn orphan_asset(path: &Path) -> Option<AssetId> {
+    let is_number = path.extension().is_some_and(|end| end.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    if is_number { pack_asset(&path.with_extension("")) } else { pack_asset(path) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::Path;
 use braidcast_media::AssetId;
 use braidcast_media::hashes::{self, Hash};
 use braidcast_media::layout::HEADER_FIXED_BYTES;
+use braidcast_media::pack::PackHeader;
 
 use super::{Origin, pack_asset};
 use crate::identity::Rows;
@@ -58,22 +59,36 @@ impl Origin {
     }
 }
 
+/// Whether the pack at `path` starts with the header of this BLAKE3, and is as long as that header says.
+pub(super) fn is_whole(path: &Path, hash: &Hash) -> io::Result<bool> {
+    let header = header_of(path)?;
+    let matches = header.as_ref().is_some_and(|header| hashes::hash(header) == *hash);
+    let parsed = header.filter(|_| matches).and_then(|header| PackHeader::parse(&header).ok());
+    Ok(parsed.is_some_and(|parsed| fs::metadata(path).is_ok_and(|file| file.len() == parsed.layout.pack_bytes())))
+}
+
 /// Whether the pack at `path` starts with the header of this BLAKE3.
 pub(super) fn has_header(path: &Path, hash: &Hash) -> io::Result<bool> {
+    Ok(header_of(path)?.is_some_and(|header| hashes::hash(&header) == *hash))
+}
+
+/// As many bytes of the file at `path` as its header says that it has; `None` if it is too short for a header, or says
+/// that it has too many.
+fn header_of(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut file = File::open(path)?;
     let mut fixed = [0; HEADER_FIXED_BYTES as usize];
     match file.read_exact_at(&mut fixed, 0) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         read => read?,
     }
     let length = fixed[HEADER_LENGTH_AT..HEADER_LENGTH_AT + 4].try_into().expect("4 bytes");
     let length = u64::from(u32::from_be_bytes(length));
     if length > PACK_HEADER_BYTES_MAX {
-        return Ok(false);
+        return Ok(None);
     }
     let mut header = Vec::new();
     Read::by_ref(&mut file).take(length).read_to_end(&mut header)?;
-    Ok(hashes::hash(&header) == *hash)
+    Ok(Some(header))
 }
 
 #[cfg(test)]

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use braidcast_media::AssetId;
 use braidcast_media::pack::{PARTIAL_SUFFIX, sync_parent};
 
-use super::survey::has_header;
+use super::survey::is_whole;
 use super::{Origin, PACK_SUFFIX, pack_asset};
 use crate::identity::Rows;
 use crate::state_dir::{StateError, at};
@@ -47,7 +47,7 @@ impl Origin {
 
     /// Moves a pack out of the way. One that cannot be moved harms nobody where it is.
     fn make_orphan(&self, asset: AssetId) {
-        let (from, to) = (self.path(asset), self.orphan_path(asset));
+        let (from, to) = (self.path(asset), self.free_orphan_path(asset));
         let moved = self.make_orphans_dir().and_then(|()| rename(&from, &to));
         match moved {
             Ok(()) => tracing::warn!(
@@ -60,11 +60,10 @@ impl Origin {
 
     /// Takes an orphan back whose row is there again; tells whether the asset has its pack now.
     fn take_back(&self, asset: AssetId, rows: &Rows) -> bool {
-        let (from, to) = (self.orphan_path(asset), self.path(asset));
-        let is_ours = rows.get(&asset).is_some_and(|hash| has_header(&from, hash).unwrap_or(false));
-        if !is_ours {
-            return false;
-        }
+        let Some(hash) = rows.get(&asset) else { return false };
+        let is_ours = |path: &PathBuf| is_whole(path, hash).unwrap_or(false);
+        let (from, to) = (self.orphan_paths(asset).into_iter().find(is_ours), self.path(asset));
+        let Some(from) = from else { return false };
         match rename(&from, &to) {
             Ok(()) => tracing::info!(path = %to.display(), "took back a pack that the database knows again"),
             Err(ref error) => tracing::error!(path = %from.display(), %error, "an orphan cannot be taken back"),
@@ -121,5 +120,24 @@ mod tests {
         assert_eq!(origin.sweep(&rows, |_| false).expect("sweeps"), HashSet::from([other]));
         assert!(origin.path(ours).exists() && !origin.orphan_path(ours).exists());
         assert!(!origin.path(other).exists() && origin.orphan_path(other).exists());
+    }
+
+    #[test]
+    fn a_broken_pack_never_takes_the_place_of_an_orphan_that_is_whole() {
+        let (_dir, origin) = origin();
+        let asset = AssetId(1);
+        let hash = write_pack(&origin.path(asset), asset);
+        origin.sweep(&Rows::new(), |_| false).expect("makes an orphan");
+        let whole = fs::read(origin.orphan_path(asset)).expect("the orphan");
+        fs::write(origin.path(asset), &whole[..whole.len() / 2]).expect("a copy that was cut short");
+        origin.sweep(&Rows::new(), |_| false).expect("makes another");
+        assert_eq!(origin.orphan_paths(asset).len(), 2);
+        assert_eq!(origin.orphans().expect("lists").1, 2);
+        origin.sweep(&Rows::from([(asset, hash)]), |_| false).expect("takes the whole one back");
+        assert_eq!(fs::read(origin.path(asset)).expect("it is back"), whole);
+        fs::rename(origin.path(asset), origin.orphan_path(asset)).expect("away again");
+        let bytes = whole.len() + whole.len() / 2;
+        assert_eq!(origin.remove_orphan(asset).expect("removes both"), Some(bytes as u64));
+        assert!(origin.orphan_paths(asset).is_empty());
     }
 }

@@ -142,3 +142,54 @@ async fn a_backup_replaces_a_backup_and_no_other_file() {
     let error = backup::write(&fixture.folder("nowhere"), &fixture.file).await.expect_err("no master");
     assert!(matches!(error, BackupError::NoDatabase { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_second_restore_in_the_same_second_keeps_what_the_first_set_aside() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    fixture.master.publish("later", 1_000).await.expect("publishes");
+    fixture.master.stop().await;
+    let config = fixture.master.config.clone();
+    let original = fs::read(config.state_dir.join("master.db")).expect("the database");
+    let database = |restored: &Restored| {
+        let is_database = |path: &&PathBuf| path.to_string_lossy().contains("master.db.before-restore-");
+        restored.moved.iter().find(is_database).expect("the database is kept").clone()
+    };
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        kept.push(database(&fixture.restore_into(&config).await.expect("restores")));
+    }
+    assert_eq!(fs::read(&kept[0]).expect("it is still there"), original);
+    kept.dedup();
+    assert_eq!(kept.len(), 3, "{kept:?}");
+}
+
+#[tokio::test]
+async fn a_log_that_is_set_aside_is_still_its_databases() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    fixture.master.stop().await;
+    let config = fixture.master.config.clone();
+    // What a master leaves that was killed.
+    fs::write(config.state_dir.join("master.db-wal"), "log").expect("written");
+    let restored = fixture.restore_into(&config).await.expect("restores");
+    let moved = |end: &str| restored.moved.iter().find(|path| path.to_string_lossy().ends_with(end));
+    let log = moved("-wal").expect("the log is kept").to_string_lossy().into_owned();
+    let database = log.strip_suffix("-wal").expect("it ends so");
+    assert!(restored.moved.iter().any(|path| path == Path::new(database)), "{:?}", restored.moved);
+}
+
+#[tokio::test]
+async fn an_origin_without_an_id_and_with_packs_of_others_is_not_stamped() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    let config = fixture.folder("foreign");
+    fs::create_dir_all(config.state_dir.join("origin")).expect("made");
+    let mut other = Running::start().await;
+    other.publish("theirs", 1_000).await.expect("publishes");
+    other.stop().await;
+    for pack in other.origin_files() {
+        fs::copy(other.origin().join(&pack), config.state_dir.join("origin").join(&pack)).expect("copied");
+    }
+    fs::write(config.state_dir.join("origin/library-id"), "").expect("as a crash leaves it");
+    let error = fixture.restore_into(&config).await.expect_err("none of these packs is ours");
+    assert!(matches!(error, BackupError::ForeignPacks { packs: 1, .. }), "{error}");
+    fixture.master.stop().await;
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use braidcast_master::{IdentityError, MasterConfig, MasterError};
+use braidcast_master::{IdentityError, Master, MasterConfig, MasterError};
 
 use crate::harness::Running;
 
@@ -157,4 +157,24 @@ async fn an_origin_that_is_not_mounted_is_refused_until_a_person_says_that_it_is
         })
         .await;
     assert_eq!(names(&master).await, ["film"]);
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_database_keeps_a_master_from_making_a_new_one() {
+    for left in ["master.db-wal", "master.db.before-restore-20260101T000000Z", "origin/library-id"] {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let config = MasterConfig {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            state_dir: dir.path().join("state"),
+            ..MasterConfig::default()
+        };
+        std::fs::create_dir_all(config.state_dir.join("origin")).expect("made");
+        std::fs::write(config.state_dir.join(left), "of an earlier database").expect("written");
+        let adopting = MasterConfig { adopt_origin: true, ..config };
+        let error = refusal(Master::start(adopting).await.map(|_| ()).expect_err(left));
+        assert!(matches!(error, IdentityError::DatabaseGone { .. }) && error.to_string().contains(left), "{error}");
+        assert!(
+            std::fs::read_to_string(dir.path().join("state").join(left)).is_ok_and(|text| text.starts_with("of an"))
+        );
+    }
 }
