@@ -133,6 +133,7 @@ fn of_backup(error: &BackupError) -> Code {
         BackupError::State(StateError::InUse { .. })
         | BackupError::Later { .. }
         | BackupError::OtherLibrary { .. }
+        | BackupError::ForeignPacks { .. }
         | BackupError::Identity(_) => OTHER,
         BackupError::State(_) | BackupError::Query { .. } | BackupError::DiskFull { .. } => LOCAL_FILE,
     }

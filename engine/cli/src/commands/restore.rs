@@ -33,6 +33,14 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<(), CliError> {
     let library = done.library.map_or("a library without an id yet".to_owned(), |id| format!("library {id}"));
     let mut text = format!("restored {library}, as it was at {}\n", output::time(done.made_at));
     text += &format!("{} videos, {} of whose packs are in the origin\n", done.videos, done.packs);
+    if done.unknown > 0 {
+        text += &format!(
+            "{} packs of the origin are not in this backup: a master that starts now moves them to {}, where they wait \
+             for a newer backup; delete none of them before you know what they are\n",
+            done.unknown,
+            config.state_dir.join("origin/orphans").display()
+        );
+    }
     for path in &done.written {
         text += &format!("wrote {}\n", path.display());
     }

@@ -175,7 +175,6 @@ fn a_backup_brings_the_master_back_on_another_host_and_address() {
 
     // The authority is the same, so a client needs the new address and nothing else.
     let mut profile = Profile::load(cluster.client().profile()).expect("a profile");
-    profile.path = cluster.path("moved.toml");
     profile.master = address;
     profile.save().expect("writable");
     let client = Client::new(profile.path);

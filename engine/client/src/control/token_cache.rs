@@ -129,11 +129,12 @@ impl TokenCache {
     }
 }
 
-/// Tells the tokens of one profile from those of an earlier one at the same path. Of the certificate authority a hash
-/// will do: a master that was set up anew has a new one.
+/// Tells the tokens of one profile from those of an earlier one at the same path. A master is known by its certificate
+/// authority, of which a hash will do, and not by its address: one that moved to another host takes its tokens, and the
+/// token in the profile may have been spent since.
 fn owner(profile: &Profile) -> String {
     let ca = blake3::hash(profile.ca_pem.as_bytes()).to_hex();
-    format!("{} {} {ca}", profile.username, profile.master)
+    format!("{} {ca}", profile.username)
 }
 
 #[cfg(test)]
@@ -185,10 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_another_master_are_ignored() {
+    fn tokens_of_another_master_are_ignored_and_those_of_one_that_moved_are_not() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         TokenCache::of(&profile(dir.path(), "m:1")).write(&tokens());
-        assert!(TokenCache::of(&profile(dir.path(), "m:2")).read().is_none());
+        assert!(TokenCache::of(&profile(dir.path(), "m:2")).read().is_some());
+        let other = Profile { ca_pem: "another".to_owned(), ..profile(dir.path(), "m:1") };
+        assert!(TokenCache::of(&other).read().is_none());
     }
 
     #[test]

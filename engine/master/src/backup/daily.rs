@@ -2,10 +2,12 @@
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::read::Backup;
 use super::write::PARTIAL_SUFFIX;
 use super::{BackupError, write};
 use crate::clock;
@@ -22,13 +24,15 @@ const TOPIC: &str = "snapshots";
 pub(crate) struct Daily {
     config: MasterConfig,
     findings: Arc<Findings>,
+    /// Today's snapshot knows no video, as far as is known.
+    empty: AtomicBool,
     /// Held while a snapshot is made.
     busy: tokio::sync::Mutex<()>,
 }
 
 impl Daily {
     pub(crate) fn new(config: MasterConfig, findings: Arc<Findings>) -> Self {
-        Self { config, findings, busy: tokio::sync::Mutex::default() }
+        Self { config, findings, empty: AtomicBool::new(true), busy: tokio::sync::Mutex::default() }
     }
 
     /// Makes snapshots for as long as it is polled. What fails is tried again, and is a finding until it succeeds.
@@ -63,8 +67,11 @@ impl Daily {
         let dir = self.config.backup_path();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
         let today = file_name(now);
-        if !fs::metadata(dir.join(&today)).is_ok_and(|metadata| metadata.len() > 0) {
+        let is_there = fs::metadata(dir.join(&today)).is_ok_and(|metadata| metadata.len() > 0);
+        // The first snapshot of a new master knows no video yet; the first day's is made again until it knows one.
+        if !is_there || self.knows_no_video(&dir.join(&today)).await {
             let written = write(&self.config, &dir.join(&today)).await?;
+            self.empty.store(written.videos == 0, Ordering::Relaxed);
             tracing::info!(name = today, videos = written.videos, bytes = written.bytes, "made the daily snapshot");
         }
         for name in obsolete(self.names()?, &today).into_iter().chain(self.left_behind(&today)?) {
@@ -72,6 +79,15 @@ impl Daily {
             fs::remove_file(&path).map_err(at(&path))?;
         }
         Ok(())
+    }
+
+    /// Whether the snapshot at `path` knows no video, or cannot be read.
+    async fn knows_no_video(&self, path: &Path) -> bool {
+        if self.empty.load(Ordering::Relaxed) {
+            let knows = Backup::open(path).await.is_ok_and(|backup| !backup.rows.is_empty());
+            self.empty.store(!knows, Ordering::Relaxed);
+        }
+        self.empty.load(Ordering::Relaxed)
     }
 
     /// Snapshots of earlier days that a crash left half written.

@@ -29,6 +29,8 @@ pub struct Restored {
     pub videos: usize,
     /// How many of their packs stand in the origin.
     pub packs: usize,
+    /// How many packs of the origin the backup does not know: the next start makes them orphans.
+    pub unknown: usize,
     /// Files that stood in the way, by the names that they have now.
     pub moved: Vec<PathBuf>,
     /// Files that are in place now.
@@ -62,9 +64,11 @@ pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, Bac
         written.push(origin_file);
     }
     let origin = Origin::new(config.origin_path());
-    let packs = backup.rows.keys().filter(|asset| origin.path(**asset).exists()).count();
+    let survey = origin.survey(&backup.rows)?;
+    let unknown = survey.unknown();
+    let packs = survey.packs - unknown;
     let Backup { library, made_at, rows, .. } = backup;
-    Ok(Restored { library, made_at, videos: rows.len(), packs, moved, written })
+    Ok(Restored { library, made_at, videos: rows.len(), packs, unknown, moved, written })
 }
 
 fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_file: &Path) -> Result<(), BackupError> {

@@ -40,6 +40,13 @@ pub(crate) enum Mismatch {
     OtherHeader(AssetId),
 }
 
+impl Survey {
+    /// Packs that have no row.
+    pub(crate) fn unknown(&self) -> usize {
+        self.mismatches.iter().filter(|mismatch| matches!(mismatch, Mismatch::Unknown(_))).count()
+    }
+}
+
 impl Origin {
     /// Holds the origin's whole packs against the database.
     pub(crate) fn survey(&self, rows: &Rows) -> Result<Survey, StateError> {
