@@ -41,6 +41,8 @@ pub(crate) enum ServiceError {
     PackLost(AssetId),
     #[error("{name:?} is being healed from a media server, because {damage}: try again in a few seconds")]
     Healing { name: String, damage: String },
+    #[error("{name:?} cannot be healed just now, because {damage}: {hindrance}")]
+    HealingHindered { name: String, damage: String, hindrance: String },
     #[error("this server was not asked to send asset {0}, or no longer: forget the order")]
     PushNotAsked(AssetId),
     #[error("the push is out of order: {0}")]
@@ -49,6 +51,8 @@ pub(crate) enum ServiceError {
     PushDamaged { asset: AssetId, part: String },
     #[error("the push sent nothing for {0:?} and was dropped: the master orders it again")]
     PushIdle(Duration),
+    #[error("the push brought less than {0} bytes per second and was dropped: the master asks another server")]
+    PushSlow(u64),
     #[error("the push broke off: the master orders it again")]
     PushBroken,
     #[error(
@@ -170,6 +174,11 @@ impl ServiceError {
         matches!(self, Self::PackLost(_) | Self::Index { .. } | Self::Io { .. })
     }
 
+    /// Whether a push failed because of the origin's disk, and not of the server that pushed.
+    pub(crate) fn is_of_origin(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::Io { .. } | Self::PackLost(_) | Self::Task(_))
+    }
+
     fn code(&self) -> Code {
         use ServiceError as E;
         match self {
@@ -201,11 +210,17 @@ impl ServiceError {
             | E::PushNotAsked(_)
             | E::OtherLibrary { .. }
             | E::Pack(_) => Code::FailedPrecondition,
-            E::DiskFull { .. } | E::DatabaseFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
+            E::DiskFull { .. }
+            | E::DatabaseFull { .. }
+            | E::HealingHindered { .. }
+            | E::TooMany { .. }
+            | E::TooSlow => Code::ResourceExhausted,
             E::Damaged(_) | E::PackLost(_) | E::PushDamaged { .. } | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
             E::NoHolder { .. } | E::Healing { .. } | E::LoginsBusy => Code::Unavailable,
-            E::UploadIdle(_) | E::PushIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
+            E::UploadIdle(_) | E::PushIdle(_) | E::PushSlow(_) | E::CallTooLong(_) | E::ReadStalled(_) => {
+                Code::DeadlineExceeded
+            }
             E::UploadBroken | E::PushBroken => Code::Aborted,
             E::Io { source, .. } if room::is_full(source) => Code::ResourceExhausted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,

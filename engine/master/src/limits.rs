@@ -308,7 +308,7 @@ pub(crate) const HEAL_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const PUSH_IDLE_MAX: Duration = Duration::from_secs(60);
 /// After a heal that failed the next one of the same asset begins no sooner.
 pub(crate) const HEAL_RETRY: Duration = Duration::from_secs(5);
-/// The server that failed is asked again only after this long, unless another one holds a whole copy.
+/// The servers that failed are asked again only after this long; those that have not are asked first.
 pub(crate) const HEAL_SAME_SERVER_AFTER: Duration = Duration::from_secs(60);
 const _: () = assert!(HEAL_RETRY.as_secs() < HEAL_SAME_SERVER_AFTER.as_secs());
 /// Runs of extents in one order to push, 12 bytes each; further ones are ordered when these are healed.
@@ -329,3 +329,19 @@ pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
 pub(crate) const REFUSAL_SHOWN: Duration = Duration::from_hours(1);
 /// Refusals of one report that are looked at, and the longest of their reasons that is kept.
 pub(crate) const REFUSALS_MAX: usize = 1_024;
+
+// Healing in place.
+
+/// Names that are tried for what is moved aside to the orphans: so many files with one name are a mistake.
+pub(crate) const ASIDE_NAMES_MAX: usize = 1_024;
+/// Packs that are read whole at a time because somebody doubts them: they share one disk.
+pub(crate) const CHECKS_MAX: usize = 2;
+/// After the origin's own disk refused a heal, the next one of the same asset begins no sooner.
+pub(crate) const HEAL_ORIGIN_RETRY: Duration = Duration::from_secs(30);
+/// Servers that failed to send an asset and are remembered for it: all there can be.
+pub(crate) const HEAL_FAILED_MAX: usize = SERVERS_MAX;
+/// A push must bring this much in the time that the master waits for it; 100 GB then take 18 days, and honest servers
+/// send a thousand times as much.
+pub(crate) const PUSH_BYTES_S_MIN: u64 = 64 * 1024;
+/// How much waiting is looked at together.
+pub(crate) const PUSH_PACE_OVER: Duration = Duration::from_secs(60);

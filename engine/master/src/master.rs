@@ -38,7 +38,7 @@ use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
 use crate::findings::Findings;
-use crate::healing::{Healing, Suspicions};
+use crate::healing::{self, Healing, Suspicions};
 use crate::identity::{self, IdentityError, SettleError};
 use crate::library::Library;
 use crate::limits::{
@@ -245,6 +245,7 @@ impl Parts {
         let rows = identity::rows(&pool).await?;
         let id = identity::settle(config, &pool, &rows, &origin).await?;
         let library = Arc::new(Library::open(database.clone(), id).await?);
+        healing::recall(&library, &origin)?;
         library.set_lost(origin.sweep(&rows, |asset| library.is_removed(asset))?);
         let steer = Arc::new(Notify::new());
         let suspicions = Arc::new(Suspicions::default());

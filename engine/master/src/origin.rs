@@ -3,7 +3,9 @@
 //! Only [`Origin::remove`] and [`Origin::remove_orphan`], which a person asks for, delete a whole pack; a start
 //! ([`Origin::sweep`]) deletes one only if a person removed its video before.
 
+mod marks;
 mod orphans;
+pub(crate) mod place;
 mod survey;
 mod sweep;
 
@@ -99,6 +101,9 @@ impl Origin {
                 tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; the next start tries again");
             }
             _ => {}
+        }
+        if let Err(error) = self.unmark(asset) {
+            tracing::warn!(path = %path.display(), %error, "the mark of a removed pack cannot be removed");
         }
     }
 

@@ -38,7 +38,7 @@ impl OriginService {
     async fn open(&self, request: v1::ReadPackRequest) -> Result<Reading, ServiceError> {
         let v1::ReadPackRequest { asset, offset, length } = request;
         let asset = self.library.by_id(AssetId(asset))?;
-        if self.library.damage(asset.id) == Some(Damage::Lost) {
+        if self.library.damage(asset.id).is_some_and(|damage| damage.is_lost()) {
             return Err(ServiceError::PackLost(asset.id));
         }
         let pack_bytes = asset.layout.pack_bytes();
@@ -68,6 +68,8 @@ impl OriginService {
     fn on_failed(&self, asset: AssetId, error: &ServiceError) {
         if matches!(error, ServiceError::PackLost(_)) {
             self.library.set_damage(asset, Some(Damage::Lost));
+        } else {
+            self.healing.suspect(asset);
         }
     }
 }

@@ -55,8 +55,8 @@ impl Registry {
         for asset in goal.assets {
             sent &= match goal.unsound.get(&asset.id) {
                 // Nobody can fill it, and every copy may be needed.
-                Some(Damage::Lost) => true,
-                Some(Damage::Parts(_)) => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Kept),
+                Some(damage) if damage.is_lost() => true,
+                Some(_) => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Kept),
                 None => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Dropped),
             };
         }

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use crate::healing::condition::{Damage, Parts};
 use crate::library::Asset;
 use crate::origin::Origin;
+use crate::origin::place::{Place, is_of_medium};
 
 /// A durable copy that is being checked.
 pub(crate) struct Checked<'a> {
@@ -26,34 +27,38 @@ pub(crate) struct Checked<'a> {
 /// What an error of reading says about the pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blame {
-    /// The file is not there.
-    Gone,
     /// These bytes are damaged, or beyond the end of the file.
     Bytes,
-    /// The system cannot read the file just now, which says nothing about the pack.
+    /// The file cannot be read, whoever tries: an operator must see to it.
+    File,
+    /// The process or the system has too little of something just now, which says nothing about the pack.
     System,
 }
 
 fn blame(error: &io::Error) -> Blame {
-    const MEDIUM: [Errno; 4] = [Errno::EIO, Errno::EUCLEAN, Errno::EBADMSG, Errno::ENODATA];
-    match error.kind() {
-        ErrorKind::NotFound => Blame::Gone,
-        ErrorKind::UnexpectedEof => Blame::Bytes,
-        _ if error.raw_os_error().is_some_and(|code| MEDIUM.contains(&Errno::from_raw(code))) => Blame::Bytes,
-        _ => Blame::System,
+    const SCARCE: [Errno; 5] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EINTR, Errno::EAGAIN];
+    match error.raw_os_error().map(Errno::from_raw) {
+        _ if error.kind() == ErrorKind::UnexpectedEof || is_of_medium(error) => Blame::Bytes,
+        Some(errno) if SCARCE.contains(&errno) => Blame::System,
+        _ => Blame::File,
     }
 }
 
+/// What a check that met this error has found. `None`: nothing, the error has passed by the next check.
+pub(crate) fn damage_of(error: &io::Error) -> Option<Damage> {
+    (blame(error) != Blame::System).then(|| Damage::Unreadable { reason: error.to_string() })
+}
+
 impl<'a> Checked<'a> {
-    /// Opens the pack and checks its length and header. `None`: the pack is gone.
+    /// Opens the pack and checks its length and header, or says why there is nothing to open.
     ///
     /// # Errors
-    /// The system cannot read the file just now.
-    pub(crate) fn open(origin: &Origin, asset: &'a Asset) -> io::Result<Option<Self>> {
-        let file = match File::open(origin.path(asset.id)) {
-            Ok(file) => file,
-            Err(error) if blame(&error) == Blame::Gone => return Ok(None),
-            Err(error) => return Err(error),
+    /// The file cannot be read; see [`damage_of`].
+    pub(crate) fn open(origin: &Origin, asset: &'a Asset) -> io::Result<Result<Self, Damage>> {
+        let file = match origin.place(asset.id)? {
+            Place::Own(file) => file,
+            Place::Free => return Ok(Err(Damage::Lost)),
+            Place::Other(found) => return Ok(Err(Damage::Displaced { found })),
         };
         let length = file.metadata()?.len();
         let mut parts = Parts { length: length != asset.layout.pack_bytes(), ..Parts::default() };
@@ -62,13 +67,13 @@ impl<'a> Checked<'a> {
         }
         let header = read_header(&file, asset)?;
         parts.header = header.is_none();
-        Ok(Some(Self { asset, file, header, parts, room: Vec::new() }))
+        Ok(Ok(Self { asset, file, header, parts, room: Vec::new() }))
     }
 
     /// Checks one extent of the pack. `Ok(false)`: it is damaged, or the header is.
     ///
     /// # Errors
-    /// The system cannot read the file just now.
+    /// The file cannot be read; see [`damage_of`].
     pub(crate) fn extent(&mut self, extent: u32) -> io::Result<bool> {
         let Some(header) = &self.header else { return Ok(false) };
         self.room.resize(self.asset.layout.sealed_bytes(extent), 0);
@@ -95,10 +100,7 @@ pub(crate) fn header(origin: &Origin, asset: &Asset) -> io::Result<Option<PackHe
 
 /// Checks length and header alone.
 pub(crate) fn outline(origin: &Origin, asset: &Asset) -> io::Result<Option<Damage>> {
-    Ok(match Checked::open(origin, asset)? {
-        None => Some(Damage::Lost),
-        Some(checked) => checked.into_parts().into_damage(),
-    })
+    extents(origin, asset, std::iter::empty())
 }
 
 /// Checks length, header and every extent.
@@ -116,19 +118,22 @@ pub(crate) fn indexes(origin: &Origin, asset: &Asset) -> io::Result<Option<Damag
     extents(origin, asset, streams.into_iter().flat_map(of_stream))
 }
 
-/// Checks again what `damage` says is wrong.
+/// Checks again what `damage` says is wrong. A pack that comes back, or gets its header back, may hold anything: its
+/// extents are yet to be checked.
 pub(crate) fn again(origin: &Origin, asset: &Asset, damage: &Damage) -> io::Result<Option<Damage>> {
     match damage {
-        // A pack that was put back by hand may be anything.
-        Damage::Lost => whole(origin, asset),
-        Damage::Parts(parts) if parts.header => whole(origin, asset),
-        Damage::Parts(parts) => extents(origin, asset, parts.extents.iter().copied()),
+        Damage::Parts(parts) if parts.unchecked => whole(origin, asset),
+        Damage::Parts(parts) if !parts.header => extents(origin, asset, parts.extents.iter().copied()),
+        Damage::Lost | Damage::Displaced { .. } | Damage::Unreadable { .. } | Damage::Parts(_) => {
+            Ok(Some(outline(origin, asset)?.unwrap_or_else(Damage::unchecked)))
+        }
     }
 }
 
 fn extents(origin: &Origin, asset: &Asset, extents: impl Iterator<Item = u32>) -> io::Result<Option<Damage>> {
-    let Some(mut checked) = Checked::open(origin, asset)? else {
-        return Ok(Some(Damage::Lost));
+    let mut checked = match Checked::open(origin, asset)? {
+        Ok(checked) => checked,
+        Err(damage) => return Ok(Some(damage)),
     };
     for extent in extents {
         checked.extent(extent)?;
@@ -163,13 +168,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_medium_and_a_short_file_are_damage() {
-        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EACCES, Errno::EINTR] {
-            assert_eq!(blame(&errno.into()), Blame::System, "{errno}");
+    fn what_is_scarce_says_nothing_and_what_cannot_be_read_is_damage() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EINTR] {
+            assert_eq!(damage_of(&errno.into()), None, "{errno}");
+        }
+        for errno in [Errno::EACCES, Errno::EPERM, Errno::ESTALE, Errno::ENXIO] {
+            assert_eq!(blame(&errno.into()), Blame::File, "{errno}");
+            assert!(damage_of(&errno.into()).is_some_and(|damage| !damage.to_string().is_empty()));
         }
         assert_eq!(blame(&Errno::EIO.into()), Blame::Bytes);
         assert_eq!(blame(&ErrorKind::UnexpectedEof.into()), Blame::Bytes);
-        assert_eq!(blame(&Errno::ENOENT.into()), Blame::Gone);
     }
 
     #[test]

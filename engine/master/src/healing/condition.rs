@@ -13,6 +13,10 @@ use crate::limits::PUSH_RANGES_MAX;
 pub(crate) enum Damage {
     /// The pack is not in the origin's folder.
     Lost,
+    /// Something else stands in the pack's place, in these words.
+    Displaced { found: String },
+    /// The file cannot be opened or read, for a reason that is not in its bytes.
+    Unreadable { reason: String },
     /// The pack is there, and parts of it are wrong.
     Parts(Parts),
 }
@@ -26,12 +30,14 @@ pub(crate) struct Parts {
     pub(crate) length: bool,
     /// Extents that do not match their hashes, or cannot be read; numbered within the pack.
     pub(crate) extents: BTreeSet<u32>,
+    /// The pack came back, or was unsound before, and not all of its extents have been checked since.
+    pub(crate) unchecked: bool,
 }
 
 impl Parts {
     /// Whether nothing is wrong.
     pub(crate) fn is_sound(&self) -> bool {
-        !self.header && !self.length && self.extents.is_empty()
+        !self.header && !self.length && !self.unchecked && self.extents.is_empty()
     }
 
     /// The damage, if there is any.
@@ -51,29 +57,47 @@ pub(crate) struct Request {
 }
 
 impl Damage {
+    /// Of a pack whose outline is right and whose extents are still to be checked.
+    pub(crate) fn unchecked() -> Self {
+        Self::Parts(Parts { unchecked: true, ..Parts::default() })
+    }
+
+    /// Whether there is no pack that could be read.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost | Self::Displaced { .. })
+    }
+
+    /// Whether all that is left to do is to check the extents.
+    pub(crate) fn is_only_unchecked(&self) -> bool {
+        *self == Self::unchecked()
+    }
+
     /// What heals this damage of a pack with this layout. Of damage in very many places only the first part is asked
-    /// for; the rest is asked for when that is healed.
-    pub(crate) fn request(&self, layout: &PackLayout) -> Request {
+    /// for; the rest is asked for when that is healed. `None`: no server's parts are what is missing.
+    pub(crate) fn request(&self, layout: &PackLayout) -> Option<Request> {
         match self {
             Self::Lost => {
                 let extents = layout.extents().checked_sub(1).map(|last| (0, last));
-                Request { is_whole: true, header: true, extents: extents.into_iter().collect() }
+                Some(Request { is_whole: true, header: true, extents: extents.into_iter().collect() })
             }
-            Self::Parts(parts) => {
-                Request { is_whole: false, header: parts.header, extents: runs(&parts.extents, PUSH_RANGES_MAX) }
+            Self::Parts(parts) if !self.is_only_unchecked() => {
+                Some(Request { is_whole: false, header: parts.header, extents: runs(&parts.extents, PUSH_RANGES_MAX) })
             }
+            Self::Displaced { .. } | Self::Unreadable { .. } | Self::Parts(_) => None,
         }
     }
 
     /// What is left of this damage after `request` was fulfilled.
     pub(crate) fn without(self, request: &Request) -> Option<Self> {
         match self {
-            Self::Lost => (!request.is_whole).then_some(Self::Lost),
+            Self::Lost | Self::Displaced { .. } | Self::Unreadable { .. } => (!request.is_whole).then_some(self),
             Self::Parts(parts) => {
                 let healed =
                     |extent: &u32| request.extents.iter().any(|(first, last)| (first..=last).contains(&extent));
                 let extents = parts.extents.into_iter().filter(|extent| !healed(extent)).collect();
-                Parts { header: parts.header && !request.header, length: false, extents }.into_damage()
+                // Only now can the extents be checked.
+                let unchecked = parts.unchecked || (parts.header && request.header);
+                Parts { header: parts.header && !request.header, length: false, extents, unchecked }.into_damage()
             }
         }
     }
@@ -81,8 +105,8 @@ impl Damage {
     /// Its name in the catalogue.
     pub(crate) fn condition(&self) -> v1::Condition {
         match self {
-            Self::Lost => v1::Condition::Lost,
-            Self::Parts(_) => v1::Condition::Damaged,
+            Self::Lost | Self::Displaced { .. } => v1::Condition::Lost,
+            Self::Unreadable { .. } | Self::Parts(_) => v1::Condition::Damaged,
         }
     }
 }
@@ -104,6 +128,8 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost => f.write_str("its pack is gone from the origin"),
+            Self::Displaced { found } => write!(f, "{found} stands in the place of its pack in the origin"),
+            Self::Unreadable { reason } => write!(f, "its pack cannot be read: {reason}"),
             Self::Parts(parts) => parts.fmt(f),
         }
     }
@@ -124,6 +150,9 @@ impl fmt::Display for Parts {
             (count, Some(first)) => {
                 found.push(format!("{count} extents of its pack do not match their hashes, the first is {first}"));
             }
+        }
+        if self.unchecked {
+            found.push("its extents are not all checked since its pack was found unsound".to_owned());
         }
         f.write_str(&found.join("; "))
     }
@@ -150,7 +179,7 @@ mod tests {
     use super::*;
 
     fn parts(header: bool, extents: &[u32]) -> Damage {
-        Damage::Parts(Parts { header, length: false, extents: extents.iter().copied().collect() })
+        Damage::Parts(Parts { header, extents: extents.iter().copied().collect(), ..Parts::default() })
     }
 
     fn layout() -> PackLayout {
@@ -161,21 +190,31 @@ mod tests {
     #[test]
     fn a_lost_pack_is_asked_for_whole_and_a_damaged_one_in_part() {
         let whole = Request { is_whole: true, header: true, extents: vec![(0, 4)] };
-        assert_eq!(Damage::Lost.request(&layout()), whole);
-        let request = parts(false, &[0, 1, 3]).request(&layout());
+        assert_eq!(Damage::Lost.request(&layout()), Some(whole));
+        let request = parts(false, &[0, 1, 3]).request(&layout()).expect("something to send");
         assert_eq!(request, Request { is_whole: false, header: false, extents: vec![(0, 1), (3, 3)] });
         assert_eq!(request.each_extent().collect::<Vec<_>>(), [0, 1, 3]);
         let empty = PackLayout::of_file(0).expect("empty");
-        assert_eq!(Damage::Lost.request(&empty).extents, []);
+        assert_eq!(Damage::Lost.request(&empty).expect("the header").extents, []);
     }
 
     #[test]
     fn what_was_not_asked_for_is_still_damaged() {
-        let request = parts(false, &[0, 1]).request(&layout());
+        let request = parts(false, &[0, 1]).request(&layout()).expect("something to send");
         assert_eq!(parts(false, &[0, 1]).without(&request), None);
         assert_eq!(parts(true, &[0, 1, 4]).without(&request), Some(parts(true, &[4])), "found meanwhile");
         assert_eq!(Damage::Lost.without(&request), Some(Damage::Lost), "deleted meanwhile");
-        assert_eq!(Damage::Lost.without(&Damage::Lost.request(&layout())), None);
+        let whole = Damage::Lost.request(&layout()).expect("all of it");
+        assert_eq!(Damage::Lost.without(&whole), None);
+    }
+
+    #[test]
+    fn a_pack_with_a_healed_header_is_unsound_until_its_extents_are_checked() {
+        let request = parts(true, &[]).request(&layout()).expect("the header");
+        let left = parts(true, &[]).without(&request).expect("not sound yet");
+        assert!(left.is_only_unchecked() && left.request(&layout()).is_none());
+        assert!(left.to_string().contains("not all checked"), "{left}");
+        assert_eq!(left.condition(), v1::Condition::Damaged);
     }
 
     #[test]

@@ -6,13 +6,23 @@ use std::time::Instant;
 use braidcast_media::AssetId;
 
 use crate::healing::condition::Request;
-use crate::limits::{HEAL_RETRY, HEAL_SAME_SERVER_AFTER, HEALS_MAX, PUSH_IDLE_MAX};
+use crate::limits::{HEAL_FAILED_MAX, HEAL_ORIGIN_RETRY, HEAL_RETRY, HEAL_SAME_SERVER_AFTER, HEALS_MAX, PUSH_IDLE_MAX};
 
 /// The heals of a master.
 #[derive(Default)]
 pub(crate) struct Heals {
     active: HashMap<AssetId, Heal>,
-    failed: HashMap<AssetId, Failure>,
+    failed: HashMap<AssetId, Failures>,
+}
+
+/// How a heal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Healed,
+    /// The server sent nothing, or nothing of use.
+    ServerFailed,
+    /// The origin's disk did not take what the server sent, which is not the server's fault.
+    OriginFailed,
 }
 
 /// One asset that a server was ordered to send.
@@ -24,10 +34,13 @@ struct Heal {
     is_claimed: bool,
 }
 
-/// The last heal of an asset that failed.
-struct Failure {
-    server_id: String,
-    at: Instant,
+/// The heals of an asset that failed.
+#[derive(Default)]
+struct Failures {
+    /// Servers that failed, at most [`HEAL_FAILED_MAX`], and when each last did.
+    servers: HashMap<String, Instant>,
+    /// Nothing of this asset is asked for before this.
+    next: Option<Instant>,
 }
 
 impl Heals {
@@ -42,15 +55,16 @@ impl Heals {
         if self.active.len() >= HEALS_MAX || self.is_active(asset) {
             return None;
         }
-        let Some(failure) = self.failed.get(&asset) else {
+        let Some(Failures { servers, next }) = self.failed.get(&asset) else {
             return holders.first().cloned();
         };
-        if now < failure.at + HEAL_RETRY {
+        if next.is_some_and(|next| now < next) {
             return None;
         }
-        let same_again = now >= failure.at + HEAL_SAME_SERVER_AFTER;
-        let others = holders.iter().find(|holder| **holder != failure.server_id);
-        others.or_else(|| holders.first().filter(|_| same_again)).cloned()
+        // One that has not failed comes first, then the one that failed longest ago.
+        let chosen = holders.iter().min_by_key(|holder| servers.get(*holder))?;
+        let may_try = servers.get(chosen).is_none_or(|at| now >= *at + HEAL_SAME_SERVER_AFTER);
+        may_try.then(|| chosen.clone())
     }
 
     /// `server_id` was ordered to send what `request` says.
@@ -66,12 +80,20 @@ impl Heals {
     }
 
     /// The push of `asset` has ended.
-    pub(crate) fn end(&mut self, now: Instant, asset: AssetId, is_healed: bool) {
+    pub(crate) fn end(&mut self, now: Instant, asset: AssetId, outcome: Outcome) {
         let Some(heal) = self.active.remove(&asset) else { return };
-        if is_healed {
+        if outcome == Outcome::Healed {
             self.failed.remove(&asset);
-        } else {
-            self.failed.insert(asset, Failure { server_id: heal.server_id, at: now });
+            return;
+        }
+        let failures = self.failed.entry(asset).or_default();
+        if outcome == Outcome::OriginFailed {
+            failures.next = Some(now + HEAL_ORIGIN_RETRY);
+            return;
+        }
+        failures.next = Some(now + HEAL_RETRY);
+        if failures.servers.len() < HEAL_FAILED_MAX || failures.servers.contains_key(&heal.server_id) {
+            failures.servers.insert(heal.server_id, now);
         }
     }
 
@@ -85,7 +107,7 @@ impl Heals {
             .map(|(asset, heal)| (*asset, heal.server_id.clone()))
             .collect();
         for (asset, _) in &late {
-            self.end(now, *asset, false);
+            self.end(now, *asset, Outcome::ServerFailed);
         }
         late
     }
@@ -128,7 +150,7 @@ mod tests {
         assert_eq!(heals.choose(now, ASSET, &both).as_deref(), Some("s1"));
         heals.begin(now, ASSET, "s1".to_owned(), request());
         assert_eq!(heals.choose(now, ASSET, &both), None, "one at a time");
-        heals.end(now, ASSET, false);
+        heals.end(now, ASSET, Outcome::ServerFailed);
         assert_eq!(heals.choose(now, ASSET, &both), None);
         assert_eq!(heals.choose(now + HEAL_RETRY, ASSET, &both).as_deref(), Some("s2"));
         let alone = holders(&["s1"]);
@@ -136,6 +158,33 @@ mod tests {
         assert_eq!(heals.choose(now + HEAL_SAME_SERVER_AFTER, ASSET, &alone).as_deref(), Some("s1"));
         heals.retain(&HashSet::new());
         assert_eq!(heals.choose(now, ASSET, &alone).as_deref(), Some("s1"), "it was sound in between");
+    }
+
+    #[test]
+    fn a_third_server_is_asked_before_two_that_failed_are_asked_again() {
+        let (mut heals, start) = (Heals::default(), Instant::now());
+        let all = holders(&["s1", "s2", "s3"]);
+        let mut asked = Vec::new();
+        for turn in 0..3 {
+            let now = start + turn * HEAL_RETRY;
+            asked.push(heals.choose(now, ASSET, &all).expect("one that has not failed"));
+            heals.begin(now, ASSET, asked[turn as usize].clone(), request());
+            heals.end(now, ASSET, Outcome::ServerFailed);
+        }
+        assert_eq!(asked, all);
+        assert_eq!(heals.choose(start + 3 * HEAL_RETRY, ASSET, &all), None);
+        let later = start + HEAL_SAME_SERVER_AFTER;
+        assert_eq!(heals.choose(later, ASSET, &all).as_deref(), Some("s1"), "it failed longest ago");
+    }
+
+    #[test]
+    fn what_the_origins_disk_refuses_is_not_charged_to_the_server() {
+        let (mut heals, now) = (Heals::default(), Instant::now());
+        let alone = holders(&["s1"]);
+        heals.begin(now, ASSET, "s1".to_owned(), request());
+        heals.end(now, ASSET, Outcome::OriginFailed);
+        assert_eq!(heals.choose(now + HEAL_RETRY, ASSET, &alone), None);
+        assert_eq!(heals.choose(now + HEAL_ORIGIN_RETRY, ASSET, &alone).as_deref(), Some("s1"));
     }
 
     #[test]
@@ -147,7 +196,7 @@ mod tests {
             heals.begin(now, AssetId(asset), "s1".to_owned(), request());
         }
         assert_eq!(heals.choose(now, AssetId(999), &holders), None);
-        heals.end(now, AssetId(0), true);
+        heals.end(now, AssetId(0), Outcome::Healed);
         assert!(heals.choose(now, AssetId(999), &holders).is_some());
     }
 

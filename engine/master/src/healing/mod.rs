@@ -6,6 +6,9 @@
 //! received       Origin.PushPack: every part is checked (`receive`)         ID.pack.partial, or in place (`writer`)
 //! ```
 //!
+//! What stands in a pack's place and is not that pack is moved aside first (`origin::place`). A pack that was found
+//! unsound is marked beside it (`origin::marks`) until all of its extents are known to be right.
+//!
 //! Whole copies on media servers go on being served all the while.
 
 mod check;
@@ -23,6 +26,7 @@ use std::time::Instant;
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1;
+use tokio::sync::Semaphore;
 use tonic::Streaming;
 
 pub(crate) use self::suspicions::Suspicions;
@@ -30,11 +34,13 @@ pub(crate) use self::suspicions::Suspicions;
 use crate::cluster::Cluster;
 use crate::errors::ServiceError;
 use crate::healing::condition::{Damage, Request};
-use crate::healing::heals::Heals;
+use crate::healing::heals::{Heals, Outcome};
 use crate::healing::receive::Parts;
 use crate::library::{Asset, Library};
-use crate::limits::{HEAL_INTERVAL, RECHECK_AFTER};
+use crate::limits::{CHECKS_MAX, HEAL_INTERVAL, RECHECK_AFTER};
 use crate::origin::Origin;
+use crate::origin::place::Moved;
+use crate::state_dir::StateError;
 use crate::sync::lock;
 
 /// Finds out which durable copies are not sound, and mends them.
@@ -46,6 +52,27 @@ pub(crate) struct Healing {
     heals: Mutex<Heals>,
     /// When the damage of each unsound asset was last looked at.
     rechecked: Mutex<HashMap<AssetId, Instant>>,
+    /// Assets whose packs are being read to check them; they are not healed meanwhile.
+    checking: Mutex<HashSet<AssetId>>,
+    /// Bounds the packs that are read whole at a time.
+    checks: Semaphore,
+    /// Why the origin does not take the heal of an asset just now.
+    hindrances: Mutex<HashMap<AssetId, String>>,
+}
+
+/// Takes the packs for unsound that were when the master stopped: a start sees only lengths and headers.
+///
+/// # Errors
+/// The origin's folder cannot be read.
+pub(crate) fn recall(library: &Library, origin: &Origin) -> Result<(), StateError> {
+    for asset in origin.marked()? {
+        if !library.is_removed(asset) {
+            library.set_damage(asset, Some(Damage::unchecked()));
+        } else if let Err(error) = origin.unmark(asset) {
+            tracing::warn!(%asset, %error, "the mark of a removed pack cannot be removed");
+        }
+    }
+    Ok(())
 }
 
 impl Healing {
@@ -55,8 +82,17 @@ impl Healing {
         cluster: Arc<Cluster>,
         suspicions: Arc<Suspicions>,
     ) -> Arc<Self> {
-        let (heals, rechecked) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { library, origin, cluster, suspicions, heals, rechecked })
+        Arc::new(Self {
+            library,
+            origin,
+            cluster,
+            suspicions,
+            heals: Mutex::default(),
+            rechecked: Mutex::default(),
+            checking: Mutex::default(),
+            checks: Semaphore::new(CHECKS_MAX),
+            hindrances: Mutex::default(),
+        })
     }
 
     /// Orders heals for as long as it is polled.
@@ -97,12 +133,16 @@ impl Healing {
         if self.library.damage(asset.id).is_none() && self.suspicions.is_due(Instant::now(), asset.id) {
             self.check(asset.id, check::indexes).await;
         }
-        match self.library.damage(asset.id) {
-            Some(damage) if !self.cluster.whole_copies(asset).is_empty() => {
-                ServiceError::Healing { name: asset.name.to_string(), damage: damage.to_string() }
-            }
-            _ => error,
+        let Some(damage) = self.library.damage(asset.id) else { return error };
+        let (name, damage, is_unreadable) =
+            (asset.name.to_string(), damage.to_string(), matches!(damage, Damage::Unreadable { .. }));
+        if let Some(hindrance) = lock(&self.hindrances).get(&asset.id).cloned() {
+            return ServiceError::HealingHindered { name, damage, hindrance };
         }
+        if is_unreadable || self.cluster.whole_copies(asset).is_empty() {
+            return error;
+        }
+        ServiceError::Healing { name, damage }
     }
 
     /// Takes a push from the server `server_id`.
@@ -116,12 +156,19 @@ impl Healing {
         let asset = self.library.by_id(id)?;
         let request = lock(&self.heals).claim(id, server_id).ok_or(ServiceError::PushNotAsked(id))?;
         // Ends the heal however this call ends: also when the server hangs up and the call is dropped.
-        let mut ending = Ending { healing: self, asset: id, is_healed: false };
+        let mut ending = Ending { healing: self, asset: id, outcome: Outcome::ServerFailed };
         let result = receive::receive(parts, self.origin.clone(), Arc::clone(&asset), request.clone()).await;
-        ending.is_healed = result.is_ok();
-        if result.is_ok() {
-            // Before the heal ends, or the next turn would order it again.
-            self.note_healed(id, &request);
+        match &result {
+            Ok(()) => {
+                ending.outcome = Outcome::Healed;
+                // Before the heal ends, or the next turn would order it again.
+                self.note_healed(id, &request).await;
+            }
+            Err(error) if error.is_of_origin() => {
+                ending.outcome = Outcome::OriginFailed;
+                lock(&self.hindrances).insert(id, error.to_string());
+            }
+            Err(_) => {}
         }
         drop(ending);
         match &result {
@@ -144,25 +191,43 @@ impl Healing {
         }
         let (is_whole, extents) = (request.is_whole, request.each_extent().count());
         tracing::info!(name = %asset.name, asset = %id, server = server_id, is_whole, extents, "healed from a server");
-        if request.header && !request.is_whole {
-            // Only now can the extents be checked.
-            self.check(id, check::whole).await;
+    }
+
+    async fn note_healed(&self, asset: AssetId, request: &Request) {
+        let left = self.library.damage(asset).and_then(|damage| damage.without(request));
+        self.set_damage(asset, left).await;
+    }
+
+    /// Notes the state of a durable copy where it lasts: in memory, and by a mark beside the pack.
+    async fn set_damage(&self, id: AssetId, damage: Option<Damage>) {
+        if damage.as_ref().is_some_and(Damage::is_only_unchecked) {
+            // The next turn sees to it.
+            lock(&self.rechecked).remove(&id);
+        }
+        let (library, origin) = (Arc::clone(&self.library), self.origin.clone());
+        let noted = run_blocking(move || {
+            let is_known = library.knows(id);
+            let noted = match &damage {
+                None => origin.unmark(id),
+                Some(Damage::Parts(_)) if is_known => origin.mark(id),
+                Some(_) => Ok(()),
+            };
+            library.set_damage(id, damage);
+            noted
+        });
+        if let Err(error) = noted.await {
+            tracing::warn!(asset = %id, %error, "the mark of an unsound pack cannot be changed");
         }
     }
 
-    fn note_healed(&self, asset: AssetId, request: &Request) {
-        let left = self.library.damage(asset).and_then(|damage| damage.without(request));
-        self.library.set_damage(asset, left);
-    }
-
     /// Takes the outcome of a check of `asset`.
-    fn on_checked(&self, asset: AssetId, found: io::Result<Option<Damage>>) {
+    async fn on_checked(&self, asset: AssetId, found: io::Result<Option<Damage>>) {
         if lock(&self.heals).is_active(asset) {
             // The file is being written.
             return;
         }
-        match found {
-            Ok(damage) => self.library.set_damage(asset, damage),
+        match found.or_else(|error| check::damage_of(&error).map(Some).ok_or(error)) {
+            Ok(damage) => self.set_damage(asset, damage).await,
             Err(error) => {
                 tracing::warn!(%asset, %error, "a pack of the origin cannot be read just now; that is no damage");
             }
@@ -171,15 +236,22 @@ impl Healing {
 
     async fn check(&self, asset: AssetId, check: fn(&Origin, &Asset) -> io::Result<Option<Damage>>) {
         let Ok(asset) = self.library.by_id(asset) else { return };
-        if lock(&self.heals).is_active(asset.id) {
-            return;
-        }
+        let Some(_checking) = self.begin_check(asset.id) else { return };
+        // Never closed.
+        let _permit = self.checks.acquire().await;
         let (origin, id) = (self.origin.clone(), asset.id);
         let found = run_blocking(move || check(&origin, &asset)).await;
-        self.on_checked(id, found);
+        self.on_checked(id, found).await;
     }
 
-    async fn turn(&self) {
+    /// `None`: the pack of `asset` is being checked or written already.
+    fn begin_check(&self, asset: AssetId) -> Option<Checking<'_>> {
+        let is_first = lock(&self.checking).insert(asset);
+        let checking = is_first.then(|| Checking { healing: self, asset })?;
+        (!lock(&self.heals).is_active(asset)).then_some(checking)
+    }
+
+    async fn turn(self: &Arc<Self>) {
         let unsound = self.library.unsound();
         let ids: HashSet<AssetId> = unsound.iter().map(|(asset, _)| asset.id).collect();
         let late = {
@@ -191,15 +263,26 @@ impl Healing {
             tracing::warn!(%asset, server, "a server did not begin to send a copy; another one is asked");
         }
         lock(&self.rechecked).retain(|asset, _| ids.contains(asset));
+        lock(&self.hindrances).retain(|asset, _| ids.contains(asset));
         for (asset, damage) in unsound {
-            if lock(&self.heals).is_active(asset.id) {
+            if lock(&self.heals).is_active(asset.id) || lock(&self.checking).contains(&asset.id) {
                 continue;
             }
-            // An operator may have put the pack back, and what failed once may be readable now.
-            if self.is_recheck_due(asset.id) {
+            if damage.is_only_unchecked() {
+                // Takes long: others are healed meanwhile.
+                if self.is_recheck_due(asset.id, true) {
+                    let healing = Arc::clone(self);
+                    tokio::spawn(async move { healing.check(asset.id, check::whole).await });
+                }
+                continue;
+            }
+            if matches!(damage, Damage::Displaced { .. }) {
+                self.clear_place(&asset).await;
+            } else if self.is_recheck_due(asset.id, false) {
+                // An operator may have put the pack back, and what failed once may be readable now.
                 let (origin, same) = (self.origin.clone(), Arc::clone(&asset));
                 let found = run_blocking(move || check::again(&origin, &same, &damage)).await;
-                self.on_checked(asset.id, found);
+                self.on_checked(asset.id, found).await;
             }
             if let Some(damage) = self.library.damage(asset.id) {
                 self.order(&asset, &damage).await;
@@ -207,22 +290,48 @@ impl Healing {
         }
     }
 
-    fn is_recheck_due(&self, asset: AssetId) -> bool {
+    /// Moves aside what stands in the place of an asset's pack, and takes its pack back from where that was moved to.
+    async fn clear_place(&self, asset: &Arc<Asset>) {
+        let (origin, library, same) = (self.origin.clone(), Arc::clone(&self.library), Arc::clone(asset));
+        let wants = move |other| library.by_id(other).ok().map(|asset| asset.header_hash);
+        let cleared = run_blocking(move || {
+            let moved = origin.clear_place(same.id, &wants)?;
+            origin.reclaim(same.id, &same.header_hash)?;
+            Ok::<_, io::Error>((moved, check::again(&origin, &same, &Damage::Lost)))
+        });
+        match cleared.await {
+            Ok((moved, found)) => {
+                self.on_checked(asset.id, found).await;
+                if let Some(Moved::Home(other)) = moved {
+                    self.suspect(other);
+                }
+            }
+            Err(error) => self.library.set_doing(asset.id, format!("that cannot be moved aside: {error}")),
+        }
+    }
+
+    /// `at_first`: also if this damage was never looked at before. What was found a moment ago need not be.
+    fn is_recheck_due(&self, asset: AssetId, at_first: bool) -> bool {
         let (now, mut rechecked) = (Instant::now(), lock(&self.rechecked));
         match rechecked.get(&asset) {
             Some(at) if now < *at + RECHECK_AFTER => false,
             known => {
-                // What was found a moment ago need not be looked at again at once.
                 let is_known = known.is_some();
                 rechecked.insert(asset, now);
-                is_known
+                is_known || at_first
             }
         }
     }
 
     /// Orders a server to send what heals `asset`, if there is one that can.
     async fn order(&self, asset: &Arc<Asset>, damage: &Damage) {
-        let request = damage.request(&asset.layout);
+        let Some(request) = damage.request(&asset.layout) else {
+            if let Damage::Unreadable { .. } = damage {
+                let remedy = "make it readable for the master's user, or move it away so that it is healed";
+                self.library.set_doing(asset.id, remedy.to_owned());
+            }
+            return;
+        };
         if !request.is_whole && !request.header && request.extents.is_empty() {
             return self.restore_length(asset, request).await;
         }
@@ -232,15 +341,33 @@ impl Healing {
                           publish the video again with `--replace`";
             return self.library.set_doing(asset.id, remedy.to_owned());
         }
+        if request.is_whole && !self.has_room(asset).await {
+            return;
+        }
         let now = Instant::now();
         let Some(server_id) = lock(&self.heals).choose(now, asset.id, &holders) else { return };
+        lock(&self.hindrances).remove(&asset.id);
         // Begun before the order is sent: the server may be quick.
         lock(&self.heals).begin(now, asset.id, server_id.clone(), request.clone());
         self.library.set_doing(asset.id, format!("server {server_id} was asked to send it"));
         if self.cluster.push(&server_id, request.order(asset.id)) {
             tracing::info!(name = %asset.name, asset = %asset.id, server = server_id, "asked a server to heal the origin");
         } else {
-            lock(&self.heals).end(now, asset.id, false);
+            lock(&self.heals).end(now, asset.id, Outcome::ServerFailed);
+        }
+    }
+
+    /// Whether the origin's disk can take the pack; if not, whoever waits for it is told.
+    async fn has_room(&self, asset: &Arc<Asset>) -> bool {
+        let (origin, needed) = (self.origin.clone(), asset.layout.disk_bytes());
+        match run_blocking(move || origin.check_room(needed)).await {
+            Ok(()) => true,
+            Err(error) => {
+                let hindrance = error.to_string();
+                self.library.set_doing(asset.id, hindrance.clone());
+                lock(&self.hindrances).insert(asset.id, hindrance);
+                false
+            }
         }
     }
 
@@ -250,7 +377,7 @@ impl Healing {
         let restore = move || writer::Writer::open(origin, &same, &asked)?.finish(None);
         match run_blocking(restore).await {
             Ok(()) => {
-                self.note_healed(asset.id, &request);
+                self.note_healed(asset.id, &request).await;
                 tracing::info!(name = %asset.name, asset = %asset.id, "a pack of the origin has its length again");
             }
             Err(error) => self.library.set_doing(asset.id, format!("its length cannot be restored: {error}")),
@@ -262,12 +389,24 @@ impl Healing {
 struct Ending<'a> {
     healing: &'a Healing,
     asset: AssetId,
-    is_healed: bool,
+    outcome: Outcome,
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        lock(&self.healing.heals).end(Instant::now(), self.asset, self.is_healed);
+        lock(&self.healing.heals).end(Instant::now(), self.asset, self.outcome);
+    }
+}
+
+/// A pack that is being read; ends when it is dropped.
+struct Checking<'a> {
+    healing: &'a Healing,
+    asset: AssetId,
+}
+
+impl Drop for Checking<'_> {
+    fn drop(&mut self) {
+        lock(&self.healing.checking).remove(&self.asset);
     }
 }
 

@@ -1,11 +1,13 @@
 //! One push: the parts that a server sends, checked one by one before they are written.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use braidcast_media::hashes;
 use braidcast_media::pack::PackHeader;
 use braidcast_proto::v1;
 use braidcast_proto::v1::push_request::Part;
+use prost::Message;
 use tonic::Streaming;
 
 use crate::errors::ServiceError;
@@ -13,15 +15,39 @@ use crate::healing::check;
 use crate::healing::condition::Request;
 use crate::healing::writer::Writer;
 use crate::library::Asset;
-use crate::limits::PUSH_IDLE_MAX;
+use crate::limits::{PUSH_BYTES_S_MIN, PUSH_IDLE_MAX, PUSH_PACE_OVER};
 use crate::origin::Origin;
 
 /// The parts of one push, in the order that the protocol asks for.
-pub(crate) struct Parts(Streaming<v1::PushRequest>);
+pub(crate) struct Parts {
+    stream: Streaming<v1::PushRequest>,
+    pace: Pace,
+}
+
+/// How fast a push is, by the time that is waited for it: what the origin's disk takes is not the server's fault.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// A message of `bytes` bytes came after `waited`; says whether the push may go on.
+    fn on_message(&mut self, waited: Duration, bytes: usize) -> bool {
+        self.waited += waited;
+        self.bytes += bytes as u64;
+        if self.waited < PUSH_PACE_OVER {
+            return true;
+        }
+        let is_fast = self.bytes >= PUSH_BYTES_S_MIN * PUSH_PACE_OVER.as_secs();
+        *self = Self::default();
+        is_fast
+    }
+}
 
 impl Parts {
     pub(crate) fn new(stream: Streaming<v1::PushRequest>) -> Self {
-        Self(stream)
+        Self { stream, pace: Pace::default() }
     }
 
     /// The first part.
@@ -33,10 +59,15 @@ impl Parts {
     }
 
     async fn next(&mut self) -> Result<Option<Part>, ServiceError> {
-        let message = tokio::time::timeout(PUSH_IDLE_MAX, self.0.message())
+        let began = Instant::now();
+        let message = tokio::time::timeout(PUSH_IDLE_MAX, self.stream.message())
             .await
             .map_err(|_| ServiceError::PushIdle(PUSH_IDLE_MAX))?
             .map_err(|_| ServiceError::PushBroken)?;
+        let bytes = message.as_ref().map_or(0, Message::encoded_len);
+        if !self.pace.on_message(began.elapsed(), bytes) {
+            return Err(ServiceError::PushSlow(PUSH_BYTES_S_MIN));
+        }
         match message {
             Some(v1::PushRequest { part: Some(part) }) => Ok(Some(part)),
             Some(v1::PushRequest { part: None }) => Err(ServiceError::PushOrder("an empty part")),
@@ -98,4 +129,18 @@ async fn own_header(origin: &Origin, asset: &Arc<Asset>) -> Result<Arc<PackHeade
     let header = tokio::task::spawn_blocking(move || check::header(&origin, &same)).await?;
     let header = header.map_err(|source| ServiceError::Io { path, source })?;
     header.map(Arc::new).ok_or(ServiceError::PackLost(asset.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_that_drips_is_ended_and_one_that_waits_for_the_disk_is_not() {
+        let needed = (PUSH_BYTES_S_MIN * PUSH_PACE_OVER.as_secs()) as usize;
+        let mut pace = Pace::default();
+        assert!(pace.on_message(PUSH_PACE_OVER / 2, 0) && pace.on_message(PUSH_PACE_OVER / 2, needed));
+        assert!(pace.on_message(Duration::ZERO, 1), "a new span");
+        assert!(!pace.on_message(PUSH_PACE_OVER, needed - 2), "one byte too few");
+    }
 }

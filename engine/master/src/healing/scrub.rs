@@ -15,11 +15,15 @@ use crate::limits::{SCRUB_BATCH_EXTENTS, SCRUB_ROUND_MIN};
 /// and again. 0: extents are not read.
 pub(crate) async fn run(healing: Arc<Healing>, bytes_s: u64) {
     for asset in healing.library.list() {
+        // What is known to be wrong is looked at in its turn.
+        if healing.library.damage(asset.id).is_some() {
+            continue;
+        }
         let (origin, id, same) = (healing.origin.clone(), asset.id, Arc::clone(&asset));
         let found = run_blocking(move || check::outline(&origin, &same)).await;
         // That length and header are right says nothing about damage that was found meanwhile.
         if !matches!(found, Ok(None)) {
-            healing.on_checked(id, found);
+            healing.on_checked(id, found).await;
         }
     }
     if bytes_s == 0 {
@@ -48,21 +52,24 @@ async fn scrub(healing: &Healing, asset: &Arc<Asset>, bytes_s: u64) {
         let began = Instant::now();
         let last = (first + SCRUB_BATCH_EXTENTS).min(asset.layout.extents());
         let (origin, same) = (healing.origin.clone(), Arc::clone(asset));
-        let batch = run_blocking(move || -> std::io::Result<Option<Parts>> {
-            let Some(mut checked) = Checked::open(&origin, &same)? else { return Ok(None) };
+        let batch = run_blocking(move || -> std::io::Result<Result<Parts, Damage>> {
+            let mut checked = match Checked::open(&origin, &same)? {
+                Ok(checked) => checked,
+                Err(damage) => return Ok(Err(damage)),
+            };
             for extent in first..last {
                 checked.extent(extent)?;
             }
-            Ok(Some(checked.into_parts()))
+            Ok(Ok(checked.into_parts()))
         });
         match batch.await {
-            Ok(Some(parts)) => {
+            Ok(Ok(parts)) => {
                 found.header |= parts.header;
                 found.length |= parts.length;
                 found.extents.extend(parts.extents);
             }
-            Ok(None) => return healing.on_checked(asset.id, Ok(Some(Damage::Lost))),
-            Err(error) => return healing.on_checked(asset.id, Err(error)),
+            Ok(Err(damage)) => return healing.on_checked(asset.id, Ok(Some(damage))).await,
+            Err(error) => return healing.on_checked(asset.id, Err(error)).await,
         }
         if found.header {
             // No extent can be checked before the header is back.
@@ -73,6 +80,6 @@ async fn scrub(healing: &Healing, asset: &Arc<Asset>, bytes_s: u64) {
         sleep(Duration::from_secs_f64(bytes as f64 / bytes_s as f64).saturating_sub(began.elapsed())).await;
     }
     if !found.is_sound() {
-        healing.on_checked(asset.id, Ok(found.into_damage()));
+        healing.on_checked(asset.id, Ok(found.into_damage())).await;
     }
 }

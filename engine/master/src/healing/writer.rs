@@ -3,18 +3,20 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use braidcast_media::AssetId;
 use braidcast_media::pack::{PackError, PackWriter};
 
 use crate::errors::ServiceError;
 use crate::healing::condition::Request;
 use crate::library::Asset;
-use crate::origin::Origin;
+use crate::origin::{Origin, place};
 
 /// Writes what heals one pack.
 pub(crate) struct Writer {
     origin: Origin,
+    asset: AssetId,
     needed: u64,
     target: Target,
 }
@@ -27,24 +29,24 @@ enum Target {
 }
 
 impl Writer {
-    /// Prepares the file. One of the wrong length first gets the right one.
+    /// Prepares the file. One of the wrong length first gets the right one. A file that is written in place is this
+    /// very pack, and is marked as unsound before its first byte changes.
     pub(crate) fn open(origin: Origin, asset: &Asset, request: &Request) -> Result<Self, ServiceError> {
         let needed = asset.layout.pack_bytes();
         let target = if request.is_whole {
             Target::New(origin.create(asset.id, asset.layout.clone())?)
         } else {
             let path = origin.path(asset.id);
-            let file = OpenOptions::new().read(true).write(true).open(&path);
-            let file = file.and_then(|file| {
-                if file.metadata()?.len() != needed {
-                    file.set_len(needed)?;
-                }
-                Ok(file)
-            });
-            let file = file.map_err(|source| origin.refusal(PackError::Io { path: path.clone(), source }, needed))?;
+            let at = |source| origin.refusal(PackError::Io { path: path.clone(), source }, needed);
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at)?;
+            if !place::names(&file, asset.id).map_err(at)? {
+                return Err(ServiceError::PackLost(asset.id));
+            }
+            origin.mark(asset.id).map_err(at)?;
+            set_length(&file, needed).map_err(at)?;
             Target::InPlace { file, path }
         };
-        Ok(Self { origin, needed, target })
+        Ok(Self { origin, asset: asset.id, needed, target })
     }
 
     /// Writes an extent whose hash was checked.
@@ -56,11 +58,15 @@ impl Writer {
         .map_err(|error| self.origin.refusal(error, self.needed))
     }
 
-    /// Makes the pack durable. `header`: as it was sent, if it was asked for; its hash was checked.
+    /// Makes the pack durable. `header`: as it was sent, if it was asked for; its hash was checked. What stands in a
+    /// new pack's place by now, and is not that pack, is moved aside.
     pub(crate) fn finish(self, header: Option<&[u8]>) -> Result<(), ServiceError> {
-        let Self { origin, needed, target } = self;
+        let Self { origin, asset, needed, target } = self;
         match (target, header) {
-            (Target::New(writer), header) => writer.finish(header.unwrap_or_default()).map(drop),
+            (Target::New(writer), header) => origin
+                .clear_place(asset, &|_| None)
+                .map_err(|source| PackError::Io { path: origin.path(asset), source })
+                .and_then(|_| writer.finish(header.unwrap_or_default()).map(drop)),
             (Target::InPlace { file, path }, header) => header
                 .map_or(Ok(()), |header| write_at(&file, &path, header, 0))
                 .and_then(|()| file.sync_all().map_err(|source| PackError::Io { path, source })),
@@ -69,7 +75,11 @@ impl Writer {
     }
 }
 
-fn write_at(file: &File, path: &std::path::Path, bytes: &[u8], offset: u64) -> Result<(), PackError> {
+fn set_length(file: &File, bytes: u64) -> io::Result<()> {
+    if file.metadata()?.len() == bytes { Ok(()) } else { file.set_len(bytes) }
+}
+
+fn write_at(file: &File, path: &Path, bytes: &[u8], offset: u64) -> Result<(), PackError> {
     let at = |source: io::Error| PackError::Io { path: path.to_owned(), source };
     file.write_all_at(bytes, offset).map_err(at)
 }

@@ -1,7 +1,7 @@
 //! Which whole packs stand in the origin, and whether they are those of the database. Reads headers only.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -68,7 +68,7 @@ impl Origin {
 
 /// Whether the pack at `path` starts with the header of this BLAKE3, and is as long as that header says.
 pub(super) fn is_whole(path: &Path, hash: &Hash) -> io::Result<bool> {
-    let header = header_of(path)?;
+    let header = header_bytes(&File::open(path)?)?;
     let matches = header.as_ref().is_some_and(|header| hashes::hash(header) == *hash);
     let parsed = header.filter(|_| matches).and_then(|header| PackHeader::parse(&header).ok());
     Ok(parsed.is_some_and(|parsed| fs::metadata(path).is_ok_and(|file| file.len() == parsed.layout.pack_bytes())))
@@ -76,13 +76,12 @@ pub(super) fn is_whole(path: &Path, hash: &Hash) -> io::Result<bool> {
 
 /// Whether the pack at `path` starts with the header of this BLAKE3.
 pub(super) fn has_header(path: &Path, hash: &Hash) -> io::Result<bool> {
-    Ok(header_of(path)?.is_some_and(|header| hashes::hash(&header) == *hash))
+    Ok(header_bytes(&File::open(path)?)?.is_some_and(|header| hashes::hash(&header) == *hash))
 }
 
-/// As many bytes of the file at `path` as its header says that it has; `None` if it is too short for a header, or says
-/// that it has too many.
-fn header_of(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let mut file = File::open(path)?;
+/// The bytes at the start of a file that may be its header, by the length that they say. `None`: they are too few or
+/// too many.
+pub(super) fn header_bytes(file: &File) -> io::Result<Option<Vec<u8>>> {
     let mut fixed = [0; HEADER_FIXED_BYTES as usize];
     match file.read_exact_at(&mut fixed, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -90,12 +89,14 @@ fn header_of(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
     let length = fixed[HEADER_LENGTH_AT..HEADER_LENGTH_AT + 4].try_into().expect("4 bytes");
     let length = u64::from(u32::from_be_bytes(length));
-    if length > PACK_HEADER_BYTES_MAX {
+    if length > PACK_HEADER_BYTES_MAX.min(file.metadata()?.len()) {
         return Ok(None);
     }
-    let mut header = Vec::new();
-    Read::by_ref(&mut file).take(length).read_to_end(&mut header)?;
-    Ok(Some(header))
+    let mut header = vec![0; length as usize];
+    match file.read_exact_at(&mut header, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        read => read.map(|()| Some(header)),
+    }
 }
 
 #[cfg(test)]

@@ -199,6 +199,104 @@ async fn a_lost_video_without_copies_is_shown_and_can_be_replaced_removed_or_put
 }
 
 #[tokio::test]
+async fn the_pack_of_another_video_is_never_written_over_and_packs_that_were_swapped_go_home() {
+    let mut master = Running::with(|config| config.scrub_bytes_s = 0).await;
+    let mut packs = Vec::new();
+    for name in ["v1", "v2"] {
+        let path = pack_path(&master, &master.publish(name, BYTES).await.expect("publishes"));
+        packs.push((fs::read(&path).expect("the pack"), path));
+    }
+    master
+        .restart(|_| {
+            for n in [0, 1] {
+                fs::write(&packs[n].1, &packs[1 - n].0).expect("swapped");
+            }
+        })
+        .await;
+    eventually("both packs are at home", async || {
+        let at_home = packs.iter().all(|(bytes, path)| fs::read(path).is_ok_and(|found| found == *bytes));
+        at_home.then_some(())
+    })
+    .await;
+    eventually("both are sound", async || {
+        master.videos().await.iter().all(|video| video.condition() == v1::Condition::Sound).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_stands_in_the_place_of_a_pack_is_moved_aside_and_the_pack_healed() {
+    let master = Running::start().await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let (upload, pack) = held(&master, &server).await;
+    let path = pack_path(&master, &upload);
+    fs::remove_file(&path).expect("removed");
+    fs::create_dir(&path).expect("made");
+    fs::write(path.join("precious"), "x").expect("written");
+    server.accuse_the_origin(upload.asset);
+    becomes(&master, v1::Condition::Lost).await;
+    server.hold(upload.asset, 5, 5, "");
+    let order = ordered(&server, 1).await;
+    push(&master, &server.token, parts(&upload, &order)).await.expect("takes it");
+    becomes(&master, v1::Condition::Sound).await;
+    assert_eq!(fs::read(&path).expect("the pack"), pack);
+    let aside = master.origin().join("orphans").join(path.file_name().expect("a name"));
+    assert_eq!(fs::read_to_string(aside.join("precious")).expect("kept"), "x");
+}
+
+#[tokio::test]
+async fn a_healed_header_makes_no_pack_sound_whose_extents_were_not_read() {
+    let mut master = Running::with(|config| config.scrub_bytes_s = 0).await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let (upload, pack) = held(&master, &server).await;
+    drop(server);
+    let (path, layout) = (pack_path(&master, &upload), PackLayout::of_file(BYTES as u64).expect("short"));
+    master
+        .restart(|_| {
+            flip(&path, 40);
+            flip(&path, layout.extent_offset(2) + 5_000);
+        })
+        .await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    server.hold(upload.asset, 5, 5, "");
+    let header = ordered(&server, 1).await;
+    assert!(header.header && header.extents.is_empty(), "{header:?}");
+    push(&master, &server.token, parts(&upload, &header)).await.expect("takes it");
+    assert_eq!(video(&master).await.condition(), v1::Condition::Damaged, "its extents were not read");
+    let extent = ordered(&server, 2).await;
+    assert_eq!((extent.header, extent.extents.as_slice()), (false, &[v1::PackExtents { first: 2, last: 2 }][..]));
+    push(&master, &server.token, parts(&upload, &extent)).await.expect("takes it");
+    becomes(&master, v1::Condition::Sound).await;
+    assert_eq!(fs::read(&path).expect("the pack"), pack);
+}
+
+#[tokio::test]
+async fn a_pack_that_was_unsound_when_the_master_was_killed_is_read_whole_at_the_start() {
+    let mut master = Running::with(|config| config.scrub_bytes_s = 0).await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let (upload, pack) = held(&master, &server).await;
+    let (path, layout) = (pack_path(&master, &upload), PackLayout::of_file(BYTES as u64).expect("short"));
+    let mark = path.with_added_extension("unsound");
+    server.accuse_the_origin(upload.asset);
+    flip(&path, layout.extent_offset(1) + 9);
+    becomes(&master, v1::Condition::Damaged).await;
+    eventually("the mark", async || mark.exists().then_some(())).await;
+    drop(server);
+    // Length and header are right: nothing but the mark tells.
+    master.restart(|_| {}).await;
+    let shown = becomes(&master, v1::Condition::Damaged).await;
+    assert!(shown.condition_reason.contains("extent"), "{shown:?}");
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    server.hold(upload.asset, 5, 5, "");
+    let order = ordered(&server, 1).await;
+    assert_eq!(order.extents, [v1::PackExtents { first: 1, last: 1 }]);
+    push(&master, &server.token, parts(&upload, &order)).await.expect("takes it");
+    becomes(&master, v1::Condition::Sound).await;
+    assert_eq!(fs::read(&path).expect("the pack"), pack);
+    eventually("no mark", async || (!mark.exists()).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_damaged_index_is_waited_for_while_a_server_can_heal_it() {
     let master = Running::start().await;
     let server = FakeServer::listed(&master, "s1", 9001).await;
