@@ -146,6 +146,8 @@ pub(crate) enum ServiceError {
     TooSlow,
     #[error("nothing of the pack was taken for {0:?}: read on from where it ended")]
     ReadStalled(Duration),
+    #[error("nothing of the answer was taken for {0:?}: call again")]
+    AnswerStalled(Duration),
 
     #[error("the upload sent nothing for {0:?} and was dropped: publish again")]
     UploadIdle(Duration),
@@ -205,7 +207,9 @@ impl ServiceError {
             E::Damaged(_) | E::PackLost(_) | E::PushDamaged { .. } | E::Index { .. } => Code::DataLoss,
             E::PastEnd { .. } => Code::OutOfRange,
             E::NoHolder { .. } | E::Healing { .. } | E::LoginsBusy => Code::Unavailable,
-            E::UploadIdle(_) | E::PushIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) => Code::DeadlineExceeded,
+            E::UploadIdle(_) | E::PushIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) | E::AnswerStalled(_) => {
+                Code::DeadlineExceeded
+            }
             E::UploadBroken | E::PushBroken => Code::Aborted,
             E::Io { source, .. } if room::is_full(source) => Code::ResourceExhausted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,

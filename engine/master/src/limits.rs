@@ -285,6 +285,13 @@ pub(crate) const CALL_MAX: Duration = Duration::from_secs(20);
 const _: () = assert!(HASH_WAIT.as_secs() < CALL_MAX.as_secs());
 /// A media server that takes nothing of a pack for this long is no longer read for.
 pub(crate) const READ_STALL_MAX: Duration = Duration::from_secs(60);
+/// An answer of which its receiver takes nothing for this long, though there is something to take, is dropped. More
+/// than [`READ_STALL_MAX`], whose error says where to read on.
+pub(crate) const ANSWER_STALL_MAX: Duration = Duration::from_secs(90);
+const _: () = assert!(READ_STALL_MAX.as_secs() < ANSWER_STALL_MAX.as_secs());
+/// How much of an answer HTTP/2 is given at a time; it keeps that though its receiver opens no window. Its own frames
+/// are no longer.
+pub(crate) const ANSWER_PIECE_BYTES: usize = 16 * 1024;
 /// Calls under way.
 pub(crate) const CALLS_MAX: usize = 8_192;
 /// Calls of callers who are not known yet, under way; one whose request has not arrived leaves for another.

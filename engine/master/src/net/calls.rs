@@ -1,7 +1,8 @@
 //! Every call has an end: bounds on calls under way, and a time-out for each.
 //!
 //! Calls of strangers (signing in, joining) have seats of their own. One whose request has not arrived in full may be
-//! made to leave for another: an honest request arrives at once, and a half-sent one holds memory.
+//! made to leave for another: an honest request arrives at once, and a half-sent one holds memory. A stranger's seat
+//! is free once its call is answered.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,6 +18,7 @@ use tonic::server::NamedService;
 
 use crate::errors::ServiceError;
 use crate::limits::{CALL_MAX, CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX};
+use crate::net::answer::Answer;
 use crate::net::peer;
 use crate::net::seats::{Bounds, Full, Occupant, Seat, Seats};
 
@@ -88,10 +90,21 @@ impl Rule {
     }
 }
 
-/// A call's place among those under way, until its response has been sent.
+/// A call's place among those under way.
 enum Place {
     Known { _permit: OwnedSemaphorePermit },
     Stranger { _seat: Seat<Arriving> },
+}
+
+impl Place {
+    /// What the call keeps until its answer was taken. A stranger's answer is below 1 KiB, and a stranger may take it
+    /// as slowly as it likes: it must not keep others out meanwhile.
+    fn once_answered(self) -> Option<Self> {
+        match self {
+            Self::Known { .. } => Some(self),
+            Self::Stranger { .. } => None,
+        }
+    }
 }
 
 /// How far the request of a call has come.
@@ -150,7 +163,8 @@ where
             let refused = tokio::select! {
                 answered = answering => {
                     let Ok(response) = answered;
-                    return Ok(response.map(|body| Body::new(LeavingBody { body: Box::pin(body), _place: place })));
+                    let place = place.once_answered();
+                    return Ok(response.map(|body| Body::new(Answer::new(body, place))));
                 }
                 () = arriving.moved.notified() => ServiceError::TooSlow,
                 () = after(rule.response_max) => ServiceError::CallTooLong(CALL_MAX),
@@ -187,32 +201,6 @@ impl HttpBody for ArrivingBody {
             this.arriving.arrived.store(true, Ordering::Relaxed);
         }
         Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a response, which keeps its call's place until it was sent or dropped.
-struct LeavingBody<B> {
-    body: Pin<Box<B>>,
-    _place: Place,
-}
-
-impl<B: HttpBody> HttpBody for LeavingBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
-        self.get_mut().body.as_mut().poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

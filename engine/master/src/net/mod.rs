@@ -7,11 +7,13 @@
 //! handshake   TLS, bounded in number and time                     accept.rs
 //! line        at most so many bytes until somebody is known       line.rs
 //! call        bounded in number and time                          calls.rs
+//! answer      ends if its receiver takes nothing of it            answer.rs
 //! ```
 //!
 //! A connection is proven once a call on it bore a valid token, or signed in. The gates and Auth say so.
 
 pub(crate) mod accept;
+mod answer;
 pub(crate) mod calls;
 pub(crate) mod descriptors;
 pub(crate) mod line;

@@ -4,6 +4,7 @@
 //! of them. So whoever takes many seats and does nothing on them takes them from itself, and an honest newcomer, who
 //! needs milliseconds, is never the oldest. Reads no clock.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
@@ -99,17 +100,17 @@ fn full<T: Occupant>(taken: &Taken<T>, bounds: Bounds, newcomer: Network) -> Opt
 }
 
 /// Who leaves: the oldest that may be moved, of the newcomer's network if that has too many, else of the network that
-/// has most of them.
+/// has most of them. Of networks with equally many, the one whose oldest came first: no address is worse than another.
 fn oldest<T: Occupant>(taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
     let movable = || taken.iter().filter(|(_, (_, occupant))| occupant.is_movable());
     let network = match full {
         Full::Network => newcomer,
         Full::All => {
-            let mut counts: HashMap<Network, usize> = HashMap::new();
-            for (_, (network, _)) in movable() {
-                *counts.entry(*network).or_default() += 1;
+            let mut counts: HashMap<Network, (usize, Reverse<u64>)> = HashMap::new();
+            for (number, (network, _)) in movable() {
+                counts.entry(*network).or_insert((0, Reverse(*number))).0 += 1;
             }
-            counts.into_iter().max_by_key(|(network, count)| (*count, *network))?.0
+            counts.into_iter().max_by_key(|(_, count_and_oldest)| *count_and_oldest)?.0
         }
     };
     movable().find(|(_, (of, _))| *of == network).map(|(number, _)| *number)
@@ -163,6 +164,23 @@ mod tests {
         let (_seat, full) = seats.take(network(3), guest(false)).expect("a seat");
         assert_eq!(full, Some(Full::All));
         assert!(flood[0].has_left() && !flood[1].has_left() && !honest.has_left());
+    }
+
+    #[test]
+    fn of_addresses_with_equally_many_the_oldest_occupant_leaves_whatever_its_address_is() {
+        for honest in [1, 9] {
+            let seats = Seats::new(Bounds { all: 3, per_network: 3, movable: 3 });
+            let attackers = [guest(false), guest(false), guest(false)];
+            let mut held: Vec<_> = attackers
+                .iter()
+                .zip(3..)
+                .map(|(one, n)| seats.take(network(n), Arc::clone(one)).expect("a seat"))
+                .collect();
+            let newcomer = guest(false);
+            held.push(seats.take(network(honest), Arc::clone(&newcomer)).expect("a seat"));
+            held.push(seats.take(network(7), guest(false)).expect("a seat"));
+            assert!(attackers[0].has_left() && attackers[1].has_left() && !newcomer.has_left(), "{honest}");
+        }
     }
 
     #[test]
