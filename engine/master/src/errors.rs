@@ -142,6 +142,8 @@ pub(crate) enum ServiceError {
     LoginsBusy,
     #[error("the call took longer than {0:?} and was dropped: call again")]
     CallTooLong(Duration),
+    #[error("the request is longer than such a call's may be: send less")]
+    RequestTooLong,
     #[error("the request did not arrive at once, and others wait: send it whole, and call again in a few seconds")]
     TooSlow,
     #[error("nothing of the pack was taken for {0:?}: read on from where it ended")]
@@ -205,7 +207,7 @@ impl ServiceError {
             | E::Pack(_) => Code::FailedPrecondition,
             E::DiskFull { .. } | E::DatabaseFull { .. } | E::TooMany { .. } | E::TooSlow => Code::ResourceExhausted,
             E::Damaged(_) | E::PackLost(_) | E::PushDamaged { .. } | E::Index { .. } => Code::DataLoss,
-            E::PastEnd { .. } => Code::OutOfRange,
+            E::PastEnd { .. } | E::RequestTooLong => Code::OutOfRange,
             E::NoHolder { .. } | E::Healing { .. } | E::LoginsBusy => Code::Unavailable,
             E::UploadIdle(_) | E::PushIdle(_) | E::CallTooLong(_) | E::ReadStalled(_) | E::AnswerStalled(_) => {
                 Code::DeadlineExceeded
