@@ -146,10 +146,14 @@ pub(crate) enum ServiceError {
     LoginsBusy,
     #[error("the call took longer than {0:?} and was dropped: call again")]
     CallTooLong(Duration),
+    #[error("the request is longer than such a call's may be: send less")]
+    RequestTooLong,
     #[error("the request did not arrive at once, and others wait: send it whole, and call again in a few seconds")]
     TooSlow,
     #[error("nothing of the pack was taken for {0:?}: read on from where it ended")]
     ReadStalled(Duration),
+    #[error("nothing of the answer was taken for {0:?}: call again")]
+    AnswerStalled(Duration),
 
     #[error("the upload sent nothing for {0:?} and was dropped: publish again")]
     UploadIdle(Duration),
@@ -216,11 +220,14 @@ impl ServiceError {
             | E::TooMany { .. }
             | E::TooSlow => Code::ResourceExhausted,
             E::Damaged(_) | E::PackLost(_) | E::PushDamaged { .. } | E::Index { .. } => Code::DataLoss,
-            E::PastEnd { .. } => Code::OutOfRange,
+            E::PastEnd { .. } | E::RequestTooLong => Code::OutOfRange,
             E::NoHolder { .. } | E::Healing { .. } | E::LoginsBusy => Code::Unavailable,
-            E::UploadIdle(_) | E::PushIdle(_) | E::PushSlow(_) | E::CallTooLong(_) | E::ReadStalled(_) => {
-                Code::DeadlineExceeded
-            }
+            E::UploadIdle(_)
+            | E::PushIdle(_)
+            | E::PushSlow(_)
+            | E::CallTooLong(_)
+            | E::ReadStalled(_)
+            | E::AnswerStalled(_) => Code::DeadlineExceeded,
             E::UploadBroken | E::PushBroken => Code::Aborted,
             E::Io { source, .. } if room::is_full(source) => Code::ResourceExhausted,
             E::Io { .. } | E::Database(_) | E::Hashing(_) | E::Signing(_) | E::Task(_) => Code::Internal,

@@ -98,6 +98,8 @@ const _: () = assert!(TRACK_FRAMES_MAX.div_ceil(FRAME_ENTRIES_PER_CHUNK) <= u32:
 pub(crate) const PIECE_BYTES: u64 = 1024 * 1024;
 /// Packs read at a time; each has up to [`PIECES_QUEUED`] + 2 pieces in memory.
 pub(crate) const READS_MAX: usize = 64;
+/// Reads of one media server, which fills at most 8 packs at a time: it cannot take the turns of all others.
+pub(crate) const READS_PER_SERVER_MAX: usize = 16;
 /// How long a read waits for its turn; less than a server waits for the answer (15 s).
 pub(crate) const READ_WAIT: Duration = Duration::from_secs(5);
 /// Pieces read ahead of a server that takes them slowly.
@@ -285,8 +287,29 @@ pub(crate) const CALL_MAX: Duration = Duration::from_secs(20);
 const _: () = assert!(HASH_WAIT.as_secs() < CALL_MAX.as_secs());
 /// A media server that takes nothing of a pack for this long is no longer read for.
 pub(crate) const READ_STALL_MAX: Duration = Duration::from_secs(60);
-/// Calls under way.
+/// An answer of which its receiver takes nothing for this long, though there is something to take, is dropped. More
+/// than [`READ_STALL_MAX`], whose error says where to read on.
+pub(crate) const ANSWER_STALL_MAX: Duration = Duration::from_secs(90);
+const _: () = assert!(READ_STALL_MAX.as_secs() < ANSWER_STALL_MAX.as_secs());
+/// How much of an answer HTTP/2 is given at a time; it keeps that though its receiver opens no window. Its own frames
+/// are no longer.
+pub(crate) const ANSWER_PIECE_BYTES: usize = 16 * 1024;
+/// A connection of somebody who is known, on which there was no call for this long, is closed if another needs its
+/// place. Clients open another with their next call; a media server's reports are a call that is always under way.
+pub(crate) const PROVEN_IDLE_MAX: Duration = Duration::from_secs(60);
+/// Calls of all users under way.
 pub(crate) const CALLS_MAX: usize = 8_192;
+/// The same of one user, over all connections: as many as one connection may have.
+pub(crate) const CALLS_PER_USER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
+/// Calls of all media servers under way, which take none of the users': reports of each, and reads of some.
+pub(crate) const SERVERS_CALLS_MAX: usize = 4 * SERVERS_MAX;
+/// The same of one media server: it fills at most 8 packs at a time.
+pub(crate) const CALLS_PER_SERVER_MAX: usize = 64;
+/// Longest request to begin publishing: a description, and the names and numbers beside it.
+pub(crate) const BEGIN_PUBLISH_BYTES_MAX: usize = FILM_BYTES_MAX + 8 * 1024;
+/// Such requests in memory at a time, read, decoded and checked: some 8 MiB each. Further ones wait unread.
+pub(crate) const DESCRIPTIONS_AT_ONCE_MAX: usize = 8;
+const _: () = assert!(BEGIN_PUBLISH_BYTES_MAX < MESSAGE_BYTES_MAX);
 /// Calls of callers who are not known yet, under way; one whose request has not arrived leaves for another.
 pub(crate) const STRANGERS_CALLS_MAX: usize = 512;
 /// The same from one address: more than its queue of passwords takes, so that refreshing is not refused for them.

@@ -18,13 +18,12 @@ use sqlx::SqlitePool;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
 use crate::accounts::{self, AccountNameError, Accounts, PasswordError, UserId};
 use crate::auth::AuthService;
-use crate::auth::gate::{ClientGate, ServerGate};
+use crate::auth::gate::Gated;
 use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::refresh::RefreshTokens;
 use crate::auth::throttle::Throttle;
@@ -284,8 +283,6 @@ impl Parts {
 
     fn router(&self, config: &MasterConfig, join_token: &str) -> Router {
         let throttle = Arc::new(Mutex::new(Throttle::new(config.lock_after, config.lock_for)));
-        let clients = ClientGate(Arc::clone(&self.tokens));
-        let servers = ServerGate(Arc::clone(&self.tokens));
         let auth = AuthService {
             accounts: self.accounts.clone(),
             passwords: Arc::clone(&self.passwords),
@@ -322,25 +319,29 @@ impl Parts {
         let origin = OriginServer::new(origin).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let maintenance = MaintenanceService { origin: self.origin.clone(), findings: Arc::clone(&self.findings) };
         let maintenance = MaintenanceServer::new(maintenance).max_decoding_message_size(MAINTENANCE_MESSAGE_BYTES_MAX);
-        let calls = Calls::new();
+        let front = Front { calls: Calls::new(), tokens: Arc::clone(&self.tokens) };
         bounded_http2()
-            .add_service(Bounded { inner: accounts, calls: Arc::clone(&calls) })
-            .add_service(Bounded { inner: InterceptedService::new(users, clients.clone()), calls: Arc::clone(&calls) })
-            .add_service(Bounded {
-                inner: InterceptedService::new(catalogue, clients.clone()),
-                calls: Arc::clone(&calls),
-            })
-            .add_service(Bounded {
-                inner: InterceptedService::new(publishing, clients.clone()),
-                calls: Arc::clone(&calls),
-            })
-            .add_service(Bounded {
-                inner: InterceptedService::new(maintenance, clients.clone()),
-                calls: Arc::clone(&calls),
-            })
-            .add_service(Bounded { inner: InterceptedService::new(distribution, clients), calls: Arc::clone(&calls) })
-            .add_service(Bounded { inner: cluster, calls: Arc::clone(&calls) })
-            .add_service(Bounded { inner: InterceptedService::new(origin, servers), calls })
+            .add_service(front.before(accounts))
+            .add_service(front.before(users))
+            .add_service(front.before(catalogue))
+            .add_service(front.before(publishing))
+            .add_service(front.before(maintenance))
+            .add_service(front.before(distribution))
+            .add_service(front.before(cluster))
+            .add_service(front.before(origin))
+    }
+}
+
+/// What stands in front of every service.
+struct Front {
+    calls: Arc<Calls>,
+    tokens: Arc<Tokens>,
+}
+
+impl Front {
+    fn before<S>(&self, service: S) -> Gated<Bounded<S>> {
+        let bounded = Bounded { inner: service, calls: Arc::clone(&self.calls) };
+        Gated { inner: bounded, tokens: Arc::clone(&self.tokens) }
     }
 }
 

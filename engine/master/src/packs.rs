@@ -18,7 +18,10 @@ use crate::errors::ServiceError;
 use crate::healing::Healing;
 use crate::healing::condition::Damage;
 use crate::library::Library;
-use crate::limits::{PIECE_BYTES, PIECES_QUEUED, READ_STALL_MAX, READ_WAIT, READS_MAX};
+use crate::limits::{
+    PIECE_BYTES, PIECES_QUEUED, READ_STALL_MAX, READ_WAIT, READS_MAX, READS_PER_SERVER_MAX, SERVERS_MAX,
+};
+use crate::net::{Share, ShareBounds, Shares};
 use crate::origin::Origin;
 use crate::sync::lock;
 
@@ -28,14 +31,16 @@ pub(crate) struct OriginService {
     origin: Origin,
     healing: Arc<Healing>,
     reads: Arc<Semaphore>,
+    reads_of: Arc<Shares<String>>,
 }
 
 impl OriginService {
     pub(crate) fn new(library: Arc<Library>, origin: Origin, healing: Arc<Healing>) -> Self {
-        Self { library, origin, healing, reads: Arc::new(Semaphore::new(READS_MAX)) }
+        let reads_of = ShareBounds { all: READS_PER_SERVER_MAX * SERVERS_MAX, each: READS_PER_SERVER_MAX };
+        Self { library, origin, healing, reads: Arc::new(Semaphore::new(READS_MAX)), reads_of: Shares::new(reads_of) }
     }
 
-    async fn open(&self, request: v1::ReadPackRequest) -> Result<Reading, ServiceError> {
+    async fn open(&self, server_id: String, request: v1::ReadPackRequest) -> Result<Reading, ServiceError> {
         let v1::ReadPackRequest { asset, offset, length } = request;
         let asset = self.library.by_id(AssetId(asset))?;
         if self.library.damage(asset.id).is_some_and(|damage| damage.is_lost()) {
@@ -46,6 +51,8 @@ impl OriginService {
         if end > u128::from(pack_bytes) {
             return Err(ServiceError::PastEnd { asset: asset.id, offset, end, pack_bytes });
         }
+        let own = |_| ServiceError::TooMany { what: "reads of this server", limit: READS_PER_SERVER_MAX };
+        let share = self.reads_of.take(server_id).map_err(own)?;
         // Small packs are read in a moment, many at a time: most find a place soon.
         let permit = timeout(READ_WAIT, Arc::clone(&self.reads).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
@@ -62,6 +69,7 @@ impl OriginService {
             offset,
             left: length,
             _permit: permit,
+            _share: share,
         })
     }
 
@@ -83,6 +91,7 @@ struct Reading {
     offset: u64,
     left: u64,
     _permit: OwnedSemaphorePermit,
+    _share: Share<String>,
 }
 
 impl Reading {
@@ -145,7 +154,8 @@ impl v1::origin_server::Origin for OriginService {
     type ReadPackStream = Pieces;
 
     async fn read_pack(&self, request: Request<v1::ReadPackRequest>) -> Result<Response<Self::ReadPackStream>, Status> {
-        let reading = self.open(request.into_inner()).await?;
+        let server = gate::server(&request)?;
+        let reading = self.open(server.server_id, request.into_inner()).await?;
         let (sender, pieces) = mpsc::channel(PIECES_QUEUED);
         let queue = Arc::new(Mutex::new(Some(pieces)));
         tokio::spawn(reading.run(sender, Arc::downgrade(&queue)));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use braidcast_media::seal::{FileSealer, SealError, StreamSource};
 use braidcast_media::{AssetId, StreamId, StreamLayout};
+use braidcast_proto::prost::Message;
 use braidcast_proto::v1::upload_request::Part;
 use braidcast_proto::v1::{BeginPublishRequest, Film, UploadFinish, UploadRequest, UploadStart};
 use tokio::sync::mpsc;
@@ -186,7 +187,7 @@ fn request(name: &str, bytes: u64, options: &PublishOptions, probed: Option<&Pro
         bytes,
         replace: options.replace,
         replicas: options.replicas,
-        film: probed.map(|probed| probed.film.clone()),
+        film: probed.map(|probed| probed.film.encode_to_vec()),
         frame_index_bytes: probed.map_or(0, |probed| probed.frame_index.len() as u64),
         key_frame_index_bytes: probed.map_or(0, |probed| probed.key_frame_index.len() as u64),
         access_unit_bytes: probed.map_or(0, |probed| probed.access_unit_bytes),

@@ -12,6 +12,8 @@ use crate::limits::{
 pub(crate) enum FilmError {
     #[error("`film` does not decode: {0}")]
     Encoding(prost::DecodeError),
+    #[error("`film` does not decode: it ends amid a field, or has one of a kind that no description has")]
+    Fields,
     #[error("`{field}` is {bytes}, and there is no `film`: plain bytes have no such stream")]
     NoFilm { field: &'static str, bytes: u64 },
     #[error("`film` takes {0} bytes, and {FILM_BYTES_MAX} are allowed")]

@@ -1,6 +1,7 @@
 //! What a publisher found in a container, once it has been checked.
 
 mod check;
+mod encoded;
 mod error;
 
 pub(crate) use error::{FilmError, TrackError};
@@ -26,9 +27,12 @@ impl Film {
     }
 
     /// The film of a publisher's request; nothing for plain bytes, which must not announce streams of a film.
-    pub(crate) fn requested(film: Option<v1::Film>, streams: &StreamLengths) -> Result<Option<Arc<Self>>, FilmError> {
+    pub(crate) fn requested(film: Option<&[u8]>, streams: &StreamLengths) -> Result<Option<Arc<Self>>, FilmError> {
         match film {
-            Some(film) => Ok(Some(Arc::new(Self::new(film, streams)?))),
+            Some(film) => {
+                encoded::check(film)?;
+                Ok(Some(Arc::new(Self::from_bytes(film, streams)?)))
+            }
             None => check::plain_bytes(streams).map(|()| None),
         }
     }

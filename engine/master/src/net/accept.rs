@@ -20,7 +20,7 @@ use crate::limits::{ACCEPT_HEADROOM, ACCEPT_PAUSE_MAX, ACCEPT_PAUSE_MIN, ACCEPTE
 use crate::net::Network;
 use crate::net::descriptors::ConnectionBounds;
 use crate::net::line::{Line, Wire};
-use crate::net::seats::{Bounds, Full, Occupant, Seat, Seats};
+use crate::net::seats::{Bounds, Claim, Full, Occupant, Seat, Seats};
 use crate::net::seldom::Seldom;
 
 /// The connections of a port, each after its handshake. The port is closed when this is dropped.
@@ -38,8 +38,8 @@ pub(crate) fn connections(
 struct Greeting(Arc<Line>);
 
 impl Occupant for Greeting {
-    fn is_movable(&self) -> bool {
-        true
+    fn claim(&self) -> Claim {
+        Claim::None
     }
 
     fn leave(&self) {
@@ -173,8 +173,8 @@ impl Port {
                         times,
                         all,
                         unproven = movable,
-                        "connections on which nobody had signed in were closed, the oldest first, to make room for \
-                         new ones: somebody opens many; if they are honest, raise the limit of descriptors \
+                        "connections on which nobody had signed in, or called for a minute, were closed, the oldest \
+                         first, to make room for new ones: somebody opens many; if they are honest, raise the limit of descriptors \
                          (LimitNOFILE= of the service, `ulimit -n` of the shell)"
                     );
                 }

@@ -1,29 +1,43 @@
 //! Every call has an end: bounds on calls under way, and a time-out for each.
 //!
 //! Calls of strangers (signing in, joining) have seats of their own. One whose request has not arrived in full may be
-//! made to leave for another: an honest request arrives at once, and a half-sent one holds memory.
+//! made to leave for another: an honest request arrives at once, and a half-sent one holds memory. A stranger's seat
+//! is free once its call is answered. Users and media servers have shares: no user can use up those of others, and
+//! users none of the servers'.
 
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
 use tonic::server::NamedService;
 
+use crate::accounts::UserId;
+use crate::auth::tokens::{Caller, ServerCaller};
 use crate::errors::ServiceError;
-use crate::limits::{CALL_MAX, CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX};
-use crate::net::peer;
-use crate::net::seats::{Bounds, Full, Occupant, Seat, Seats};
+use crate::limits::{
+    BEGIN_PUBLISH_BYTES_MAX, CALL_MAX, CALLS_MAX, CALLS_PER_SERVER_MAX, CALLS_PER_USER_MAX, DESCRIPTIONS_AT_ONCE_MAX,
+    SERVERS_CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX,
+};
+use crate::net::answer::Answer;
+use crate::net::line::UnderWay;
+use crate::net::seats::{Bounds, Claim, Full, Occupant, Seat, Seats};
+use crate::net::shares::{Share, ShareBounds, Shares, Spent};
+use crate::net::{Seldom, peer};
 
 /// The calls that are under way, of all services together.
 pub(crate) struct Calls {
-    known: Arc<Semaphore>,
     strangers: Arc<Seats<Arriving>>,
+    users: Arc<Shares<UserId>>,
+    servers: Arc<Shares<String>>,
+    /// One permit for each description of a film that may be in memory while it is checked.
+    descriptions: Arc<Semaphore>,
+    refusals: Seldom,
 }
 
 impl Calls {
@@ -33,65 +47,98 @@ impl Calls {
             per_network: STRANGERS_CALLS_PER_NETWORK_MAX,
             movable: STRANGERS_CALLS_MAX,
         };
-        Arc::new(Self { known: Arc::new(Semaphore::new(CALLS_MAX)), strangers: Seats::new(strangers) })
+        Arc::new(Self {
+            strangers: Seats::new(strangers),
+            users: Shares::new(ShareBounds { all: CALLS_MAX, each: CALLS_PER_USER_MAX }),
+            servers: Shares::new(ShareBounds { all: SERVERS_CALLS_MAX, each: CALLS_PER_SERVER_MAX }),
+            descriptions: Arc::new(Semaphore::new(DESCRIPTIONS_AT_ONCE_MAX)),
+            refusals: Seldom::default(),
+        })
     }
 
-    fn admit(&self, rule: Rule, extensions: &http::Extensions) -> Result<(Place, Arc<Arriving>), ServiceError> {
-        let arriving = Arc::new(Arriving::default());
-        let place = match rule.callers {
-            Callers::Anybody => {
-                let full = |full| match full {
-                    Full::All => ServiceError::TooMany { what: "calls to sign in", limit: STRANGERS_CALLS_MAX },
-                    Full::Network => {
-                        let limit = STRANGERS_CALLS_PER_NETWORK_MAX;
-                        ServiceError::TooMany { what: "calls from your address to sign in", limit }
-                    }
-                };
-                let taken = self.strangers.take(peer(extensions).network, Arc::clone(&arriving));
-                Place::Stranger { _seat: taken.map_err(full)?.0 }
+    /// Gives a call its place, or says which bound leaves none, and to the log, too.
+    fn admit(&self, extensions: &http::Extensions, arriving: &Arc<Arriving>) -> Result<Place, ServiceError> {
+        let share = self.share(extensions, arriving).inspect_err(|refused| {
+            if let Some(times) = self.refusals.on_event(Instant::now()) {
+                let network = peer(extensions).network;
+                tracing::warn!(times, %network, "calls were refused, and the last one was told: {refused}");
             }
-            Callers::Known => {
-                let full = |_| ServiceError::TooMany { what: "calls", limit: CALLS_MAX };
-                Place::Known { _permit: Arc::clone(&self.known).try_acquire_owned().map_err(full)? }
+        })?;
+        Ok(Place { share, _under_way: peer(extensions).begin_call() })
+    }
+
+    fn share(&self, extensions: &http::Extensions, arriving: &Arc<Arriving>) -> Result<Held, ServiceError> {
+        if let Some(caller) = extensions.get::<Caller>() {
+            let taken = self.users.take(caller.user);
+            return taken.map(|share| Held::User { _share: share }).map_err(|spent| match spent {
+                Spent::Own => ServiceError::TooMany { what: "calls of yours", limit: CALLS_PER_USER_MAX },
+                Spent::All => ServiceError::TooMany { what: "calls of users", limit: CALLS_MAX },
+            });
+        }
+        if let Some(server) = extensions.get::<ServerCaller>() {
+            let taken = self.servers.take(server.server_id.clone());
+            return taken.map(|share| Held::Server { _share: share }).map_err(|spent| match spent {
+                Spent::Own => ServiceError::TooMany { what: "calls of this server", limit: CALLS_PER_SERVER_MAX },
+                Spent::All => ServiceError::TooMany { what: "calls of media servers", limit: SERVERS_CALLS_MAX },
+            });
+        }
+        let taken = self.strangers.take(peer(extensions).network, Arc::clone(arriving));
+        taken.map(|(seat, _)| Held::Stranger { _seat: seat }).map_err(|full| match full {
+            Full::All => ServiceError::TooMany { what: "calls to sign in", limit: STRANGERS_CALLS_MAX },
+            Full::Network => {
+                let limit = STRANGERS_CALLS_PER_NETWORK_MAX;
+                ServiceError::TooMany { what: "calls from your address to sign in", limit }
             }
-        };
-        Ok((place, arriving))
+        })
     }
 }
 
 /// What holds for the calls of one method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rule {
-    callers: Callers,
     /// How long the response may take; `None` for a method that receives a long stream, which has an idle bound of
     /// its own in place of this.
     response_max: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Callers {
-    Anybody,
-    Known,
+    /// Longest request, where that is less than its service's longest message.
+    request_bytes_max: Option<usize>,
 }
 
 impl Rule {
     fn of(path: &str) -> Self {
-        let callers = match path {
-            "/braidcast.v1.Auth/IssueToken" | "/braidcast.v1.Cluster/Join" => Callers::Anybody,
-            _ => Callers::Known,
-        };
-        let response_max = match path {
-            "/braidcast.v1.Publishing/Upload" | "/braidcast.v1.Origin/PushPack" => None,
-            _ => Some(CALL_MAX),
-        };
-        Self { callers, response_max }
+        match path {
+            "/braidcast.v1.Publishing/Upload" | "/braidcast.v1.Origin/PushPack" => {
+                Self { response_max: None, request_bytes_max: None }
+            }
+            "/braidcast.v1.Publishing/BeginPublish" => {
+                Self { response_max: Some(CALL_MAX), request_bytes_max: Some(BEGIN_PUBLISH_BYTES_MAX) }
+            }
+            _ => Self { response_max: Some(CALL_MAX), request_bytes_max: None },
+        }
     }
 }
 
-/// A call's place among those under way, until its response has been sent.
-enum Place {
-    Known { _permit: OwnedSemaphorePermit },
+/// A call's place among those under way.
+struct Place {
+    share: Held,
+    _under_way: UnderWay,
+}
+
+/// What a call holds of the bounds on its kind.
+enum Held {
+    User { _share: Share<UserId> },
+    Server { _share: Share<String> },
     Stranger { _seat: Seat<Arriving> },
+}
+
+impl Place {
+    /// What the call keeps until its answer was taken. A stranger's answer is below 1 KiB, and a stranger may take it
+    /// as slowly as it likes: it must not keep others out meanwhile.
+    fn once_answered(self) -> Option<Self> {
+        match self.share {
+            Held::User { .. } | Held::Server { .. } => Some(self),
+            Held::Stranger { .. } => None,
+        }
+    }
 }
 
 /// How far the request of a call has come.
@@ -102,8 +149,8 @@ struct Arriving {
 }
 
 impl Occupant for Arriving {
-    fn is_movable(&self) -> bool {
-        !self.arrived.load(Ordering::Relaxed)
+    fn claim(&self) -> Claim {
+        if self.arrived.load(Ordering::Relaxed) { Claim::Held } else { Claim::None }
     }
 
     fn leave(&self) {
@@ -112,7 +159,7 @@ impl Occupant for Arriving {
     }
 }
 
-/// A service whose calls are bounded.
+/// A service whose calls are bounded. The gate stands in front of it and has noted who calls.
 #[derive(Clone)]
 pub(crate) struct Bounded<S> {
     pub(crate) inner: S,
@@ -125,7 +172,7 @@ impl<S: NamedService> NamedService for Bounded<S> {
 
 impl<S, B> Service<http::Request<Body>> for Bounded<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible>,
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError>,
@@ -140,17 +187,33 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let rule = Rule::of(request.uri().path());
-        let (place, arriving) = match self.calls.admit(rule, request.extensions()) {
-            Ok(admitted) => admitted,
+        let arriving = Arc::new(Arriving::default());
+        let place = match self.calls.admit(request.extensions(), &arriving) {
+            Ok(place) => place,
             Err(refused) => return Box::pin(async move { Ok(tonic::Status::from(refused).into_http()) }),
         };
+        let bytes_max = rule.request_bytes_max;
+        let turns = bytes_max.map(|_| Arc::clone(&self.calls.descriptions));
+        let bytes_left = bytes_max.unwrap_or(usize::MAX);
         let watch = Arc::clone(&arriving);
-        let answering = self.inner.call(request.map(|body| Body::new(ArrivingBody { body, arriving: watch })));
+        let request = request.map(|body| Body::new(ArrivingBody { body, arriving: watch, bytes_left }));
+        // The one that is ready goes, and its clone stays.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        let answering = async move {
+            // Nothing of the request is read before. The semaphore is never closed.
+            let _turn = match turns {
+                Some(turns) => turns.acquire_owned().await.ok(),
+                None => None,
+            };
+            inner.call(request).await
+        };
         Box::pin(async move {
             let refused = tokio::select! {
                 answered = answering => {
                     let Ok(response) = answered;
-                    return Ok(response.map(|body| Body::new(LeavingBody { body: Box::pin(body), _place: place })));
+                    let place = place.once_answered();
+                    return Ok(response.map(|body| Body::new(Answer::new(body, place))));
                 }
                 () = arriving.moved.notified() => ServiceError::TooSlow,
                 () = after(rule.response_max) => ServiceError::CallTooLong(CALL_MAX),
@@ -171,6 +234,7 @@ async fn after(time: Option<Duration>) {
 struct ArrivingBody {
     body: Body,
     arriving: Arc<Arriving>,
+    bytes_left: usize,
 }
 
 impl HttpBody for ArrivingBody {
@@ -186,33 +250,13 @@ impl HttpBody for ArrivingBody {
         if frame.is_none() || this.body.is_end_stream() {
             this.arriving.arrived.store(true, Ordering::Relaxed);
         }
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            match this.bytes_left.checked_sub(data.len()) {
+                Some(left) => this.bytes_left = left,
+                None => return Poll::Ready(Some(Err(ServiceError::RequestTooLong.into()))),
+            }
+        }
         Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a response, which keeps its call's place until it was sent or dropped.
-struct LeavingBody<B> {
-    body: Pin<Box<B>>,
-    _place: Place,
-}
-
-impl<B: HttpBody> HttpBody for LeavingBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<B::Data>, B::Error>>> {
-        self.get_mut().body.as_mut().poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -229,22 +273,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_signing_in_and_joining_are_for_anybody_and_only_uploads_may_last() {
-        let rule = |path| Rule::of(path);
-        assert_eq!(
-            rule("/braidcast.v1.Auth/IssueToken"),
-            Rule { callers: Callers::Anybody, response_max: Some(CALL_MAX) }
-        );
-        assert_eq!(
-            rule("/braidcast.v1.Cluster/Join"),
-            Rule { callers: Callers::Anybody, response_max: Some(CALL_MAX) }
-        );
-        assert_eq!(
-            rule("/braidcast.v1.Cluster/Heartbeat"),
-            Rule { callers: Callers::Known, response_max: Some(CALL_MAX) }
-        );
-        assert_eq!(rule("/braidcast.v1.Publishing/Upload"), Rule { callers: Callers::Known, response_max: None });
-        assert_eq!(rule("/braidcast.v1.Origin/PushPack"), Rule { callers: Callers::Known, response_max: None });
-        assert_eq!(rule("/"), Rule { callers: Callers::Known, response_max: Some(CALL_MAX) });
+    fn only_uploads_may_last_and_a_description_has_a_bound_of_its_own() {
+        for path in ["/braidcast.v1.Publishing/Upload", "/braidcast.v1.Origin/PushPack"] {
+            assert_eq!(Rule::of(path), Rule { response_max: None, request_bytes_max: None });
+        }
+        let begin = Rule::of("/braidcast.v1.Publishing/BeginPublish");
+        assert_eq!(begin.request_bytes_max, Some(BEGIN_PUBLISH_BYTES_MAX));
+        for path in ["/braidcast.v1.Auth/IssueToken", "/braidcast.v1.Cluster/Heartbeat", "/"] {
+            assert_eq!(Rule::of(path), Rule { response_max: Some(CALL_MAX), request_bytes_max: None });
+        }
     }
 }

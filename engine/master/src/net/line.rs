@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -13,9 +14,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Extensions;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
-use crate::limits::UNPROVEN_BYTES_MAX;
+use crate::limits::{PROVEN_IDLE_MAX, UNPROVEN_BYTES_MAX};
 use crate::net::Network;
-use crate::net::seats::{Occupant, Seat};
+use crate::net::seats::{Claim, Occupant, Seat};
 use crate::sync::lock;
 
 /// What others know of a connection and may do to it.
@@ -23,8 +24,43 @@ use crate::sync::lock;
 pub(crate) struct Line {
     proven: AtomicBool,
     closed: AtomicBool,
+    use_of: Mutex<Use>,
     /// Of the task that reads and writes.
     waker: Mutex<Option<Waker>>,
+}
+
+/// How a connection is used by callers who are known.
+struct Use {
+    calls: usize,
+    /// When a call last began, ended, or showed who it is.
+    at: Instant,
+}
+
+impl Default for Use {
+    fn default() -> Self {
+        Self { calls: 0, at: Instant::now() }
+    }
+}
+
+impl Use {
+    fn is_idle(&self, now: Instant) -> bool {
+        self.calls == 0 && now.saturating_duration_since(self.at) >= PROVEN_IDLE_MAX
+    }
+
+    fn change(&mut self, calls: usize) {
+        (self.calls, self.at) = (calls, Instant::now());
+    }
+}
+
+/// A call on a connection, until this is dropped.
+pub(crate) struct UnderWay(Arc<Line>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut used = lock(&self.0.use_of);
+        let calls = used.calls - 1;
+        used.change(calls);
+    }
 }
 
 impl Line {
@@ -61,8 +97,14 @@ impl Line {
 }
 
 impl Occupant for Line {
-    fn is_movable(&self) -> bool {
-        !self.is_proven()
+    fn claim(&self) -> Claim {
+        if !self.is_proven() {
+            Claim::None
+        } else if lock(&self.use_of).is_idle(Instant::now()) {
+            Claim::Idle
+        } else {
+            Claim::Held
+        }
     }
 
     fn leave(&self) {
@@ -138,6 +180,16 @@ pub(crate) struct Peer {
     line: Arc<Line>,
 }
 
+impl Peer {
+    /// Notes that a call has begun on the connection.
+    pub(crate) fn begin_call(&self) -> UnderWay {
+        let mut used = lock(&self.line.use_of);
+        let calls = used.calls + 1;
+        used.change(calls);
+        UnderWay(Arc::clone(&self.line))
+    }
+}
+
 impl Connected for Wire {
     type ConnectInfo = Peer;
 
@@ -204,6 +256,21 @@ mod tests {
         line.prove();
         rest.await.expect("the waiting read was woken");
         sending.await.expect("all was sent");
+    }
+
+    #[test]
+    fn a_proven_connection_without_a_call_for_a_minute_may_be_closed_for_another() {
+        let line = Arc::new(Line::default());
+        assert_eq!(line.claim(), Claim::None);
+        line.prove();
+        assert_eq!(line.claim(), Claim::Held);
+        let peer = Peer { network: Network::V4(Ipv4Addr::LOCALHOST), line: Arc::clone(&line) };
+        let call = peer.begin_call();
+        let later = Instant::now() + PROVEN_IDLE_MAX;
+        assert!(!lock(&line.use_of).is_idle(later), "a call is under way");
+        drop(call);
+        assert!(!lock(&line.use_of).is_idle(Instant::now()));
+        assert!(lock(&line.use_of).is_idle(Instant::now() + PROVEN_IDLE_MAX));
     }
 
     #[tokio::test]

@@ -6,19 +6,25 @@
 //!             connection that nobody has proven gives way
 //! handshake   TLS, bounded in number and time                     accept.rs
 //! line        at most so many bytes until somebody is known       line.rs
-//! call        bounded in number and time                          calls.rs
+//! gate        the token and role that the call needs             auth/gate.rs
+//! call        bounded in number, for each caller, and in time    calls.rs
+//! answer      ends if its receiver takes nothing of it            answer.rs
 //! ```
 //!
-//! A connection is proven once a call on it bore a valid token, or signed in. The gates and Auth say so.
+//! A connection is proven once a call on it bore a valid token, or signed in. The gate and Auth say so. One that is proven and idle gives way where there
+//! is no stranger.
 
 pub(crate) mod accept;
+mod answer;
 pub(crate) mod calls;
 pub(crate) mod descriptors;
 pub(crate) mod line;
 mod network;
 mod seats;
 mod seldom;
+mod shares;
 
 pub(crate) use line::{peer, prove};
 pub(crate) use network::Network;
 pub(crate) use seldom::Seldom;
+pub(crate) use shares::{Share, ShareBounds, Shares};

@@ -4,16 +4,28 @@
 //! of them. So whoever takes many seats and does nothing on them takes them from itself, and an honest newcomer, who
 //! needs milliseconds, is never the oldest. Reads no clock.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use crate::net::Network;
 use crate::sync::lock;
 
+/// What an occupant has to say for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It is nobody that is known: it leaves first.
+    None,
+    /// It is known, and has not used its seat lately: it leaves if there is no stranger.
+    Idle,
+    /// It stays.
+    Held,
+}
+
 /// Who sits there.
 pub(crate) trait Occupant {
     /// Whether it may be made to leave for another. The answer may change at any time.
-    fn is_movable(&self) -> bool;
+    fn claim(&self) -> Claim;
     /// Makes it leave.
     fn leave(&self);
 }
@@ -24,7 +36,7 @@ pub(crate) struct Bounds {
     pub(crate) all: usize,
     /// For occupants from one network.
     pub(crate) per_network: usize,
-    /// For occupants that may be moved.
+    /// For occupants without a claim.
     pub(crate) movable: usize,
 }
 
@@ -94,22 +106,27 @@ fn full<T: Occupant>(taken: &Taken<T>, bounds: Bounds, newcomer: Network) -> Opt
     if taken.values().filter(|(network, _)| *network == newcomer).count() >= bounds.per_network {
         return Some(Full::Network);
     }
-    let movable = || taken.values().filter(|(_, occupant)| occupant.is_movable()).count();
+    let movable = || taken.values().filter(|(_, occupant)| occupant.claim() == Claim::None).count();
     (taken.len() >= bounds.all || movable() >= bounds.movable).then_some(Full::All)
 }
 
-/// Who leaves: the oldest that may be moved, of the newcomer's network if that has too many, else of the network that
-/// has most of them.
+/// Who leaves: a stranger, or else somebody who is idle; the oldest of them, of the newcomer's network if that has too
+/// many, else of the network that has most of them. Of networks with equally many, the one whose oldest came first: no
+/// address is worse than another.
 fn oldest<T: Occupant>(taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
-    let movable = || taken.iter().filter(|(_, (_, occupant))| occupant.is_movable());
+    [Claim::None, Claim::Idle].into_iter().find_map(|claim| oldest_with(claim, taken, newcomer, full))
+}
+
+fn oldest_with<T: Occupant>(claim: Claim, taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
+    let movable = || taken.iter().filter(|(_, (_, occupant))| occupant.claim() == claim);
     let network = match full {
         Full::Network => newcomer,
         Full::All => {
-            let mut counts: HashMap<Network, usize> = HashMap::new();
-            for (_, (network, _)) in movable() {
-                *counts.entry(*network).or_default() += 1;
+            let mut counts: HashMap<Network, (usize, Reverse<u64>)> = HashMap::new();
+            for (number, (network, _)) in movable() {
+                counts.entry(*network).or_insert((0, Reverse(*number))).0 += 1;
             }
-            counts.into_iter().max_by_key(|(network, count)| (*count, *network))?.0
+            counts.into_iter().max_by_key(|(_, count_and_oldest)| *count_and_oldest)?.0
         }
     };
     movable().find(|(_, (of, _))| *of == network).map(|(number, _)| *number)
@@ -125,6 +142,7 @@ mod tests {
     #[derive(Default)]
     struct Guest {
         proven: AtomicBool,
+        idle: AtomicBool,
         left: AtomicBool,
     }
 
@@ -135,8 +153,12 @@ mod tests {
     }
 
     impl Occupant for Guest {
-        fn is_movable(&self) -> bool {
-            !self.proven.load(Ordering::Relaxed)
+        fn claim(&self) -> Claim {
+            match (self.proven.load(Ordering::Relaxed), self.idle.load(Ordering::Relaxed)) {
+                (false, _) => Claim::None,
+                (true, true) => Claim::Idle,
+                (true, false) => Claim::Held,
+            }
         }
 
         fn leave(&self) {
@@ -149,7 +171,7 @@ mod tests {
     }
 
     fn guest(proven: bool) -> Arc<Guest> {
-        Arc::new(Guest { proven: proven.into(), left: false.into() })
+        Arc::new(Guest { proven: proven.into(), ..Guest::default() })
     }
 
     #[test]
@@ -166,6 +188,23 @@ mod tests {
     }
 
     #[test]
+    fn of_addresses_with_equally_many_the_oldest_occupant_leaves_whatever_its_address_is() {
+        for honest in [1, 9] {
+            let seats = Seats::new(Bounds { all: 3, per_network: 3, movable: 3 });
+            let attackers = [guest(false), guest(false), guest(false)];
+            let mut held: Vec<_> = attackers
+                .iter()
+                .zip(3..)
+                .map(|(one, n)| seats.take(network(n), Arc::clone(one)).expect("a seat"))
+                .collect();
+            let newcomer = guest(false);
+            held.push(seats.take(network(honest), Arc::clone(&newcomer)).expect("a seat"));
+            held.push(seats.take(network(7), guest(false)).expect("a seat"));
+            assert!(attackers[0].has_left() && attackers[1].has_left() && !newcomer.has_left(), "{honest}");
+        }
+    }
+
+    #[test]
     fn whoever_is_proven_stays_and_where_all_are_the_newcomer_is_refused() {
         let seats = Seats::new(Bounds { all: 2, per_network: 2, movable: 2 });
         let guests = [guest(true), guest(false)];
@@ -174,6 +213,18 @@ mod tests {
         let (_seat, _) = seats.take(network(2), guest(true)).expect("a seat");
         assert!(!guests[0].has_left() && guests[1].has_left());
         assert!(matches!(seats.take(network(3), guest(false)), Err(Full::All)));
+    }
+
+    #[test]
+    fn whoever_is_proven_and_idle_leaves_when_there_is_no_stranger() {
+        let seats = Seats::new(Bounds { all: 2, per_network: 2, movable: 2 });
+        let (busy, idle) = (guest(true), guest(true));
+        let _held = [&busy, &idle].map(|guest| seats.take(network(1), Arc::clone(guest)).expect("a seat").0);
+        assert!(matches!(seats.take(network(2), guest(false)), Err(Full::All)));
+        idle.idle.store(true, Ordering::Relaxed);
+        let stranger = guest(false);
+        let (_seat, _) = seats.take(network(2), Arc::clone(&stranger)).expect("a seat");
+        assert!(idle.has_left() && !busy.has_left() && !stranger.has_left());
     }
 
     #[test]

@@ -21,7 +21,6 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::accounts::Role;
 use crate::auth::gate;
 use crate::clock;
 use crate::errors::ServiceError;
@@ -68,7 +67,7 @@ impl PublishingService {
             key_frame_index: request.key_frame_index_bytes,
             access_units: request.access_unit_bytes,
         };
-        let film = Film::requested(request.film, &streams)?;
+        let film = Film::requested(request.film.as_deref(), &streams)?;
         let layout = streams.layout(film.is_some())?;
         if !replace {
             self.library.check_free(&name)?;
@@ -207,7 +206,7 @@ impl v1::publishing_server::Publishing for PublishingService {
         &self,
         request: Request<v1::BeginPublishRequest>,
     ) -> Result<Response<v1::BeginPublishResponse>, Status> {
-        let caller = gate::caller(&request, Role::Publisher)?;
+        let caller = gate::caller(&request)?;
         let AssetKey { asset, content_key } = self.begin(caller, request.into_inner()).await?;
         let content_key = content_key.expose().to_vec();
         Ok(Response::new(v1::BeginPublishResponse { asset: asset.0, content_key }))
@@ -217,7 +216,7 @@ impl v1::publishing_server::Publishing for PublishingService {
         &self,
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<v1::UploadResponse>, Status> {
-        let caller = gate::caller(&request, Role::Publisher)?;
+        let caller = gate::caller(&request)?;
         self.receive(caller, Parts::new(request.into_inner())).await?;
         Ok(Response::new(v1::UploadResponse {}))
     }

@@ -8,6 +8,7 @@ use braidcast_media::hashes::hash;
 use braidcast_proto::v1;
 use braidcast_proto::v1::get_distribution_request::{Video, Window};
 use braidcast_proto::v1::master_order::Order;
+use prost::Message;
 use tonic::{Code, Status};
 
 use crate::fake_server::FakeServer;
@@ -340,7 +341,7 @@ async fn a_description_that_does_not_fit_is_refused_when_publishing_begins() {
     let film = |change: &dyn Fn(&mut v1::Film)| {
         let mut film = made.film.clone();
         change(&mut film);
-        v1::BeginPublishRequest { film: Some(film), ..good.clone() }
+        v1::BeginPublishRequest { film: Some(film.encode_to_vec()), ..good.clone() }
     };
     for (field, request) in [
         ("`film.frames_stream`", film(&|film| film.frames_stream = u32::from(StreamId::PLAIN_HASHES.0))),
@@ -359,4 +360,21 @@ async fn a_description_that_does_not_fit_is_refused_when_publishing_begins() {
         assert!(refused.message().contains(field), "{field}: {refused}");
     }
     made.publish(&master, "film").await.expect("the good one is taken");
+}
+
+#[tokio::test]
+async fn a_description_of_two_byte_tracks_is_refused_before_it_is_decoded_and_a_viewers_is_not_read() {
+    let master = Running::start().await;
+    // A track takes two bytes here and a few hundred in memory.
+    let film = Some([0x1a, 0].repeat(1 << 20));
+    let request = v1::BeginPublishRequest { name: "film".into(), bytes: 1, film, ..Default::default() };
+    let admin = master.admin().await;
+    let refused = master.publishing().begin_publish(with_token(&admin, request.clone())).await.expect_err("too many");
+    assert!(refused.message().contains("`film.tracks` has 65 entries"), "{refused}");
+    let longer = v1::BeginPublishRequest { film: Some(vec![0; (2 << 20) + 8 * 1024]), ..request.clone() };
+    let refused = master.publishing().begin_publish(with_token(&admin, longer)).await.expect_err("too long");
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    let viewer = master.user("vera", v1::Role::Viewer).await;
+    let refused = master.publishing().begin_publish(with_token(&viewer, request)).await.expect_err("a viewer");
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
 }

@@ -12,6 +12,7 @@ use braidcast_media::pack::PackHeader;
 use braidcast_media::{AssetId, ChunkNo, ContentKey, PackLayout, Sealer, StreamId, StreamLayout};
 use braidcast_proto::v1;
 use braidcast_proto::v1::track::Kind;
+use prost::Message;
 use tonic::Status;
 
 use crate::harness::{Running, Upload, film, with_token};
@@ -115,7 +116,7 @@ impl MadeFilm {
         v1::BeginPublishRequest {
             name: name.into(),
             bytes: self.original.len() as u64,
-            film: Some(self.film.clone()),
+            film: Some(self.film.encode_to_vec()),
             frame_index_bytes: self.frame_index().len() as u64,
             key_frame_index_bytes: self.keys.len() as u64 * 16,
             access_unit_bytes: self.access_units.len() as u64,
