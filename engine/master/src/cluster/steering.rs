@@ -55,8 +55,11 @@ impl Registry {
         for asset in goal.assets {
             sent &= match goal.unsound.get(&asset.id) {
                 // Nobody can fill it, and every copy may be needed.
-                Some(damage) if damage.is_lost() => true,
-                Some(_) => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Kept),
+                Some(damage) if damage.is_lost() => want_spare(&mut seats, now, asset),
+                Some(_) => {
+                    want_spare(&mut seats, now, asset)
+                        & steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Kept)
+                }
                 None => steer_asset(&mut seats, now, asset, goal.default_replicas, Extra::Dropped),
             };
         }
@@ -108,6 +111,18 @@ fn steer_asset(seats: &mut [Seat<'_>], now: Instant, asset: &Asset, default_repl
         } else if settled && server.holding(asset.id).is_some() {
             let is_whole = holds_all(server, asset);
             sent &= tell(server, now, asset.id, &Want::Surplus { is_whole });
+        }
+    }
+    sent
+}
+
+/// Has every server hold again what it was told is held often enough, and would delete for other copies: the durable
+/// copy is not sound. Says whether their streams took all orders.
+fn want_spare(seats: &mut [Seat<'_>], now: Instant, asset: &Asset) -> bool {
+    let mut sent = true;
+    for Seat { server, .. } in seats {
+        if server.told.get(&asset.id).is_some_and(|told| told.is_spare) {
+            sent &= tell(server, now, asset.id, &Want::Held(asset));
         }
     }
     sent

@@ -83,12 +83,11 @@ impl Origin {
         wants: &dyn Fn(AssetId) -> Option<Hash>,
     ) -> io::Result<Option<Moved>> {
         let from = self.path(asset);
-        match fs::symlink_metadata(&from) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            found => drop(found?),
-        }
-        if let Place::Own(_) = self.place(asset)? {
-            return Ok(None);
+        match self.place(asset)? {
+            Place::Own(_) => return Ok(None),
+            // A symbolic link to nothing is in the way all the same.
+            Place::Free if fs::symlink_metadata(&from).is_err() => return Ok(None),
+            Place::Free | Place::Other(_) => {}
         }
         let found = if from.is_file() { header(&File::open(&from)?)? } else { None };
         if let Some((other, hash)) = found

@@ -8,6 +8,7 @@ use std::time::Duration;
 use braidcast_media::PackLayout;
 use braidcast_proto::v1;
 use braidcast_proto::v1::get_distribution_request::Window;
+use braidcast_proto::v1::master_order::Order;
 use braidcast_proto::v1::push_request::Part;
 use tonic::{Code, Status};
 
@@ -294,6 +295,27 @@ async fn a_pack_that_was_unsound_when_the_master_was_killed_is_read_whole_at_the
     becomes(&master, v1::Condition::Sound).await;
     assert_eq!(fs::read(&path).expect("the pack"), pack);
     eventually("no mark", async || (!mark.exists()).then_some(())).await;
+}
+
+#[tokio::test]
+async fn copies_that_were_too_many_are_wanted_again_while_the_durable_one_is_not_sound() {
+    let master = Running::start().await;
+    let servers = [FakeServer::listed(&master, "s1", 9001).await, FakeServer::listed(&master, "s2", 9002).await];
+    let upload = master.publish_with("film", BYTES, false, 1).await.expect("publishes");
+    let asset = upload.asset;
+    eventually("one holds it", async || servers.iter().any(|server| server.holds(asset)).then_some(())).await;
+    let spare = servers.iter().find(|server| !server.holds(asset)).expect("one of two");
+    spare.hold(asset, 5, 5, "");
+    eventually("a copy too many", async || (!spare.drops(asset).is_empty()).then_some(())).await;
+    fs::remove_file(pack_path(&master, &upload)).expect("removed");
+    spare.accuse_the_origin(asset);
+    spare.is_heard(&master).await;
+    spare.hold(asset, 5, 5, "");
+    let is_hold = |order: &Order| matches!(order, Order::Hold(hold) if hold.asset == asset.0);
+    eventually("it is wanted again", async || spare.orders().iter().any(is_hold).then_some(())).await;
+    becomes(&master, v1::Condition::Lost).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(spare.drops(asset), [v1::DropReason::Surplus], "nothing is too many while the pack is lost");
 }
 
 #[tokio::test]
