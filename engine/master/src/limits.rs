@@ -161,6 +161,8 @@ pub(crate) const ORDERS_QUEUED: usize = 1_024;
 pub(crate) const HOLDINGS_MAX: usize = 65_536;
 /// Longest reason for a failed filling that is kept.
 pub(crate) const HOLDING_ERROR_BYTES_MAX: usize = 512;
+/// Such reasons of one server that are kept; one is shown.
+pub(crate) const HOLDING_ERRORS_MAX: usize = 64;
 /// How often the master looks at what its servers should do.
 pub(crate) const STEER_INTERVAL: Duration = Duration::from_secs(1);
 /// All assets are looked at again after this long, though nothing is known to have changed: what a disk has free is not
@@ -350,5 +352,5 @@ pub(crate) const SCRUB_BATCH_EXTENTS: u32 = 8;
 pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
 /// How long a server's refusal of an order is shown with the server.
 pub(crate) const REFUSAL_SHOWN: Duration = Duration::from_hours(1);
-/// Refusals of one report that are looked at, and the longest of their reasons that is kept.
-pub(crate) const REFUSALS_MAX: usize = 1_024;
+/// Refusals of one report that are looked at; the last one is shown with the server.
+pub(crate) const REFUSALS_MAX: usize = 8;
