@@ -161,6 +161,8 @@ pub(crate) const ORDERS_QUEUED: usize = 1_024;
 pub(crate) const HOLDINGS_MAX: usize = 65_536;
 /// Longest reason for a failed filling that is kept.
 pub(crate) const HOLDING_ERROR_BYTES_MAX: usize = 512;
+/// Such reasons of one server that are kept; one is shown.
+pub(crate) const HOLDING_ERRORS_MAX: usize = 64;
 /// How often the master looks at what its servers should do.
 pub(crate) const STEER_INTERVAL: Duration = Duration::from_secs(1);
 /// All assets are looked at again after this long, though nothing is known to have changed: what a disk has free is not
@@ -326,6 +328,9 @@ const _: () = assert!(ORPHANS_LISTED * 10 < MAINTENANCE_MESSAGE_BYTES_MAX);
 pub(crate) const HEALS_MAX: usize = 2;
 /// How often the master looks at what is to be healed.
 pub(crate) const HEAL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the master looks whether every pack is there and has its length: a look at ten thousand names takes some
+/// tens of milliseconds.
+pub(crate) const PRESENCE_INTERVAL: Duration = Duration::from_secs(10);
 /// A server that sends nothing of a push for this long has failed, also before its first part: it may have other packs
 /// to send first.
 pub(crate) const PUSH_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -350,9 +355,6 @@ pub(crate) const SCRUB_BATCH_EXTENTS: u32 = 8;
 pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
 /// How long a server's refusal of an order is shown with the server.
 pub(crate) const REFUSAL_SHOWN: Duration = Duration::from_hours(1);
-/// Refusals of one report that are looked at, and the longest of their reasons that is kept.
-pub(crate) const REFUSALS_MAX: usize = 1_024;
-
 // Healing in place.
 
 /// Names that are tried for what is moved aside to the orphans: so many files with one name are a mistake.
@@ -368,3 +370,5 @@ pub(crate) const HEAL_FAILED_MAX: usize = SERVERS_MAX;
 pub(crate) const PUSH_BYTES_S_MIN: u64 = 64 * 1024;
 /// How much waiting is looked at together.
 pub(crate) const PUSH_PACE_OVER: Duration = Duration::from_secs(60);
+/// Refusals of one report that are looked at; the last one is shown with the server.
+pub(crate) const REFUSALS_MAX: usize = 8;

@@ -18,13 +18,14 @@ use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
 use crate::accounts::{Account, Accounts};
-use crate::auth::passwords::{Passwords, Queue};
+use crate::auth::passwords::{Passwords, Queue, Turn};
 use crate::auth::refresh::{RefreshTokens, Refreshed};
-use crate::auth::throttle::{Held, Pair, Throttle};
+use crate::auth::throttle::{Attempt, Held, Pair, Throttle};
 use crate::auth::tokens::Tokens;
 use crate::errors::ServiceError;
 use crate::limits::{PASSWORD_BYTES_MAX, USERNAME_BYTES_MAX};
 use crate::net::{self, Network, Seldom};
+use crate::sync::lock;
 
 /// The programs that may ask for tokens.
 const CLIENT_IDS: [&str; 2] = ["braidcast", "braidcast-player"];
@@ -124,17 +125,38 @@ impl AuthService {
             Ok(attempt) => attempt,
             Err(held) => return Ok(refusal(&held)),
         };
-        let account = self.accounts.by_name(&pair.1).await?;
-        let kept = account.as_ref().map(|a| a.password_hash.clone());
-        let (fits, turn) = self.passwords.verify(turn, password, kept).await?;
-        let Some(account) = account.filter(|_| fits) else {
+        let Some(account) = self.judge(turn, attempt, pair.1.clone(), password).await? else {
             return Ok(wrong());
         };
-        self.throttle().on_right(Instant::now(), attempt);
-        drop(turn);
         let refresh_token = self.refresh.begin(account.id).await?;
         tracing::info!(username = pair.1, "logged in");
         Ok(Grant::Given { account, refresh_token })
+    }
+
+    /// The account, if the password is its own. In a task of its own: an attempt counts as wrong until it was judged, and
+    /// a caller who hangs up meanwhile must not have tried a wrong password.
+    async fn judge(
+        &self,
+        turn: Turn,
+        attempt: Attempt,
+        username: String,
+        password: Zeroizing<String>,
+    ) -> Result<Option<Account>, ServiceError> {
+        let (accounts, passwords) = (self.accounts.clone(), Arc::clone(&self.passwords));
+        let throttle = Arc::clone(&self.throttle);
+        let judging = async move {
+            let account = accounts.by_name(&username).await?;
+            let kept = account.as_ref().map(|a| a.password_hash.clone());
+            let (fits, turn) = passwords.verify(turn, password, kept).await?;
+            let account = account.filter(|_| fits);
+            if account.is_some() {
+                lock(&throttle).on_right(Instant::now(), attempt);
+            }
+            // The next one begins when this one was judged.
+            drop(turn);
+            Ok(account)
+        };
+        tokio::spawn(judging).await?
     }
 
     /// Where an attempt waits for its turn, unless it is held up.
@@ -142,7 +164,7 @@ impl AuthService {
         let throttle = self.throttle();
         throttle.check(Instant::now(), pair)?;
         let (network, username) = pair.clone();
-        Ok(if throttle.has_signed_in(pair) { Queue::SignedIn(network, username) } else { Queue::Address(network) })
+        Ok(if throttle.has_signed_in(pair) { Queue::SignedIn(username) } else { Queue::Address(network) })
     }
 
     async fn by_refresh_token(&self, network: Network, token: &str) -> Result<Grant, ServiceError> {
@@ -168,7 +190,7 @@ impl AuthService {
     }
 
     fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {
-        crate::sync::lock(&self.throttle)
+        lock(&self.throttle)
     }
 }
 

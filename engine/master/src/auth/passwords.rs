@@ -31,8 +31,9 @@ pub(crate) struct Passwords {
 pub(crate) enum Queue {
     /// A caller with a valid token.
     Caller(UserId),
-    /// An address that has signed in to this account before.
-    SignedIn(Network, String),
+    /// An address that has signed in to this account before: one queue for all addresses of the account, so that whoever
+    /// has one account fills one queue.
+    SignedIn(String),
     /// An address.
     Address(Network),
 }

@@ -46,7 +46,7 @@ impl<K: Clone + Eq + Hash, W> Turns<K, W> {
     }
 
     /// Lets `waiter` wait under `key`; gives back whoever must leave: the newcomer if its own queue is full, else, if
-    /// all queues together are, the last of the longest queue.
+    /// all queues together are, the oldest of the fullest queue.
     pub(crate) fn push(&mut self, class: Class, key: K, waiter: W) -> Option<W> {
         self.ring(class).push(key, waiter)
     }
@@ -97,10 +97,7 @@ impl<K: Clone + Eq + Hash, W> Ring<K, W> {
         }
         let mut leaves = None;
         if self.waiting >= self.bounds.all {
-            match self.take_from_longest(mine) {
-                None => return Some(waiter),
-                some => leaves = some,
-            }
+            leaves = self.take_from_fullest();
         }
         self.queues
             .entry(key)
@@ -113,11 +110,17 @@ impl<K: Clone + Eq + Hash, W> Ring<K, W> {
         leaves
     }
 
-    /// The last of the longest queue, if that is longer than `than`.
-    fn take_from_longest(&mut self, than: usize) -> Option<W> {
-        let (_, queue) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len())?;
-        // Its queue stays where it is: it has at least one more.
-        let waiter = if queue.len() > than.max(1) { queue.pop_back() } else { None };
+    /// The oldest of the fullest queue; of queues that are equally full, of the one whose turn it is first. A newcomer
+    /// is never refused for others: whoever fills all queues must fill them again and again.
+    fn take_from_fullest(&mut self) -> Option<W> {
+        let fullest = self.queues.values().map(VecDeque::len).max()?;
+        let at = self.order.iter().position(|key| self.queues[key].len() == fullest)?;
+        let queue = self.queues.get_mut(&self.order[at])?;
+        let waiter = queue.pop_front();
+        if queue.is_empty() {
+            let key = self.order.remove(at)?;
+            self.queues.remove(&key);
+        }
         self.waiting -= usize::from(waiter.is_some());
         waiter
     }
@@ -181,16 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_its_own_and_full_queues_take_from_the_longest() {
+    fn a_full_queue_refuses_its_own_and_of_full_queues_the_oldest_of_the_fullest_leaves() {
         let mut turns = turns(2, 3);
         assert_eq!(turns.push(Stranger, "a", 1), None);
         assert_eq!(turns.push(Stranger, "a", 2), None);
         assert_eq!(turns.push(Stranger, "a", 3), Some(3));
         assert_eq!(turns.push(Stranger, "b", 4), None);
-        assert_eq!(turns.push(Stranger, "c", 5), Some(2), "the last of the longest");
-        assert_eq!(turns.push(Stranger, "d", 6), Some(6), "none is longer than the newcomer's would be");
+        assert_eq!(turns.push(Stranger, "c", 5), Some(1), "the oldest of the fullest");
+        assert_eq!(turns.push(Stranger, "d", 6), Some(2), "of equal queues the first, and never the newcomer");
         assert_eq!(turns.push(Trusted, "anna", 7), None, "strangers take nothing from the trusted");
-        assert_eq!(all(&mut turns), [7, 1, 4, 5]);
+        assert_eq!(all(&mut turns), [7, 4, 5, 6]);
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Cluster {
         let library = self.library.version();
         {
             let mut registry = self.registry();
+            registry.forget_gone(now);
             registry.order_probes(now);
             registry.announce_keys(now);
             if !registry.is_steering_due(now, library) {

@@ -97,6 +97,15 @@ impl Registry {
         }
     }
 
+    /// Forgets what servers held that have been gone for long.
+    pub(super) fn forget_gone(&mut self, now: Instant) {
+        for server in self.servers.values_mut() {
+            if server.forget_if_gone(now) {
+                self.pace.on_change();
+            }
+        }
+    }
+
     /// Closes all streams.
     pub(crate) fn detach_all(&mut self) {
         for server in self.servers.values_mut() {

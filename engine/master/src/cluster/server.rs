@@ -12,7 +12,10 @@ use braidcast_proto::v1::master_order::Order;
 use tokio::sync::mpsc;
 
 use crate::library::Asset;
-use crate::limits::{HOLDING_ERROR_BYTES_MAX, HOLDINGS_MAX, REFUSAL_SHOWN, REFUSALS_MAX};
+use crate::limits::{
+    HOLDING_ERROR_BYTES_MAX, HOLDING_ERRORS_MAX, HOLDINGS_MAX, REFUSAL_SHOWN, REFUSALS_MAX, REPLACE_AFTER,
+};
+use crate::net::Seldom;
 use crate::tickets::KeyRing;
 
 /// A media server. `Default` cannot be: it always has an address and keys.
@@ -42,6 +45,7 @@ pub(crate) struct Server {
     pub(crate) verify_told: Option<Instant>,
     /// The last order that it did not follow, to protect a copy.
     pub(crate) refused: Option<Refused>,
+    pub(crate) refusals_logged: Seldom,
     /// Copies that it holds of assets which the database neither has nor remembers as removed.
     pub(crate) unknown_copies: usize,
 }
@@ -181,7 +185,9 @@ impl Server {
         for v1::Refusal { asset, mut reason } in refusals.into_iter().take(REFUSALS_MAX) {
             let asset = AssetId(asset);
             reason.truncate(reason.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
-            tracing::warn!(server = server_id, %asset, reason, "a media server did not follow an order");
+            if let Some(times) = self.refusals_logged.on_event(now) {
+                tracing::warn!(server = server_id, %asset, reason, times, "a media server did not follow an order");
+            }
             self.refused = Some(Refused { at: now, asset, reason });
         }
     }
@@ -211,6 +217,7 @@ impl Server {
             told: HashMap::new(),
             verify_told: None,
             refused: None,
+            refusals_logged: Seldom::default(),
             unknown_copies: 0,
         }
     }
@@ -231,7 +238,14 @@ impl Server {
     pub(super) fn on_holdings(&mut self, reported: Vec<v1::Holding>, gone: &[u64], complete: bool) -> bool {
         let mut changed = complete && !self.complete;
         self.complete |= complete;
-        for (asset, holding) in reported.into_iter().map(holding) {
+        let mut errors = self.holdings.values().filter(|holding| !holding.error.is_empty()).count();
+        for (asset, mut holding) in reported.into_iter().map(holding) {
+            let had_error = self.holdings.get(&asset).is_some_and(|known| !known.error.is_empty());
+            errors -= usize::from(had_error);
+            if errors >= HOLDING_ERRORS_MAX {
+                holding.error = String::new();
+            }
+            errors += usize::from(!holding.error.is_empty());
             let is_full = self.holdings.len() >= HOLDINGS_MAX;
             match self.holdings.entry(asset) {
                 Entry::Occupied(known) if *known.get() == holding => {}
@@ -246,6 +260,17 @@ impl Server {
             changed |= self.holdings.remove(&AssetId(*asset)).is_some();
         }
         changed
+    }
+
+    /// Forgets what it holds once it has been gone for so long that its copies are placed elsewhere: its next stream
+    /// names all of them anew. Says whether there was anything.
+    pub(super) fn forget_if_gone(&mut self, now: Instant) -> bool {
+        let is_gone = self.last_seen.is_none_or(|seen| now.saturating_duration_since(seen) >= REPLACE_AFTER);
+        let forgets = self.stream.is_none() && is_gone && !self.holdings.is_empty();
+        if forgets {
+            (self.holdings, self.told) = (HashMap::new(), HashMap::new());
+        }
+        forgets
     }
 
     /// Whether clients are sent to it.
@@ -304,6 +329,30 @@ mod tests {
         assert!(!server.on_holdings(Vec::new(), &[1, 7], true));
         assert!(server.complete, "once told, for as long as the stream lasts");
         assert_eq!(server.holdings.keys().copied().collect::<Vec<_>>(), [AssetId(2)]);
+    }
+
+    #[test]
+    fn texts_of_errors_are_bounded_in_all_and_one_that_is_gone_leaves_room_for_another() {
+        let mut server = server();
+        let failed = |asset| v1::Holding { error: "x".repeat(9_999), ..reported(asset, 0) };
+        server.on_holdings((0..500).map(failed).collect(), &[], true);
+        let kept = |server: &Server| server.holdings.values().filter(|holding| !holding.error.is_empty()).count();
+        assert_eq!((server.holdings.len(), kept(&server)), (500, HOLDING_ERRORS_MAX));
+        let whole = (0..500).find(|asset| server.holdings[&AssetId(*asset)].error.is_empty()).expect("one");
+        let lost = (0..500).find(|asset| !server.holdings[&AssetId(*asset)].error.is_empty()).expect("one");
+        server.on_holdings(vec![reported(lost, 1)], &[], true);
+        server.on_holdings(vec![failed(whole)], &[], true);
+        assert_eq!(kept(&server), HOLDING_ERRORS_MAX);
+    }
+
+    #[test]
+    fn what_a_server_held_is_forgotten_once_it_is_given_up() {
+        let (mut server, now) = (server(), Instant::now());
+        server.on_holdings(vec![reported(1, 2)], &[], true);
+        server.last_seen = Some(now);
+        assert!(!server.forget_if_gone(now + REPLACE_AFTER / 2), "a restart takes seconds");
+        assert!(server.forget_if_gone(now + REPLACE_AFTER) && server.holdings.is_empty());
+        assert!(!server.forget_if_gone(now + REPLACE_AFTER));
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::healing::condition::{Damage, Request};
 use crate::healing::heals::{Heals, Outcome};
 use crate::healing::receive::Parts;
 use crate::library::{Asset, Library};
-use crate::limits::{CHECKS_MAX, HEAL_INTERVAL, RECHECK_AFTER};
+use crate::limits::{CHECKS_MAX, HEAL_INTERVAL, PRESENCE_INTERVAL, RECHECK_AFTER};
 use crate::origin::Origin;
 use crate::origin::place::Moved;
 use crate::state_dir::StateError;
@@ -98,15 +98,35 @@ impl Healing {
     /// Orders heals for as long as it is polled.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut accused_at = Instant::now();
+        let mut looked_at = Instant::now();
         loop {
             self.turn().await;
             tokio::time::sleep(HEAL_INTERVAL).await;
+            if looked_at.elapsed() >= PRESENCE_INTERVAL {
+                self.look_for_packs().await;
+                looked_at = Instant::now();
+            }
             if accused_at.elapsed() >= RECHECK_AFTER {
                 // A server says once what it met: a check that was not due then is due now.
                 self.cluster.accused().into_iter().for_each(|asset| self.suspect(asset));
                 accused_at = Instant::now();
             }
         }
+    }
+
+    /// Suspects every asset whose pack is not there or has another length: a disk can be unmounted, and a file deleted,
+    /// long before the scrub comes by.
+    async fn look_for_packs(&self) {
+        let (assets, origin) = (self.library.list(), self.origin.clone());
+        let has_length = move |asset: &Asset| {
+            std::fs::metadata(origin.path(asset.id)).is_ok_and(|file| file.len() == asset.layout.pack_bytes())
+        };
+        let looked = tokio::task::spawn_blocking(move || -> Vec<AssetId> {
+            assets.iter().filter(|asset| !has_length(asset)).map(|asset| asset.id).collect()
+        });
+        // It fails only when the master stops.
+        let missing = looked.await.unwrap_or_default();
+        missing.into_iter().filter(|id| self.library.damage(*id).is_none()).for_each(|id| self.suspect(id));
     }
 
     /// Checks what is suspected, for as long as it is polled.

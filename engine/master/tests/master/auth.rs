@@ -166,3 +166,16 @@ async fn a_users_token_does_not_open_what_is_for_servers() {
     let heartbeat = master.cluster().heartbeat(with_token(&token, tokio_stream::empty())).await;
     assert_eq!(heartbeat.expect_err("refused").code(), Code::Unauthenticated);
 }
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_while_its_right_password_is_hashed_has_not_tried_a_wrong_one() {
+    let master = Running::start().await;
+    for _ in 0..12 {
+        // Hashing takes longer than this where it takes its usual time; where the answer is there sooner, nothing is asked.
+        let login = master.issue(password_grant(ADMIN, PASSWORD));
+        if let Ok(Err(refused)) = tokio::time::timeout(Duration::from_millis(5), login).await {
+            panic!("{refused:?}");
+        }
+    }
+    master.issue(password_grant(ADMIN, PASSWORD)).await.expect("none of them was wrong");
+}

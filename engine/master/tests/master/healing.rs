@@ -337,3 +337,13 @@ async fn a_damaged_index_is_waited_for_while_a_server_can_heal_it() {
     ask(&master, "film", frames(0, None)).await.expect("the index is back");
     assert_eq!(fs::read(&path).expect("the pack"), pack);
 }
+
+#[tokio::test]
+async fn a_pack_that_vanishes_while_nobody_reads_it_is_noticed() {
+    let master = Running::with(|config| config.scrub_bytes_s = 0).await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let (upload, _) = held(&master, &server).await;
+    fs::remove_file(pack_path(&master, &upload)).expect("removed");
+    becomes(&master, v1::Condition::Lost).await;
+    assert_eq!(ordered(&server, 1).await.asset, upload.asset.0);
+}
