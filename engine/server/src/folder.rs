@@ -6,8 +6,11 @@
 //! STATE/lock               locked while a server runs
 //! STATE/ASSET.pack         a pack, whole and checked
 //! STATE/ASSET.filling      a pack on its way; every extent in it is hashed again before it counts
-//! STATE/aside/ASSET.pack   a copy that was whole and is damaged; not served, and first to go when room is needed
+//! STATE/aside/ASSET.pack   a copy that was whole and is not served: it is damaged, or was under another asset's name;
+//!                          first to go when room is needed. Further ones of the asset are ASSET.1.pack and so on
 //! ```
+
+mod aside;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -19,6 +22,8 @@ use braidcast_media::pack::sync_parent;
 use braidcast_media::{AssetId, LibraryId};
 
 use crate::error::ServerError;
+
+pub(crate) use aside::Aside;
 
 /// The state folder of a running server.
 #[derive(Debug)]
@@ -116,43 +121,6 @@ impl Folder {
         Ok(())
     }
 
-    /// Where the copy of `asset` stands once it was set aside.
-    pub(crate) fn aside_path(&self, asset: AssetId) -> PathBuf {
-        self.dir.join(ASIDE_DIR).join(format!("{asset}.{}", Stage::Whole.suffix()))
-    }
-
-    /// Moves the whole pack of `asset` out of service and says how many bytes it takes on the disk. It takes the place of one that was
-    /// set aside before.
-    pub(crate) fn set_aside(&self, asset: AssetId) -> io::Result<u64> {
-        let path = self.aside_path(asset);
-        fs::create_dir_all(self.dir.join(ASIDE_DIR))?;
-        fs::rename(self.pack_path(asset, Stage::Whole), &path)?;
-        sync_parent(&path)?;
-        Ok(disk_bytes(&fs::metadata(&path)?))
-    }
-
-    /// The packs that were set aside, and how many bytes each takes on the disk.
-    pub(crate) fn aside(&self) -> io::Result<BTreeMap<AssetId, u64>> {
-        let entries = match fs::read_dir(self.dir.join(ASIDE_DIR)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => return Err(error),
-        };
-        let mut found = BTreeMap::new();
-        for entry in entries {
-            let entry = entry?;
-            if let Some((asset, Stage::Whole)) = entry.file_name().to_str().and_then(parse_name) {
-                found.insert(asset, disk_bytes(&entry.metadata()?));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Removes the pack of `asset` that was set aside.
-    pub(crate) fn remove_aside(&self, asset: AssetId) -> io::Result<()> {
-        fs::remove_file(self.aside_path(asset))
-    }
-
     /// The id that the master gave; nothing before the first Join.
     pub(crate) fn server_id(&self) -> io::Result<Option<String>> {
         self.read_id(SERVER_ID_FILE)
@@ -215,7 +183,6 @@ fn parse_name(name: &str) -> Option<(AssetId, Stage)> {
 const LOCK_FILE: &str = "lock";
 const SERVER_ID_FILE: &str = "server-id";
 const LIBRARY_ID_FILE: &str = "library-id";
-const ASIDE_DIR: &str = "aside";
 
 #[cfg(test)]
 mod tests {
@@ -265,19 +232,5 @@ mod tests {
         assert_eq!(folder.library_id().expect("readable folder"), Some(LibraryId([7; 16])));
         fs::write(dir.path().join("library-id"), "seven").expect("writable folder");
         assert!(folder.library_id().expect_err("no id").to_string().contains("library-id"));
-    }
-
-    #[test]
-    fn a_pack_that_was_set_aside_is_no_pack_of_the_folder_and_is_found_again() {
-        let dir = tempfile::tempdir().expect("temporary folder");
-        let folder = Folder::open(dir.path()).expect("free folder");
-        let asset = AssetId(0xaa);
-        assert!(folder.aside().expect("no such folder yet").is_empty());
-        fs::write(folder.pack_path(asset, Stage::Whole), b"12345").expect("written");
-        let bytes = folder.set_aside(asset).expect("moved");
-        assert!(folder.packs().expect("readable folder").is_empty());
-        assert_eq!(folder.aside().expect("readable folder"), BTreeMap::from([(asset, bytes)]));
-        folder.remove_aside(asset).expect("removed");
-        assert!(folder.aside().expect("readable folder").is_empty());
     }
 }

@@ -6,6 +6,7 @@
 
 mod drops;
 mod guard;
+mod opening;
 mod room;
 
 pub(crate) use guard::TooMuch;
@@ -95,28 +96,15 @@ impl Keeper {
         user: mpsc::Sender<Infallible>,
     ) -> Result<Arc<Self>, ServerError> {
         let at = |source| ServerError::State { path: folder.path().to_owned(), source };
-        let mut entries = HashMap::new();
-        for (asset, stage) in folder.packs().map_err(at)? {
-            match open_pack(&folder, &open_packs, asset, stage) {
-                Ok(pack) => drop(entries.insert(asset, Entry::found(pack, stage))),
-                Err(fault) if !fault.is_ruin() => {
-                    warn!(%asset, %fault, "cannot open a pack in the state folder; it is left there");
-                }
-                Err(fault) if stage == Stage::Whole => {
-                    warn!(%asset, %fault, "setting a damaged copy aside; it is filled again when the master wants it");
-                    folder.set_aside(asset).map_err(at)?;
-                }
-                Err(fault) => {
-                    warn!(%asset, %fault, "removing a damaged part of a copy; it is filled again when the master wants it");
-                    folder.remove_pack(asset).map_err(at)?;
-                }
-            }
-        }
+        let entries = opening::take_in(&folder, &open_packs).map_err(at)?;
         let packs = entries.iter().filter_map(|(asset, entry)| Some((*asset, Arc::clone(entry.pack.as_ref()?))));
         let packs: Packs = packs.collect();
         let used_bytes = packs.values().map(|pack| pack.layout().disk_bytes()).sum();
         shelf.update(|catalogue| catalogue.packs = packs);
         let protection = Protection::with_aside(folder.aside().map_err(at)?);
+        if let Some(line) = protection.aside_line(&folder.aside_dir()) {
+            warn!("{line}");
+        }
         Ok(Arc::new(Self {
             folder,
             capacity_bytes: (capacity_bytes > 0).then_some(capacity_bytes),

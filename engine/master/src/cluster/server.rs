@@ -171,8 +171,11 @@ impl Server {
     /// What is wrong although it is listed; empty if nothing is.
     pub(super) fn complaints(&self, now: Instant) -> String {
         let refused = self.refused.as_ref().filter(|refused| now < refused.at + REFUSAL_SHOWN);
-        let refused =
-            refused.map(|Refused { asset, reason, .. }| format!("it refused an order about {asset}: {reason}"));
+        let refused = refused.map(|Refused { asset, reason, .. }| match asset {
+            // Not about an order: the server says what stands aside.
+            AssetId(0) => reason.clone(),
+            asset => format!("it refused an order about {asset}: {reason}"),
+        });
         let unknown = (self.unknown_copies > 0).then(|| {
             format!("holds {} copies of videos that this master does not know; they are kept", self.unknown_copies)
         });
@@ -186,7 +189,8 @@ impl Server {
             let asset = AssetId(asset);
             reason.truncate(reason.floor_char_boundary(HOLDING_ERROR_BYTES_MAX));
             if let Some(times) = self.refusals_logged.on_event(now) {
-                tracing::warn!(server = server_id, %asset, reason, times, "a media server did not follow an order");
+                let what = "a media server did not follow an order, or keeps copies aside";
+                tracing::warn!(server = server_id, %asset, reason, times, "{what}");
             }
             self.refused = Some(Refused { at: now, asset, reason });
         }

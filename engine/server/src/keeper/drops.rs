@@ -4,6 +4,7 @@
 //! for a copy that the master wants. What was whole and is of no use as it stands is set aside.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -14,9 +15,9 @@ use tracing::{error, info, warn};
 
 use super::guard::{Guard, TooMuch};
 use super::{Entry, Keeper, open_pack};
-use crate::folder::Stage;
+use crate::folder::{Aside, Stage};
 use crate::limits;
-use crate::pack::Pack;
+use crate::pack::{Pack, PackFault};
 
 /// What protects copies from wrong orders.
 #[derive(Debug, Default)]
@@ -25,18 +26,32 @@ pub(super) struct Protection {
     /// Orders that were not followed, and that the master has not been told of yet.
     refusals: Vec<Refusal>,
     /// Files that were set aside, and how many bytes each takes on the disk.
-    pub(super) aside: BTreeMap<AssetId, u64>,
+    pub(super) aside: BTreeMap<Aside, u64>,
+    /// The master has not been told on this stream how many those are.
+    aside_untold: bool,
 }
 
 impl Protection {
     /// With the files that an earlier process has set aside.
-    pub(super) fn with_aside(aside: BTreeMap<AssetId, u64>) -> Self {
+    pub(super) fn with_aside(aside: BTreeMap<Aside, u64>) -> Self {
         Self { aside, ..Self::default() }
     }
 
     /// Bytes of the files that were set aside.
     pub(super) fn aside_bytes(&self) -> u64 {
         self.aside.values().sum()
+    }
+
+    /// What an operator is told of the copies that were set aside; nothing if there are none.
+    pub(super) fn aside_line(&self, dir: &Path) -> Option<String> {
+        let (copies, bytes) = (self.aside.len(), self.aside_bytes());
+        (copies > 0).then(|| {
+            format!(
+                "{copies} copies of {bytes} bytes stand aside in {}: each was damaged, or its name was another's; they go \
+                 when room is needed, so move away what you want to keep",
+                dir.display()
+            )
+        })
     }
 
     /// Notes, for the next report, that an order about `asset` was not followed.
@@ -81,7 +96,7 @@ impl Keeper {
         match judge(reason, is_whole) {
             Verdict::Delete => {
                 self.delete(&mut entries, asset);
-                self.delete_aside(asset);
+                self.delete_aside_of(asset);
                 info!(%asset, "dropped, because the video was removed");
             }
             Verdict::DeleteIfAllowed => self.delete_part(&mut entries, asset),
@@ -100,17 +115,24 @@ impl Keeper {
         self.on_change(asset);
     }
 
-    /// A heartbeat begins: the master says anew which copies are spare.
+    /// A heartbeat begins: the master says anew which copies are spare, and hears anew what stands aside.
     pub(crate) fn on_heartbeat(&self) {
         for entry in self.lock().values_mut() {
             entry.spare = None;
         }
+        self.protection().aside_untold = true;
     }
 
     /// Orders that were not followed and that the master has not been told of, as many as a report takes.
     pub(crate) fn take_refusals(&self) -> Vec<Refusal> {
-        let refusals = &mut self.protection().refusals;
-        refusals.drain(..refusals.len().min(limits::REPORT_REFUSALS_MAX)).collect()
+        let mut protection = self.protection();
+        // The first of a report: the master shows the last one, which is about an order if there was any.
+        let untold = std::mem::take(&mut protection.aside_untold);
+        let aside = if untold { protection.aside_line(&self.folder.aside_dir()) } else { None };
+        let aside = aside.map(|reason| Refusal { asset: NO_ASSET, reason });
+        let refusals = &mut protection.refusals;
+        let count = refusals.len().min(limits::REPORT_REFUSALS_MAX);
+        aside.into_iter().chain(refusals.drain(..count)).collect()
     }
 
     /// The file of `pack` may be of no use any more. If it was cut short or its header has changed, a copy that was
@@ -164,10 +186,17 @@ impl Keeper {
     }
 
     fn set_aside(&self, asset: AssetId) {
-        match self.folder.set_aside(asset) {
-            Ok(bytes) => {
-                warn!(%asset, path = %self.folder.aside_path(asset).display(), "set a damaged copy aside");
-                self.protection().aside.insert(asset, bytes);
+        // The file may have been exchanged for that of another asset: an order to remove this one is none for that.
+        let owner = match open_pack(&self.folder, &self.open_packs, asset, Stage::Whole) {
+            Err(PackFault::OtherAsset { found }) => found,
+            Ok(_) | Err(_) => asset,
+        };
+        match self.folder.set_aside(asset, Stage::Whole, owner) {
+            Ok((aside, bytes)) => {
+                warn!(%asset, ?aside, dir = %self.folder.aside_dir().display(), "set a copy aside");
+                let mut protection = self.protection();
+                protection.aside.insert(aside, bytes);
+                protection.aside_untold = true;
             }
             // Somebody deleted the file.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -178,18 +207,18 @@ impl Keeper {
     fn delete_part(&self, entries: &mut HashMap<AssetId, Entry>, asset: AssetId) {
         let Some(entry) = entries.get(&asset) else { return };
         let bytes = entry.disk_bytes();
-        if let Err(refused) = self.allow(bytes) {
+        if let Err(refused) = self.allow(&[bytes]) {
             return self.protection().refuse(asset, format!("the part of a copy is kept: {refused}"));
         }
         self.delete(entries, asset);
         info!(%asset, "dropped what was held of it");
     }
 
-    /// Asks the guard whether `bytes` of what is held may be deleted.
-    pub(super) fn allow(&self, bytes: u64) -> Result<(), TooMuch> {
+    /// Asks the guard whether copies of these sizes may be deleted, all of them or none.
+    pub(super) fn allow(&self, sizes: &[u64]) -> Result<(), TooMuch> {
         let mut protection = self.protection();
         let held = self.used_bytes().saturating_add(protection.aside_bytes());
-        if bytes == 0 { Ok(()) } else { protection.guard.allow(Instant::now(), bytes, held) }
+        protection.guard.allow(Instant::now(), sizes, held)
     }
 
     /// Deletes the copy of `asset`, whole or not.
@@ -203,16 +232,28 @@ impl Keeper {
         self.on_change(asset);
     }
 
-    /// Deletes the copy of `asset` that was set aside.
-    pub(super) fn delete_aside(&self, asset: AssetId) {
-        if self.protection().aside.remove(&asset).is_none() {
+    /// Deletes the copies of `asset` that were set aside.
+    fn delete_aside_of(&self, asset: AssetId) {
+        let of_asset: Vec<Aside> =
+            self.protection().aside.keys().filter(|aside| aside.asset == asset).copied().collect();
+        for aside in of_asset {
+            self.delete_aside(aside);
+        }
+    }
+
+    /// Deletes a copy that was set aside.
+    pub(super) fn delete_aside(&self, aside: Aside) {
+        if self.protection().aside.remove(&aside).is_none() {
             return;
         }
-        if let Err(error) = self.folder.remove_aside(asset) {
-            error!(%asset, %error, "cannot remove a pack that was set aside");
+        if let Err(error) = self.folder.remove_aside(aside) {
+            error!(?aside, %error, "cannot remove a pack that was set aside");
         }
     }
 }
+
+/// The asset of a refusal that is about none: its reason says it all.
+const NO_ASSET: u64 = 0;
 
 #[cfg(test)]
 mod tests {

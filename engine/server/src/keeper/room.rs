@@ -8,28 +8,22 @@ use tracing::info;
 
 use super::{Entry, Keeper};
 use crate::fill::FillError;
+use crate::folder::Aside;
 
 /// A copy that may be deleted to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Victim {
     /// Of no use as it stands.
-    Aside(AssetId),
+    Aside(Aside),
     /// Held more often than is wanted.
     Spare(AssetId),
 }
 
 /// The copies to delete so that `short` bytes become free, in the order in which they go: first what was set aside,
 /// then spare copies, the one first that has been spare for longest. `None` if all of them are not enough.
-fn victims(
-    short: u64,
-    aside: &BTreeMap<AssetId, u64>,
-    mut spare: Vec<(Instant, AssetId, u64)>,
-) -> Option<Vec<(Victim, u64)>> {
-    spare.sort_unstable();
-    let aside = aside.iter().map(|(asset, bytes)| (Victim::Aside(*asset), *bytes));
-    let spare = spare.into_iter().map(|(_, asset, bytes)| (Victim::Spare(asset), bytes));
+fn victims(short: u64, candidates: &[(Victim, u64)]) -> Option<Vec<(Victim, u64)>> {
     let (mut picked, mut freed) = (Vec::new(), 0_u64);
-    for (victim, bytes) in aside.chain(spare) {
+    for &(victim, bytes) in candidates {
         if freed >= short {
             break;
         }
@@ -37,6 +31,18 @@ fn victims(
         picked.push((victim, bytes));
     }
     (freed >= short).then_some(picked)
+}
+
+/// The smallest copy that is enough by itself.
+fn single_victim(short: u64, candidates: &[(Victim, u64)]) -> Option<(Victim, u64)> {
+    candidates.iter().filter(|(_, bytes)| *bytes >= short).min_by_key(|(_, bytes)| *bytes).copied()
+}
+
+/// What may be deleted, in the order in which it goes.
+fn candidates(aside: &BTreeMap<Aside, u64>, mut spare: Vec<(Instant, AssetId, u64)>) -> Vec<(Victim, u64)> {
+    spare.sort_unstable();
+    let aside = aside.iter().map(|(aside, bytes)| (Victim::Aside(*aside), *bytes));
+    aside.chain(spare.into_iter().map(|(_, asset, bytes)| (Victim::Spare(asset), bytes))).collect()
 }
 
 impl Keeper {
@@ -72,26 +78,42 @@ impl Keeper {
         }
         let spare = entries.iter().filter(|(asset, _)| **asset != wanted);
         let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes()))).collect();
-        let Some(victims) = victims(short, &self.protection().aside, spare) else {
+        let candidates = candidates(&self.protection().aside, spare);
+        let Some(victims) = victims(short, &candidates) else {
             return Err(match self.capacity_bytes {
                 Some(capacity) if over_capacity > 0 => FillError::Capacity { needed, used, capacity },
                 _ => FillError::DiskFull { path: path.to_owned(), needed, free },
             });
         };
-        for (victim, bytes) in victims {
-            if let Err(refused) = self.allow(bytes) {
-                let asset = wanted;
-                self.protection()
-                    .refuse(asset, format!("no room was made for it, and another copy is kept: {refused}"));
-                return Err(FillError::Guarded { asset, refused });
-            }
+        for (victim, bytes) in self.allowed(wanted, short, victims, &candidates)? {
             match victim {
-                Victim::Aside(asset) => self.delete_aside(asset),
+                Victim::Aside(aside) => self.delete_aside(aside),
                 Victim::Spare(asset) => self.delete(entries, asset),
             }
             info!(?victim, bytes, %wanted, "deleted to make room");
         }
         Ok(())
+    }
+
+    /// Asks the guard for all of `victims`, so that none goes in vain. One copy a minute may always go: if all are too
+    /// much, one that is enough by itself does.
+    fn allowed(
+        &self,
+        wanted: AssetId,
+        short: u64,
+        victims: Vec<(Victim, u64)>,
+        candidates: &[(Victim, u64)],
+    ) -> Result<Vec<(Victim, u64)>, FillError> {
+        let sizes: Vec<u64> = victims.iter().map(|(_, bytes)| *bytes).collect();
+        let Err(refused) = self.allow(&sizes) else { return Ok(victims) };
+        match single_victim(short, candidates).filter(|(_, bytes)| self.allow(&[*bytes]).is_ok()) {
+            Some(single) => Ok(vec![single]),
+            None => {
+                let reason = format!("no room was made for it, and another copy is kept: {refused}");
+                self.protection().refuse(wanted, reason);
+                Err(FillError::Guarded { asset: wanted, refused })
+            }
+        }
     }
 }
 
@@ -105,25 +127,36 @@ mod tests {
 
     use super::*;
 
-    fn spare(start: Instant) -> Vec<(Instant, AssetId, u64)> {
-        // The second has been spare for longer.
-        vec![(start + Duration::from_secs(1), AssetId(1), 100), (start, AssetId(2), 100)]
+    const ASIDE: Victim = Victim::Aside(Aside::new(AssetId(9), 0));
+
+    /// 50 bytes that were set aside, and two spare copies of 100, of which the second has been spare for longer.
+    fn three_candidates() -> Vec<(Victim, u64)> {
+        let start = Instant::now();
+        let spare = vec![(start + Duration::from_secs(1), AssetId(1), 100), (start, AssetId(2), 100)];
+        candidates(&BTreeMap::from([(Aside::new(AssetId(9), 0), 50)]), spare)
     }
 
     #[test]
     fn what_was_set_aside_goes_first_and_no_more_goes_than_is_needed() {
-        let aside = BTreeMap::from([(AssetId(9), 50)]);
-        let start = Instant::now();
-        let (aside_copy, older) = ((Victim::Aside(AssetId(9)), 50), (Victim::Spare(AssetId(2)), 100));
-        assert_eq!(victims(0, &aside, spare(start)), Some(vec![]));
-        assert_eq!(victims(50, &aside, spare(start)), Some(vec![aside_copy]));
-        assert_eq!(victims(51, &aside, spare(start)), Some(vec![aside_copy, older]));
+        let all = three_candidates();
+        let older = (Victim::Spare(AssetId(2)), 100);
+        assert_eq!(victims(0, &all), Some(vec![]));
+        assert_eq!(victims(50, &all), Some(vec![(ASIDE, 50)]));
+        assert_eq!(victims(51, &all), Some(vec![(ASIDE, 50), older]));
     }
 
     #[test]
     fn nothing_goes_if_all_of_it_would_not_be_enough() {
-        let start = Instant::now();
-        assert_eq!(victims(200, &BTreeMap::new(), spare(start)).map(|victims| victims.len()), Some(2));
-        assert_eq!(victims(201, &BTreeMap::new(), spare(start)), None);
+        let all = three_candidates();
+        assert_eq!(victims(250, &all).map(|victims| victims.len()), Some(3));
+        assert_eq!(victims(251, &all), None);
+    }
+
+    #[test]
+    fn the_smallest_copy_that_is_enough_by_itself_is_found() {
+        let all = three_candidates();
+        assert_eq!(single_victim(50, &all), Some((ASIDE, 50)));
+        assert_eq!(single_victim(51, &all), Some((Victim::Spare(AssetId(2)), 100)));
+        assert_eq!(single_victim(101, &all), None);
     }
 }

@@ -4,14 +4,14 @@ use std::fs;
 use std::time::Duration;
 
 use braidcast_media::layout::EXTENT_BYTES;
-use braidcast_media::{LibraryId, Run};
+use braidcast_media::{AssetId, LibraryId, Run};
 use braidcast_proto::v1::DropOrder;
 use braidcast_proto::v1::DropReason::{self, Removed, Surplus, Unspecified};
 use braidcast_proto::v1::master_order::Order;
 use tonic::Status;
 
 use crate::asset::Film;
-use crate::master::{self, LIBRARY};
+use crate::master::{self, LIBRARY, Master};
 use crate::rig::{Rig, appears};
 
 fn drop_order(film: &Film, reason: DropReason) -> Order {
@@ -153,6 +153,51 @@ async fn a_whole_copy_whose_header_rotted_while_the_server_was_down_is_set_aside
     rig.master.order(drop_order(&film, Removed)).await;
     rig.master.report(|report| report.holdings.is_empty()).await;
     assert!(!rig.aside(&film).exists(), "it was a copy of the removed video, too");
+    rig.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sound_copies_whose_files_were_swapped_get_their_names_back_and_are_served() {
+    let films: [Film; 2] = films(2);
+    let [first, second] = &films;
+    let rig = Rig::holding_all(&[first, second], 0).await;
+    let (of_first, of_second) = (rig.file(first, "pack"), rig.file(second, "pack"));
+    let Rig { master, server, dir } = rig;
+    server.shutdown().await;
+    let third = dir.path().join("third");
+    for (from, to) in [(&of_first, &third), (&of_second, &of_first), (&third, &of_second)] {
+        fs::rename(from, to).expect("renamed");
+    }
+    let rig = Rig::start_in(master, dir).await;
+    let whole = |holding: &braidcast_proto::v1::Holding| holding.extents_held == holding.extents_total;
+    for film in &films {
+        rig.master.holding(film.id, whole).await;
+        assert_eq!(fs::read(rig.file(film, "pack")).expect("under its name"), film.pack);
+        assert_served(&rig, film);
+        assert!(!rig.aside(film).exists());
+    }
+    rig.server.shutdown().await;
+}
+
+/// Two copies aside, which together are more than a tenth of what is held, and neither of which makes enough room alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_copy_that_stands_aside_is_deleted_if_the_guard_does_not_let_all_go_that_would_have_to() {
+    let large = Film::new(1, 4 * EXTENT_BYTES);
+    let small: [Film; 2] = [Film::new(2, EXTENT_BYTES), Film::new(3, EXTENT_BYTES)];
+    let dir = tempfile::tempdir().expect("temporary folder");
+    fs::create_dir(dir.path().join("aside")).expect("new folder");
+    for film in &small {
+        fs::write(dir.path().join("aside").join(format!("{}.pack", film.id)), &film.pack).expect("written");
+    }
+    let capacity = large.layout().disk_bytes() + small[0].layout().disk_bytes() / 2;
+    let rig = Rig::start_in_with(Master::start().await, dir, |config| config.capacity_bytes = capacity).await;
+    let told = rig.master.refusal(AssetId(0)).await;
+    assert!(told.contains("2 copies") && told.contains("aside"), "{told}");
+    rig.master.publish(large.id, large.pack.clone());
+    rig.master.order(Order::Hold(large.order())).await;
+    let holding = rig.master.holding(large.id, |holding| !holding.error.is_empty()).await;
+    assert!(holding.error.contains("more than a tenth"), "{}", holding.error);
+    assert!(small.iter().all(|film| rig.aside(film).exists()), "none went in vain");
     rig.server.shutdown().await;
 }
 

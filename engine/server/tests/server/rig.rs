@@ -26,10 +26,7 @@ impl Rig {
     pub(crate) async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let master = Master::start().await;
         let dir = tempfile::tempdir().expect("temporary folder");
-        let mut config = config(&master, &dir);
-        change(&mut config);
-        let server = Server::start(config).await.expect("the server starts");
-        Self { master, server, dir }
+        Self::start_in_with(master, dir, change).await
     }
 
     /// A rig whose server holds `film` in full.
@@ -72,7 +69,14 @@ impl Rig {
 
     /// A server on a folder that is there already.
     pub(crate) async fn start_in(master: Master, dir: TempDir) -> Self {
-        let server = Server::start(config(&master, &dir)).await.expect("the server starts again");
+        Self::start_in_with(master, dir, |_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_in_with(master: Master, dir: TempDir, change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let mut config = config(&master, &dir);
+        change(&mut config);
+        let server = Server::start(config).await.expect("the server starts again");
         Self { master, server, dir }
     }
 
