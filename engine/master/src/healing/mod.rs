@@ -133,7 +133,7 @@ impl Healing {
     pub(crate) async fn check_suspects(self: Arc<Self>) {
         loop {
             let asset = self.suspicions.next().await;
-            self.check(asset, check::whole).await;
+            self.check_whole(asset).await;
         }
     }
 
@@ -151,7 +151,7 @@ impl Healing {
     /// client is asked to come back.
     pub(crate) async fn on_unreadable_index(&self, asset: &Asset, error: ServiceError) -> ServiceError {
         if self.library.damage(asset.id).is_none() && self.suspicions.is_due(Instant::now(), asset.id) {
-            self.check(asset.id, check::indexes).await;
+            self.check_indexes(asset.id).await;
         }
         let Some(damage) = self.library.damage(asset.id) else { return error };
         let (name, damage, is_unreadable) =
@@ -254,11 +254,22 @@ impl Healing {
         }
     }
 
-    async fn check(&self, asset: AssetId, check: fn(&Origin, &Asset) -> io::Result<Option<Damage>>) {
-        let Ok(asset) = self.library.by_id(asset) else { return };
-        let Some(_checking) = self.begin_check(asset.id) else { return };
+    /// Reads the pack of `asset` whole, after others that are being read.
+    async fn check_whole(&self, asset: AssetId) {
+        let Some(_checking) = self.begin_check(asset) else { return };
         // Never closed.
         let _permit = self.checks.acquire().await;
+        self.check(asset, check::whole).await;
+    }
+
+    /// Reads the indexes of `asset`, for which a client waits: at once.
+    async fn check_indexes(&self, asset: AssetId) {
+        let Some(_checking) = self.begin_check(asset) else { return };
+        self.check(asset, check::indexes).await;
+    }
+
+    async fn check(&self, asset: AssetId, check: fn(&Origin, &Asset) -> io::Result<Option<Damage>>) {
+        let Ok(asset) = self.library.by_id(asset) else { return };
         let (origin, id) = (self.origin.clone(), asset.id);
         let found = run_blocking(move || check(&origin, &asset)).await;
         self.on_checked(id, found).await;
@@ -292,7 +303,7 @@ impl Healing {
                 // Takes long: others are healed meanwhile.
                 if self.is_recheck_due(asset.id, true) {
                     let healing = Arc::clone(self);
-                    tokio::spawn(async move { healing.check(asset.id, check::whole).await });
+                    tokio::spawn(async move { healing.check_whole(asset.id).await });
                 }
                 continue;
             }
