@@ -44,7 +44,7 @@ impl Daily {
             };
             let pause = match turn.await {
                 Ok(()) => {
-                    self.findings.set(TOPIC, Vec::from_iter(self.from_the_future(clock::unix_s())));
+                    self.findings.set(TOPIC, Vec::from_iter(self.future_snapshots(clock::unix_s())));
                     SNAPSHOT_CHECK_INTERVAL
                 }
                 Err(error) => {
@@ -105,7 +105,7 @@ impl Daily {
     }
 
     /// Says so if there are snapshots of days to come.
-    fn from_the_future(&self, now: u64) -> Option<Finding> {
+    fn future_snapshots(&self, now: u64) -> Option<Finding> {
         let (today, names) = (file_name(now), self.names().ok()?);
         let future = names.into_iter().filter(|name| *name > today).max()?;
         let why = format!("{future} is of a day to come: is the clock right? If it is, remove that file");
