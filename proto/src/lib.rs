@@ -14,5 +14,9 @@ pub mod v1 {
     tonic::include_proto!("braidcast.v1");
 }
 
-/// The largest message that either side sends: one extent and its frame.
+/// The longest list of videos that the master sends and clients take: 250,000 films of common descriptions, or 40,000 of
+/// the longest.
+pub const LIST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The largest message that either side sends but for lists of videos: one extent and its frame.
 pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;

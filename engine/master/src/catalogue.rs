@@ -11,10 +11,14 @@ use crate::cluster::Cluster;
 use crate::errors::ServiceError;
 use crate::film::Film;
 use crate::library::{Asset, Library};
+use crate::limits::LIST_BATCH;
 use crate::origin::Origin;
 
 /// The Catalogue service.
-pub(crate) struct CatalogueService {
+pub(crate) struct CatalogueService(pub(crate) Arc<Shown>);
+
+/// What the service shows.
+pub(crate) struct Shown {
     pub(crate) library: Arc<Library>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) origin: Origin,
@@ -22,7 +26,12 @@ pub(crate) struct CatalogueService {
     pub(crate) steer: Arc<Notify>,
 }
 
-impl CatalogueService {
+impl Shown {
+    /// The whole list. The lock on what servers hold is taken for a part of it at a time: reports go on meanwhile.
+    fn list(&self) -> Vec<v1::Video> {
+        self.library.list().chunks(LIST_BATCH).flat_map(|assets| self.videos(assets, Film::summary)).collect()
+    }
+
     fn videos(&self, assets: &[Arc<Asset>], describe: fn(&Film) -> v1::Film) -> Vec<v1::Video> {
         let replicas = self.cluster.replicas(assets);
         let video = |asset: &Arc<Asset>| {
@@ -59,13 +68,14 @@ impl v1::catalogue_server::Catalogue for CatalogueService {
         &self,
         _request: Request<v1::ListVideosRequest>,
     ) -> Result<Response<v1::ListVideosResponse>, Status> {
-        let videos = self.videos(&self.library.list(), Film::summary);
+        let shown = Arc::clone(&self.0);
+        let videos = tokio::task::spawn_blocking(move || shown.list()).await.map_err(ServiceError::from)?;
         Ok(Response::new(v1::ListVideosResponse { videos }))
     }
 
     async fn get_video(&self, request: Request<v1::GetVideoRequest>) -> Result<Response<v1::GetVideoResponse>, Status> {
-        let asset = self.library.by_name(&request.get_ref().name)?;
-        let video = self.videos(&[asset], Film::message).pop();
+        let asset = self.0.library.by_name(&request.get_ref().name)?;
+        let video = self.0.videos(&[asset], Film::message).pop();
         Ok(Response::new(v1::GetVideoResponse { video }))
     }
 
@@ -74,7 +84,7 @@ impl v1::catalogue_server::Catalogue for CatalogueService {
         request: Request<v1::RemoveVideoRequest>,
     ) -> Result<Response<v1::RemoveVideoResponse>, Status> {
         let caller = gate::caller(&request)?;
-        let removed = self.remove(&request.get_ref().name).await?;
+        let removed = self.0.remove(&request.get_ref().name).await?;
         tracing::info!(name = %removed.name, asset = %removed.id, by = caller.username, "removed a video");
         Ok(Response::new(v1::RemoveVideoResponse {}))
     }
@@ -83,6 +93,6 @@ impl v1::catalogue_server::Catalogue for CatalogueService {
         &self,
         _request: Request<v1::ListServersRequest>,
     ) -> Result<Response<v1::ListServersResponse>, Status> {
-        Ok(Response::new(v1::ListServersResponse { servers: self.cluster.statuses() }))
+        Ok(Response::new(v1::ListServersResponse { servers: self.0.cluster.statuses() }))
     }
 }

@@ -307,6 +307,12 @@ pub(crate) const CALLS_PER_USER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize
 pub(crate) const SERVERS_CALLS_MAX: usize = 4 * SERVERS_MAX;
 /// The same of one media server: it fills at most 8 packs at a time.
 pub(crate) const CALLS_PER_SERVER_MAX: usize = 64;
+/// Lists of videos that are made or taken at a time, in all.
+pub(crate) const LISTS_MAX: usize = 64;
+/// The same of one user: a list of a large library takes megabytes until it was taken.
+pub(crate) const LISTS_PER_USER_MAX: usize = 8;
+/// Videos of a list that are looked up under one lock.
+pub(crate) const LIST_BATCH: usize = 256;
 /// Longest request to begin publishing: a description, and the names and numbers beside it.
 pub(crate) const BEGIN_PUBLISH_BYTES_MAX: usize = FILM_BYTES_MAX + 8 * 1024;
 /// Such requests in memory at a time, read, decoded and checked: some 8 MiB each. Further ones wait unread.

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use braidcast_proto::MESSAGE_BYTES_MAX;
 use braidcast_proto::v1::auth_server::AuthServer;
 use braidcast_proto::v1::catalogue_server::CatalogueServer;
 use braidcast_proto::v1::cluster_server::ClusterServer;
@@ -14,6 +13,7 @@ use braidcast_proto::v1::maintenance_server::MaintenanceServer;
 use braidcast_proto::v1::origin_server::OriginServer;
 use braidcast_proto::v1::publishing_server::PublishingServer;
 use braidcast_proto::v1::users_server::UsersServer;
+use braidcast_proto::{LIST_BYTES_MAX, MESSAGE_BYTES_MAX};
 use sqlx::SqlitePool;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
@@ -29,7 +29,7 @@ use crate::auth::refresh::RefreshTokens;
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::backup::Daily;
-use crate::catalogue::CatalogueService;
+use crate::catalogue::{CatalogueService, Shown};
 use crate::cluster::{Cluster, ClusterService};
 use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
 use crate::database::Database;
@@ -292,12 +292,12 @@ impl Parts {
             refusals: Seldom::default(),
         };
         let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), throttle };
-        let catalogue = CatalogueService {
+        let catalogue = CatalogueService(Arc::new(Shown {
             library: Arc::clone(&self.library),
             cluster: Arc::clone(&self.cluster),
             origin: self.origin.clone(),
             steer: Arc::clone(&self.steer),
-        };
+        }));
         let publishing =
             PublishingService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.steer));
         let distribution = DistributionService::new(
@@ -311,7 +311,9 @@ impl Parts {
         let origin = OriginService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.healing));
         let accounts = AuthServer::new(auth).max_decoding_message_size(ACCOUNT_MESSAGE_BYTES_MAX);
         let users = UsersServer::new(users).max_decoding_message_size(ACCOUNT_MESSAGE_BYTES_MAX);
-        let catalogue = CatalogueServer::new(catalogue).max_decoding_message_size(CATALOGUE_MESSAGE_BYTES_MAX);
+        let catalogue = CatalogueServer::new(catalogue)
+            .max_decoding_message_size(CATALOGUE_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(LIST_BYTES_MAX);
         let publishing = PublishingServer::new(publishing).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let distribution =
             DistributionServer::new(distribution).max_decoding_message_size(DISTRIBUTION_MESSAGE_BYTES_MAX);

@@ -1,6 +1,7 @@
 //! Calls about videos and servers.
 
 use braidcast_media::{AssetId, ContentKey};
+use braidcast_proto::LIST_BYTES_MAX;
 use braidcast_proto::v1::catalogue_client::CatalogueClient;
 use braidcast_proto::v1::publishing_client::PublishingClient;
 use braidcast_proto::v1::{
@@ -31,7 +32,7 @@ impl Control {
     pub async fn list_videos(&self) -> Result<Vec<Video>, ControlError> {
         Ok(self
             .call("list of videos", ListVideosRequest {}, async |channel, request| {
-                CatalogueClient::new(channel).list_videos(request).await
+                CatalogueClient::new(channel).max_decoding_message_size(LIST_BYTES_MAX).list_videos(request).await
             })
             .await?
             .into_inner()

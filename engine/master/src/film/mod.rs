@@ -52,15 +52,15 @@ impl Film {
         self.0.clone()
     }
 
-    /// All but the decoder configurations, which can be long and are of use to nobody who does not decode.
+    /// The film's own track alone, without its decoder configurations: what is shown of it in a list. The rest can be
+    /// long, and is of use to nobody who does not decode.
     pub(crate) fn summary(&self) -> v1::Film {
-        let without = |track: &v1::Track| v1::Track { codec_descriptions: Vec::new(), ..track.clone() };
-        let v1::Film { container, frames_stream, tracks, video_track, key_frames } = &self.0;
+        let v1::Film { container, frames_stream, key_frames, .. } = &self.0;
         v1::Film {
             container: container.clone(),
             frames_stream: *frames_stream,
-            tracks: tracks.iter().map(without).collect(),
-            video_track: *video_track,
+            tracks: vec![without_descriptions(self.track())],
+            video_track: 0,
             key_frames: *key_frames,
         }
     }
@@ -78,5 +78,44 @@ impl Film {
     /// Entries of the key-frame index.
     pub(crate) fn key_frames(&self) -> u32 {
         self.0.key_frames
+    }
+}
+
+fn without_descriptions(track: &v1::Track) -> v1::Track {
+    let v1::Track { codec, language, time_base, video, audio, .. } = track;
+    v1::Track {
+        codec: codec.clone(),
+        codec_descriptions: Vec::new(),
+        language: language.clone(),
+        time_base: *time_base,
+        video: video.clone(),
+        audio: audio.clone(),
+        ..*track
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{FILM_TEXT_BYTES_MAX, FILM_TRACKS_MAX};
+
+    #[test]
+    fn a_film_of_many_tracks_and_long_texts_takes_little_room_in_a_list() {
+        let text = || "x".repeat(FILM_TEXT_BYTES_MAX);
+        let (video, descriptions) = (v1::VideoTrack { pixel_format: text(), ..Default::default() }, vec![vec![0; 999]]);
+        let (codec, language) = (text(), text());
+        let track = v1::Track {
+            codec,
+            language,
+            video: Some(video),
+            codec_descriptions: descriptions,
+            frames: 7,
+            ..Default::default()
+        };
+        let tracks = vec![track; FILM_TRACKS_MAX];
+        let film = Film(v1::Film { container: text(), tracks, video_track: 3, ..Default::default() });
+        let summary = film.summary();
+        assert!(summary.encoded_len() < 5 * (FILM_TEXT_BYTES_MAX + 16), "{}", summary.encoded_len());
+        assert_eq!(summary.tracks[summary.video_track as usize].frames, 7);
     }
 }

@@ -22,7 +22,7 @@ use crate::auth::tokens::{Caller, ServerCaller};
 use crate::errors::ServiceError;
 use crate::limits::{
     BEGIN_PUBLISH_BYTES_MAX, CALL_MAX, CALLS_MAX, CALLS_PER_SERVER_MAX, CALLS_PER_USER_MAX, DESCRIPTIONS_AT_ONCE_MAX,
-    SERVERS_CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX,
+    LISTS_MAX, LISTS_PER_USER_MAX, SERVERS_CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX,
 };
 use crate::net::answer::Answer;
 use crate::net::line::UnderWay;
@@ -35,6 +35,7 @@ pub(crate) struct Calls {
     strangers: Arc<Seats<Arriving>>,
     users: Arc<Shares<UserId>>,
     servers: Arc<Shares<String>>,
+    lists: Arc<Shares<UserId>>,
     /// One permit for each description of a film that may be in memory while it is checked.
     descriptions: Arc<Semaphore>,
     refusals: Seldom,
@@ -51,20 +52,40 @@ impl Calls {
             strangers: Seats::new(strangers),
             users: Shares::new(ShareBounds { all: CALLS_MAX, each: CALLS_PER_USER_MAX }),
             servers: Shares::new(ShareBounds { all: SERVERS_CALLS_MAX, each: CALLS_PER_SERVER_MAX }),
+            lists: Shares::new(ShareBounds { all: LISTS_MAX, each: LISTS_PER_USER_MAX }),
             descriptions: Arc::new(Semaphore::new(DESCRIPTIONS_AT_ONCE_MAX)),
             refusals: Seldom::default(),
         })
     }
 
     /// Gives a call its place, or says which bound leaves none, and to the log, too.
-    fn admit(&self, extensions: &http::Extensions, arriving: &Arc<Arriving>) -> Result<Place, ServiceError> {
-        let share = self.share(extensions, arriving).inspect_err(|refused| {
+    fn admit(
+        &self,
+        rule: Rule,
+        extensions: &http::Extensions,
+        arriving: &Arc<Arriving>,
+    ) -> Result<Place, ServiceError> {
+        self.place(rule, extensions, arriving).inspect_err(|refused| {
             if let Some(times) = self.refusals.on_event(Instant::now()) {
                 let network = peer(extensions).network;
                 tracing::warn!(times, %network, "calls were refused, and the last one was told: {refused}");
             }
+        })
+    }
+
+    fn place(
+        &self,
+        rule: Rule,
+        extensions: &http::Extensions,
+        arriving: &Arc<Arriving>,
+    ) -> Result<Place, ServiceError> {
+        let share = self.share(extensions, arriving)?;
+        let caller = extensions.get::<Caller>().filter(|_| rule.is_list);
+        let list = caller.map(|caller| self.lists.take(caller.user)).transpose().map_err(|spent| match spent {
+            Spent::Own => ServiceError::TooMany { what: "lists of yours", limit: LISTS_PER_USER_MAX },
+            Spent::All => ServiceError::TooMany { what: "lists", limit: LISTS_MAX },
         })?;
-        Ok(Place { share, _under_way: peer(extensions).begin_call() })
+        Ok(Place { share, _list: list, _under_way: peer(extensions).begin_call() })
     }
 
     fn share(&self, extensions: &http::Extensions, arriving: &Arc<Arriving>) -> Result<Held, ServiceError> {
@@ -101,18 +122,20 @@ struct Rule {
     response_max: Option<Duration>,
     /// Longest request, where that is less than its service's longest message.
     request_bytes_max: Option<usize>,
+    /// Whether the answer is a list of all videos.
+    is_list: bool,
 }
 
 impl Rule {
     fn of(path: &str) -> Self {
+        let usual = Self { response_max: Some(CALL_MAX), request_bytes_max: None, is_list: false };
         match path {
-            "/braidcast.v1.Publishing/Upload" | "/braidcast.v1.Origin/PushPack" => {
-                Self { response_max: None, request_bytes_max: None }
-            }
+            "/braidcast.v1.Publishing/Upload" | "/braidcast.v1.Origin/PushPack" => Self { response_max: None, ..usual },
             "/braidcast.v1.Publishing/BeginPublish" => {
-                Self { response_max: Some(CALL_MAX), request_bytes_max: Some(BEGIN_PUBLISH_BYTES_MAX) }
+                Self { request_bytes_max: Some(BEGIN_PUBLISH_BYTES_MAX), ..usual }
             }
-            _ => Self { response_max: Some(CALL_MAX), request_bytes_max: None },
+            "/braidcast.v1.Catalogue/ListVideos" => Self { is_list: true, ..usual },
+            _ => usual,
         }
     }
 }
@@ -120,6 +143,7 @@ impl Rule {
 /// A call's place among those under way.
 struct Place {
     share: Held,
+    _list: Option<Share<UserId>>,
     _under_way: UnderWay,
 }
 
@@ -188,7 +212,7 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let rule = Rule::of(request.uri().path());
         let arriving = Arc::new(Arriving::default());
-        let place = match self.calls.admit(request.extensions(), &arriving) {
+        let place = match self.calls.admit(rule, request.extensions(), &arriving) {
             Ok(place) => place,
             Err(refused) => return Box::pin(async move { Ok(tonic::Status::from(refused).into_http()) }),
         };
@@ -275,12 +299,13 @@ mod tests {
     #[test]
     fn only_uploads_may_last_and_a_description_has_a_bound_of_its_own() {
         for path in ["/braidcast.v1.Publishing/Upload", "/braidcast.v1.Origin/PushPack"] {
-            assert_eq!(Rule::of(path), Rule { response_max: None, request_bytes_max: None });
+            assert_eq!(Rule::of(path), Rule { response_max: None, request_bytes_max: None, is_list: false });
         }
         let begin = Rule::of("/braidcast.v1.Publishing/BeginPublish");
         assert_eq!(begin.request_bytes_max, Some(BEGIN_PUBLISH_BYTES_MAX));
         for path in ["/braidcast.v1.Auth/IssueToken", "/braidcast.v1.Cluster/Heartbeat", "/"] {
-            assert_eq!(Rule::of(path), Rule { response_max: Some(CALL_MAX), request_bytes_max: None });
+            assert_eq!(Rule::of(path).response_max, Some(CALL_MAX));
+            assert_eq!(Rule::of(path).request_bytes_max, None);
         }
     }
 }
