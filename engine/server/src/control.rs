@@ -131,6 +131,7 @@ impl Control {
             Ok(Err(status)) => return self.master.explain(&status),
             Err(_) => return "the master does not answer Heartbeat".to_owned(),
         };
+        let _heard = self.keeper.on_heard();
         let mut due = Instant::now() + pause_after_report(&telling);
         loop {
             tokio::select! {

@@ -42,6 +42,11 @@ pub(crate) enum FillError {
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("the pack needs {needed} bytes; {used} of this server's capacity of {capacity} are used")]
     Capacity { needed: u64, used: u64, capacity: u64 },
+    #[error(
+        "no room is made for {asset} yet: a copy goes when the master has called it spare for {seconds} s, while the master \
+         is heard, and not while the origin is healed from it"
+    )]
+    TooEarly { asset: AssetId, seconds: u64 },
     #[error("no room is made for {asset} just now, and another copy is kept: {refused}")]
     Guarded { asset: AssetId, refused: TooMuch },
 }
@@ -59,6 +64,7 @@ impl FillError {
             | Self::Disk { .. }
             | Self::DiskFull { .. }
             | Self::Capacity { .. }
+            | Self::TooEarly { .. }
             | Self::Guarded { .. } => false,
         }
     }

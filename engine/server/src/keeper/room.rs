@@ -53,7 +53,7 @@ impl Keeper {
         drop(entries);
         let on_disk = self.folder.free_bytes().unwrap_or(0);
         let on_disk = on_disk.saturating_add(spare).saturating_add(self.protection().aside_bytes());
-        match self.capacity_bytes {
+        match self.bounds.capacity_bytes {
             Some(capacity) => capacity.saturating_sub(used.saturating_sub(spare)).min(on_disk),
             None => on_disk,
         }
@@ -69,21 +69,28 @@ impl Keeper {
         let used = self.used_bytes();
         let taken = used.saturating_add(self.protection().aside_bytes());
         let over_capacity =
-            self.capacity_bytes.map_or(0, |capacity| needed.saturating_sub(capacity.saturating_sub(taken)));
+            self.bounds.capacity_bytes.map_or(0, |capacity| needed.saturating_sub(capacity.saturating_sub(taken)));
         let path = self.folder.path();
         let free = self.folder.free_bytes().map_err(|error| FillError::disk(path, error.into()))?;
         let short = over_capacity.max(needed.saturating_sub(free));
         if short == 0 {
             return Ok(());
         }
-        let spare = entries.iter().filter(|(asset, _)| **asset != wanted);
-        let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes()))).collect();
-        let candidates = candidates(&self.protection().aside, spare);
-        let Some(victims) = victims(short, &candidates) else {
-            return Err(match self.capacity_bytes {
+        let candidates = |may_go: &dyn Fn(&Entry) -> bool| {
+            let spare = entries.iter().filter(|(asset, entry)| **asset != wanted && may_go(entry));
+            let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes())));
+            candidates(&self.protection().aside, spare.collect())
+        };
+        if victims(short, &candidates(&|_| true)).is_none() {
+            return Err(match self.bounds.capacity_bytes {
                 Some(capacity) if over_capacity > 0 => FillError::Capacity { needed, used, capacity },
                 _ => FillError::DiskFull { path: path.to_owned(), needed, free },
             });
+        }
+        let (now, spare_for) = (Instant::now(), self.bounds.spare_for);
+        let candidates = candidates(&|entry| entry.may_go(now, spare_for));
+        let Some(victims) = victims(short, &candidates).filter(|_| self.is_heard()) else {
+            return Err(FillError::TooEarly { asset: wanted, seconds: spare_for.as_secs() });
         };
         for (victim, bytes) in self.allowed(wanted, short, victims, &candidates)? {
             match victim {
