@@ -114,19 +114,15 @@ async fn prepare(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<Option<(Arc
         let path = keeper.folder().path().to_owned();
         let same = Arc::clone(&pack);
         let keeper = Arc::clone(keeper);
-        let header = blocking(move || -> Result<_, PackFault> {
-            let header = match same.read_header() {
-                Err(fault) if fault.is_ruin() => {
-                    keeper.on_ruined(&same);
-                    return Err(fault);
+        let header = blocking(move || {
+            let checked = same.read_header().and_then(|header| {
+                if !checked {
+                    same.check_all(&header)?;
+                    keeper.on_checked(&same);
                 }
-                other => other?,
-            };
-            if !checked {
-                same.check_all(&header)?;
-                keeper.on_checked(&same);
-            }
-            Ok(header)
+                Ok(header)
+            });
+            checked.inspect_err(|fault: &PackFault| keeper.on_fault(&same, fault))
         })
         .await
         .map_err(|fault| FillError::disk(&path, fault))?;

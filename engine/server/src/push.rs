@@ -83,8 +83,7 @@ impl Pusher {
 async fn push(keeper: &Arc<Keeper>, order: PushOrder) -> Result<u64, PushError> {
     let pack = keeper.pack(AssetId(order.asset)).filter(|pack| pack.is_whole()).ok_or(PushError::NotWhole)?;
     let ranges = ranges(&order, pack.layout().extents())?;
-    let same = Arc::clone(&pack);
-    let header = Arc::new(blocking(move || same.read_header()).await?);
+    let header = Arc::new(read_header(keeper, &pack).await?);
     let (parts, outbound) = mpsc::channel(limits::PUSH_PARTS_QUEUED);
     let request = keeper.master().authorised(ReceiverStream::new(outbound));
     let mut origin = keeper.master().origin();
@@ -128,6 +127,12 @@ async fn give(parts: &mpsc::Sender<PushRequest>, part: Part) -> Result<(), PushE
     given.map_err(|_| PushError::Stuck)?.map_err(|_| PushError::Refused("the origin ended the push early".to_owned()))
 }
 
+/// The header of a copy. One that is ruined counts as held no longer, so that the master does not ask for it again.
+async fn read_header(keeper: &Arc<Keeper>, pack: &Arc<Pack>) -> Result<PackHeader, PackFault> {
+    let (keeper, pack) = (Arc::clone(keeper), Arc::clone(pack));
+    blocking(move || pack.read_header().inspect_err(|fault| keeper.on_fault(&pack, fault))).await
+}
+
 /// The bytes of `extent`, which match `header`. An extent that does not is served no longer.
 async fn read(
     keeper: &Arc<Keeper>,
@@ -138,7 +143,8 @@ async fn read(
     let (keeper, pack, header) = (Arc::clone(keeper), Arc::clone(pack), Arc::clone(header));
     blocking(move || {
         let mut sealed = Vec::new();
-        if pack.extent_matches(&header, extent, &mut sealed)? {
+        let matches = pack.extent_matches(&header, extent, &mut sealed);
+        if matches.inspect_err(|fault| keeper.on_fault(&pack, fault))? {
             return Ok(sealed);
         }
         keeper.on_rotten(&pack, &[extent]);
