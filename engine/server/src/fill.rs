@@ -56,6 +56,11 @@ impl FillError {
         Self::Disk { path: path.to_owned(), fault }
     }
 
+    /// Whether the disk refused what was to be written, for want of room.
+    fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Disk { fault, .. } if fault.is_disk_full())
+    }
+
     /// Whether the origin sent bytes that do not match their hashes, so that the master should look at its pack.
     pub(crate) fn blames_the_origin(&self) -> bool {
         match self {
@@ -77,6 +82,15 @@ pub(crate) async fn run(keeper: Arc<Keeper>, order: Arc<Order>) {
     loop {
         let fault = match attempt(&keeper, &order).await {
             Ok(()) => return,
+            Err(fault) if fault.is_disk_full() => {
+                let (keeper, order) = (Arc::clone(&keeper), Arc::clone(&order));
+                match blocking(move || keeper.on_disk_full(&order)).await {
+                    Ok(()) => continue,
+                    // It can say no more than the system did.
+                    Err(FillError::DiskFull { .. }) => fault,
+                    Err(reason) => reason,
+                }
+            }
             Err(fault) => fault,
         };
         let held = keeper.pack(order.asset).map_or(0, |pack| pack.held().count());

@@ -34,6 +34,7 @@ use crate::error::ServerError;
 use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
 use crate::keeper::drops::Protection;
+use crate::keeper::room::Need;
 use crate::limits;
 use crate::master::Master;
 use crate::open_packs::OpenPacks;
@@ -233,7 +234,7 @@ impl Keeper {
             // An attempt that was broken off got here first.
             return Ok(Some(Arc::clone(pack)));
         }
-        self.make_room(&mut entries, order.asset, layout.disk_bytes())?;
+        self.make_room(&mut entries, order.asset, Need::of_new(layout.disk_bytes()))?;
         let Some(entry) = entries.get_mut(&order.asset) else { return Ok(None) };
         let path = self.folder.pack_path(order.asset, Stage::Filling);
         let pack = Pack::create(&path, header, &self.open_packs)

@@ -57,7 +57,7 @@ impl World {
 
     /// Asks for room for one more pack.
     fn make_room(&self) -> Result<(), FillError> {
-        self.keeper.make_room(&mut self.keeper.lock(), AssetId(99), self.pack_bytes)
+        self.keeper.make_room(&mut self.keeper.lock(), AssetId(99), Need::of_new(self.pack_bytes))
     }
 
     fn assert_too_early(&self, asset: u64) {
@@ -119,4 +119,18 @@ async fn an_order_to_hold_a_spare_copy_takes_the_mark_away_at_once() {
     let refused = world.make_room();
     assert!(matches!(refused, Err(FillError::Capacity { .. })), "{refused:?}");
     assert!(world.keeper.pack(AssetId(1)).is_some());
+}
+
+/// The mechanism of a server that is stuck: the disk refuses to take more, and copies that may go are left standing.
+#[tokio::test]
+async fn a_fill_that_meets_a_full_disk_makes_room_and_one_that_can_make_none_says_so() {
+    let world = World::new(&[1], Duration::ZERO);
+    let _heard = world.keeper.on_heard();
+    let wanted = Arc::new(order(2));
+    world.keeper.lock().insert(wanted.asset, Entry { order: Some(Arc::clone(&wanted)), ..Entry::wanted() });
+    let refused = world.keeper.on_disk_full(&wanted);
+    assert!(matches!(refused, Err(FillError::DiskFull { .. })), "{refused:?}");
+    world.keeper.drop_asset(AssetId(1), DropReason::Surplus);
+    world.keeper.on_disk_full(&wanted).expect("the spare copy goes");
+    assert!(world.keeper.pack(AssetId(1)).is_none());
 }
