@@ -57,8 +57,8 @@ impl Control {
         let address = self.advertised().await?;
         let folder = self.keeper.folder();
         let state = |source| ServerError::State { path: folder.path().to_owned(), source };
-        let server_id = folder.server_id().map_err(|error| JoinError::Refused(state(error)))?;
-        let library_id = folder.library_id().map_err(|error| JoinError::Refused(state(error)))?;
+        let server_id = folder.server_id().map_err(JoinError::Refused)?;
+        let library_id = folder.library_id().map_err(JoinError::Refused)?;
         let request = JoinRequest {
             join_token: self.join_token.expose().to_owned(),
             server_id: server_id.clone().unwrap_or_default(),
