@@ -38,6 +38,9 @@ pub struct ServerConfig {
     /// Bytes of packs that may stand in `state_dir`. Default 0: all that the file system has free. A pack that does
     /// not fit is not filled, and the master is told why.
     pub capacity_bytes: u64,
+    /// How long the master must have called a copy spare before it may be deleted to make room. Default 90 s, so that the
+    /// master can ask for it again when another copy was lost meanwhile.
+    pub spare_for: Duration,
     /// How far clocks may differ before a ticket counts as expired. Default 60 s; a longer time keeps tickets of
     /// users that were locked out alive.
     pub clock_skew: Duration,
@@ -71,6 +74,7 @@ impl ServerConfig {
             zero_copy: ZeroCopyMode::Auto,
             tcp: true,
             capacity_bytes: 0,
+            spare_for: limits::SPARE_FOR,
             clock_skew: limits::CLOCK_SKEW,
             rate_kib_s: 0,
             total_bytes_s: 0,

@@ -57,8 +57,8 @@ impl Control {
         let address = self.advertised().await?;
         let folder = self.keeper.folder();
         let state = |source| ServerError::State { path: folder.path().to_owned(), source };
-        let server_id = folder.server_id().map_err(|error| JoinError::Refused(state(error)))?;
-        let library_id = folder.library_id().map_err(|error| JoinError::Refused(state(error)))?;
+        let server_id = folder.server_id().map_err(JoinError::Refused)?;
+        let library_id = folder.library_id().map_err(JoinError::Refused)?;
         let request = JoinRequest {
             join_token: self.join_token.expose().to_owned(),
             server_id: server_id.clone().unwrap_or_default(),
@@ -131,6 +131,7 @@ impl Control {
             Ok(Err(status)) => return self.master.explain(&status),
             Err(_) => return "the master does not answer Heartbeat".to_owned(),
         };
+        let _heard = self.keeper.on_heard();
         let mut due = Instant::now() + pause_after_report(&telling);
         loop {
             tokio::select! {

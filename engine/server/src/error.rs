@@ -18,6 +18,16 @@ pub enum ServerError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file of the state folder does not hold what a server has put there.
+    #[error("{path}: {reason}; {remedy}")]
+    StateFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
     /// Another server works in this state folder.
     #[error("{path}: in use by another server; stop it, or give this one a state folder of its own")]
     StateInUse {

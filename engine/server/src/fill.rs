@@ -42,6 +42,11 @@ pub(crate) enum FillError {
     DiskFull { path: PathBuf, needed: u64, free: u64 },
     #[error("the pack needs {needed} bytes; {used} of this server's capacity of {capacity} are used")]
     Capacity { needed: u64, used: u64, capacity: u64 },
+    #[error(
+        "no room is made for {asset} yet: a copy goes when the master has called it spare for {seconds} s, while the master \
+         is heard, and not while the origin is healed from it"
+    )]
+    TooEarly { asset: AssetId, seconds: u64 },
     #[error("no room is made for {asset} just now, and another copy is kept: {refused}")]
     Guarded { asset: AssetId, refused: TooMuch },
 }
@@ -49,6 +54,11 @@ pub(crate) enum FillError {
 impl FillError {
     pub(crate) fn disk(path: &Path, fault: PackFault) -> Self {
         Self::Disk { path: path.to_owned(), fault }
+    }
+
+    /// Whether the disk refused what was to be written, for want of room.
+    fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Disk { fault, .. } if fault.is_disk_full())
     }
 
     /// Whether the origin sent bytes that do not match their hashes, so that the master should look at its pack.
@@ -59,6 +69,7 @@ impl FillError {
             | Self::Disk { .. }
             | Self::DiskFull { .. }
             | Self::Capacity { .. }
+            | Self::TooEarly { .. }
             | Self::Guarded { .. } => false,
         }
     }
@@ -71,6 +82,15 @@ pub(crate) async fn run(keeper: Arc<Keeper>, order: Arc<Order>) {
     loop {
         let fault = match attempt(&keeper, &order).await {
             Ok(()) => return,
+            Err(fault) if fault.is_disk_full() => {
+                let (keeper, order) = (Arc::clone(&keeper), Arc::clone(&order));
+                match blocking(move || keeper.on_disk_full(&order)).await {
+                    Ok(()) => continue,
+                    // It can say no more than the system did.
+                    Err(FillError::DiskFull { .. }) => fault,
+                    Err(reason) => reason,
+                }
+            }
             Err(fault) => fault,
         };
         let held = keeper.pack(order.asset).map_or(0, |pack| pack.held().count());
@@ -108,19 +128,15 @@ async fn prepare(keeper: &Arc<Keeper>, order: &Arc<Order>) -> Result<Option<(Arc
         let path = keeper.folder().path().to_owned();
         let same = Arc::clone(&pack);
         let keeper = Arc::clone(keeper);
-        let header = blocking(move || -> Result<_, PackFault> {
-            let header = match same.read_header() {
-                Err(fault) if fault.is_ruin() => {
-                    keeper.on_ruined(&same);
-                    return Err(fault);
+        let header = blocking(move || {
+            let checked = same.read_header().and_then(|header| {
+                if !checked {
+                    same.check_all(&header)?;
+                    keeper.on_checked(&same);
                 }
-                other => other?,
-            };
-            if !checked {
-                same.check_all(&header)?;
-                keeper.on_checked(&same);
-            }
-            Ok(header)
+                Ok(header)
+            });
+            checked.inspect_err(|fault: &PackFault| keeper.on_fault(&same, fault))
         })
         .await
         .map_err(|fault| FillError::disk(&path, fault))?;

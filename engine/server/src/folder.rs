@@ -64,10 +64,18 @@ impl Folder {
             .open(&path)
             .map_err(|source| at(&path, source))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => Self { dir: dir.to_owned(), _lock: lock }.with_room_aside(),
             Err(TryLockError::WouldBlock) => Err(ServerError::StateInUse { path: dir.to_owned() }),
             Err(TryLockError::Error(source)) => Err(at(&path, source)),
         }
+    }
+
+    fn with_room_aside(self) -> Result<Self, ServerError> {
+        let path = self.aside_dir();
+        if path.exists() && !path.is_dir() {
+            return Err(ServerError::StateFile { path, reason: "it is no folder".to_owned(), remedy: ASIDE_REMEDY });
+        }
+        Ok(self)
     }
 
     /// The folder's path.
@@ -122,8 +130,15 @@ impl Folder {
     }
 
     /// The id that the master gave; nothing before the first Join.
-    pub(crate) fn server_id(&self) -> io::Result<Option<String>> {
-        self.read_id(SERVER_ID_FILE)
+    pub(crate) fn server_id(&self) -> Result<Option<String>, ServerError> {
+        let bad = |reason: String| self.bad_file(SERVER_ID_FILE, reason, SERVER_ID_REMEDY);
+        let id = self.read_id(SERVER_ID_FILE).map_err(|error| bad(error.to_string()))?;
+        // What masters take.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        match id {
+            Some(id) if !id.chars().all(is_allowed) => Err(bad("it holds no id of a server".to_owned())),
+            id => Ok(id),
+        }
     }
 
     /// Keeps the server's id for the next start.
@@ -132,9 +147,14 @@ impl Folder {
     }
 
     /// The library whose copies stand here; `None` before the first Join.
-    pub(crate) fn library_id(&self) -> io::Result<Option<LibraryId>> {
-        let id = self.read_id(LIBRARY_ID_FILE)?.map(|id| id.parse()).transpose();
-        id.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{LIBRARY_ID_FILE}: {error}")))
+    pub(crate) fn library_id(&self) -> Result<Option<LibraryId>, ServerError> {
+        let bad = |reason: String| self.bad_file(LIBRARY_ID_FILE, reason, LIBRARY_ID_REMEDY);
+        let id = self.read_id(LIBRARY_ID_FILE).map_err(|error| bad(error.to_string()))?;
+        id.map(|id| id.parse()).transpose().map_err(|error: braidcast_media::LibraryIdError| bad(error.to_string()))
+    }
+
+    fn bad_file(&self, name: &str, reason: String, remedy: &'static str) -> ServerError {
+        ServerError::StateFile { path: self.dir.join(name), reason, remedy }
     }
 
     /// Keeps the library's id for ever.
@@ -183,6 +203,10 @@ fn parse_name(name: &str) -> Option<(AssetId, Stage)> {
 const LOCK_FILE: &str = "lock";
 const SERVER_ID_FILE: &str = "server-id";
 const LIBRARY_ID_FILE: &str = "library-id";
+const SERVER_ID_REMEDY: &str = "delete it, and the master gives this server a new id at its next start";
+const LIBRARY_ID_REMEDY: &str = "put back the id of the library whose copies stand here; if the master has that library, \
+     delete the file, and the server takes the id over at its next start";
+const ASIDE_REMEDY: &str = "move it away: damaged copies are set aside in a folder of this name";
 
 #[cfg(test)]
 mod tests {
@@ -232,5 +256,23 @@ mod tests {
         assert_eq!(folder.library_id().expect("readable folder"), Some(LibraryId([7; 16])));
         fs::write(dir.path().join("library-id"), "seven").expect("writable folder");
         assert!(folder.library_id().expect_err("no id").to_string().contains("library-id"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_small_file_names_the_file_and_the_remedy() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let folder = Folder::open(dir.path()).expect("free folder");
+        for bad in [&b"two words"[..], b"\xFF\xFE"] {
+            fs::write(dir.path().join("server-id"), bad).expect("writable folder");
+            let said = folder.server_id().expect_err("no id").to_string();
+            assert!(said.contains("server-id") && said.contains("delete it"), "{said}");
+        }
+        fs::write(dir.path().join("library-id"), "seven").expect("writable folder");
+        let said = folder.library_id().expect_err("no id").to_string();
+        assert!(said.contains("library-id") && said.contains("put back"), "{said}");
+        drop(folder);
+        fs::write(dir.path().join("aside"), "a file").expect("writable folder");
+        let said = Folder::open(dir.path()).expect_err("no folder").to_string();
+        assert!(said.contains("aside") && said.contains("move it away"), "{said}");
     }
 }

@@ -8,14 +8,18 @@ mod drops;
 mod guard;
 mod opening;
 mod room;
+mod spare;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use guard::TooMuch;
+pub(crate) use spare::Pin;
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use braidcast_media::{AssetId, PackLayout};
 use braidcast_proto::v1::Holding;
@@ -25,10 +29,12 @@ use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
 use crate::catalogue::{Packs, Shelf};
+use crate::config::ServerConfig;
 use crate::error::ServerError;
 use crate::fill::{self, FillError};
 use crate::folder::{Folder, Stage};
 use crate::keeper::drops::Protection;
+use crate::keeper::room::Need;
 use crate::limits;
 use crate::master::Master;
 use crate::open_packs::OpenPacks;
@@ -38,7 +44,9 @@ use crate::pack::{Pack, PackFault};
 /// The packs of one server.
 pub(crate) struct Keeper {
     folder: Folder,
-    capacity_bytes: Option<u64>,
+    bounds: Bounds,
+    /// The heartbeat stream to the master stands.
+    is_heard: AtomicBool,
     shelf: Arc<Shelf>,
     master: Master,
     runtime: Handle,
@@ -56,6 +64,22 @@ pub(crate) struct Keeper {
     _user: mpsc::Sender<Infallible>,
 }
 
+/// What a server may keep, and for how long at least.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Bytes of packs; `None`: as many as the disk takes.
+    capacity_bytes: Option<u64>,
+    /// How long a copy must have been spare before it may go.
+    spare_for: Duration,
+}
+
+impl Bounds {
+    pub(crate) fn of(config: &ServerConfig) -> Self {
+        let ServerConfig { capacity_bytes, spare_for, .. } = *config;
+        Self { capacity_bytes: (capacity_bytes > 0).then_some(capacity_bytes), spare_for }
+    }
+}
+
 /// One asset.
 struct Entry {
     /// Why it is kept; nothing for what stood in the folder at the start until the master orders it again.
@@ -70,6 +94,8 @@ struct Entry {
     origin_damaged: bool,
     /// Since when the copy is held more often than is wanted, and goes when its room is needed.
     spare: Option<Instant>,
+    /// Shared with every [`Pin`]: while there is one, the copy does not go to make room.
+    pins: Arc<()>,
     fill: Option<AbortHandle>,
 }
 
@@ -89,7 +115,7 @@ impl Keeper {
     /// against a header that the master vouched for before the pack got its name.
     pub(crate) fn open(
         folder: Folder,
-        capacity_bytes: u64,
+        bounds: Bounds,
         shelf: Arc<Shelf>,
         open_packs: Arc<OpenPacks>,
         master: Master,
@@ -107,7 +133,8 @@ impl Keeper {
         }
         Ok(Arc::new(Self {
             folder,
-            capacity_bytes: (capacity_bytes > 0).then_some(capacity_bytes),
+            bounds,
+            is_heard: AtomicBool::new(false),
             shelf,
             master,
             runtime: Handle::current(),
@@ -200,14 +227,15 @@ impl Keeper {
         layout: &PackLayout,
     ) -> Result<Option<Arc<Pack>>, FillError> {
         let mut entries = self.lock();
-        self.make_room(&mut entries, order.asset, layout.disk_bytes())?;
-        let Some(entry) = entries.get_mut(&order.asset).filter(|entry| entry.stands(order)) else {
+        let Some(entry) = entries.get(&order.asset).filter(|entry| entry.stands(order)) else {
             return Ok(None);
         };
         if let Some(pack) = &entry.pack {
             // An attempt that was broken off got here first.
             return Ok(Some(Arc::clone(pack)));
         }
+        self.make_room(&mut entries, order.asset, Need::of_new(layout.disk_bytes()))?;
+        let Some(entry) = entries.get_mut(&order.asset) else { return Ok(None) };
         let path = self.folder.pack_path(order.asset, Stage::Filling);
         let pack = Pack::create(&path, header, &self.open_packs)
             .map(Arc::new)
@@ -298,7 +326,7 @@ impl Keeper {
 
     /// Bytes of packs that this server was given room for.
     pub(crate) fn capacity_bytes(&self) -> u64 {
-        self.capacity_bytes.unwrap_or_else(|| self.used_bytes() + self.free_bytes())
+        self.bounds.capacity_bytes.unwrap_or_else(|| self.used_bytes() + self.free_bytes())
     }
 
     /// All assets that are held or wanted, in the order of their ids.
@@ -350,6 +378,7 @@ impl Entry {
             error: String::new(),
             origin_damaged: false,
             spare: None,
+            pins: Arc::default(),
             fill: None,
         }
     }

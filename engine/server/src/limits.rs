@@ -133,6 +133,9 @@ pub(crate) const PUSH_QUEUE_MAX: usize = 16;
 pub(crate) const PUSH_PARTS_QUEUED: usize = 4;
 /// How long the origin may take to make a pushed pack durable before the push counts as failed.
 pub(crate) const PUSH_ANSWER_WITHIN: Duration = Duration::from_secs(300);
+/// How long the master must have called a copy spare before the copy may go: an order that asks for it again after the
+/// origin or another server has lost its own arrives sooner.
+pub(crate) const SPARE_FOR: Duration = Duration::from_secs(90);
 /// How fast packs are hashed in the background, in bytes per second.
 pub(crate) const SCRUB_BYTES_S: u64 = 8 * 1024 * 1024;
 /// A round of scrubbing begins no sooner than this after the last one began.

@@ -3,7 +3,7 @@
 //! The file is open only while it is used: it stands in a slot that the bound on open packs empties again
 //! ([`crate::open_packs`]). All else that is known of a pack stays in memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,11 @@ use std::sync::Arc;
 use braidcast_io::MappedFile;
 use braidcast_media::chunk::DATA_KIND;
 use braidcast_media::hashes::{self, Hash};
+use braidcast_media::layout::PAGE_BYTES;
 use braidcast_media::pack::{HeaderError, PackHeader};
 use braidcast_media::{AssetId, PackLayout};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::extents::ExtentSet;
 use crate::folder::Stage;
@@ -77,6 +80,13 @@ impl PackFault {
             | Self::OtherAsset { .. } => true,
         }
     }
+
+    /// Whether there is no room on the disk for what was to be written.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        let is_full =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::Io(error) | Self::Open(error) if is_full(error))
+    }
 }
 
 impl Pack {
@@ -90,7 +100,8 @@ impl Pack {
         Self::look_at(path, open_packs, |layout| ExtentSet::empty(layout.extents()))
     }
 
-    /// Makes the file of a pack that will be filled: its header, and room for its extents. The file stays open, as far
+    /// Makes the file of a pack that will be filled: its header, and room for its extents, which the disk keeps for it: else
+    /// another fill could take the same room. The file stays open, as far
     /// as the bound on open packs allows.
     pub(crate) fn create(path: &Path, header: &[u8], open_packs: &Arc<OpenPacks>) -> Result<Self, PackFault> {
         let parsed = PackHeader::parse(header)?;
@@ -101,8 +112,9 @@ impl Pack {
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(true).open(path);
             let file = file.map_err(PackFault::Open)?;
-            file.set_len(pack_bytes)?;
-            file.write_all_at(header, 0)?;
+            let made = file.set_len(pack_bytes).and_then(|()| reserve(&file, &pack.layout));
+            // Free what was reserved of it: it helps nobody.
+            made.and_then(|()| file.write_all_at(header, 0)).inspect_err(|_| drop(fs::remove_file(path)))?;
             Ok(file)
         })?;
         Ok(pack)
@@ -131,6 +143,12 @@ impl Pack {
 
     pub(crate) fn is_whole(&self) -> bool {
         self.held.count() == self.layout.extents()
+    }
+
+    /// Bytes of the extents that are not held.
+    pub(crate) fn missing_bytes(&self) -> u64 {
+        let missing = (0..self.layout.extents()).filter(|extent| !self.held.contains(*extent));
+        missing.map(|extent| (self.layout.sealed_bytes(extent) as u64).next_multiple_of(PAGE_BYTES as u64)).sum()
     }
 
     /// The file that regions are sent from, if it is open. Never waits: this is for shards.
@@ -278,6 +296,20 @@ impl Pack {
     }
 }
 
+/// Reserves the parts of the pack that will be written, and no holes. A file system that cannot is written to as far as it
+/// goes.
+fn reserve(file: &File, layout: &PackLayout) -> io::Result<()> {
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    for (offset, bytes) in layout.used_parts() {
+        match fallocate(file, FallocateFlags::empty(), signed(offset), signed(bytes)) {
+            Ok(()) => {}
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
 fn check_length(file: &File, layout: &PackLayout) -> Result<(), PackFault> {
     let (found, needed) = (file.metadata()?.len(), layout.pack_bytes());
     if found == needed { Ok(()) } else { Err(PackFault::Length { found, needed }) }
@@ -326,6 +358,20 @@ mod tests {
         assert!(pack.open_file().is_none());
         let path = dir.path().join("1.filling");
         (dir, path, pack)
+    }
+
+    #[test]
+    fn the_disk_keeps_the_room_of_a_pack_that_is_being_filled() {
+        use std::os::unix::fs::MetadataExt;
+        let (_dir, path, pack) = closed();
+        let probe = File::create(path.with_extension("probe")).expect("new file");
+        if fallocate(&probe, FallocateFlags::empty(), 0, 1) == Err(Errno::EOPNOTSUPP) {
+            eprintln!("skipped: the file system of {} reserves nothing", path.display());
+            return;
+        }
+        let kept = fs::metadata(&path).expect("there").blocks() * 512;
+        assert!(kept >= pack.layout().disk_bytes(), "{kept} bytes");
+        assert!(pack.missing_bytes() > 0 && pack.missing_bytes() <= pack.layout().disk_bytes());
     }
 
     #[test]

@@ -16,13 +16,20 @@ use tokio_stream::wrappers::ReceiverStream;
 use tracing::{info, warn};
 
 use crate::fill::blocking;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Pin};
 use crate::limits;
 use crate::pack::{Pack, PackFault};
 
 /// Takes orders to push and follows them one after the other.
 pub(crate) struct Pusher {
-    orders: mpsc::Sender<PushOrder>,
+    keeper: Arc<Keeper>,
+    orders: mpsc::Sender<Pinned>,
+}
+
+/// An order, and what keeps the copy that it asks for from being deleted until it was followed.
+struct Pinned {
+    order: PushOrder,
+    pin: Option<Pin>,
 }
 
 /// Why a push was broken off; the master asks another server, or this one again later.
@@ -45,22 +52,28 @@ enum PushError {
 impl Pusher {
     /// Starts the task that pushes; it ends with the pusher.
     pub(crate) fn start(keeper: Arc<Keeper>) -> Self {
-        let (orders, mut queue) = mpsc::channel::<PushOrder>(limits::PUSH_QUEUE_MAX);
+        let (orders, mut queue) = mpsc::channel::<Pinned>(limits::PUSH_QUEUE_MAX);
+        let pusher = Self { keeper: Arc::clone(&keeper), orders };
         tokio::spawn(async move {
-            while let Some(order) = queue.recv().await {
+            while let Some(Pinned { order, pin }) = queue.recv().await {
                 let asset = AssetId(order.asset);
-                match push(&keeper, order).await {
+                let pushed = push(&keeper, order).await;
+                // If it is spare, it stays for a while: the master may ask again.
+                drop((pin, keeper.pin(asset)));
+                match pushed {
                     Ok(extents) => info!(%asset, extents, "sent parts of a copy to the origin"),
                     Err(fault) => warn!(%asset, %fault, "the origin could not be healed from the copy here"),
                 }
             }
         });
-        Self { orders }
+        pusher
     }
 
     /// Takes an order, if there is room for it.
     pub(crate) fn start_order(&self, order: PushOrder) {
-        if let Err(mpsc::error::TrySendError::Full(order)) = self.orders.try_send(order) {
+        let pin = self.keeper.pin(AssetId(order.asset));
+        if let Err(mpsc::error::TrySendError::Full(Pinned { order, .. })) = self.orders.try_send(Pinned { order, pin })
+        {
             warn!(asset = %AssetId(order.asset), "too many orders to push; one is left out");
         }
     }
@@ -70,8 +83,7 @@ impl Pusher {
 async fn push(keeper: &Arc<Keeper>, order: PushOrder) -> Result<u64, PushError> {
     let pack = keeper.pack(AssetId(order.asset)).filter(|pack| pack.is_whole()).ok_or(PushError::NotWhole)?;
     let ranges = ranges(&order, pack.layout().extents())?;
-    let same = Arc::clone(&pack);
-    let header = Arc::new(blocking(move || same.read_header()).await?);
+    let header = Arc::new(read_header(keeper, &pack).await?);
     let (parts, outbound) = mpsc::channel(limits::PUSH_PARTS_QUEUED);
     let request = keeper.master().authorised(ReceiverStream::new(outbound));
     let mut origin = keeper.master().origin();
@@ -115,6 +127,12 @@ async fn give(parts: &mpsc::Sender<PushRequest>, part: Part) -> Result<(), PushE
     given.map_err(|_| PushError::Stuck)?.map_err(|_| PushError::Refused("the origin ended the push early".to_owned()))
 }
 
+/// The header of a copy. One that is ruined counts as held no longer, so that the master does not ask for it again.
+async fn read_header(keeper: &Arc<Keeper>, pack: &Arc<Pack>) -> Result<PackHeader, PackFault> {
+    let (keeper, pack) = (Arc::clone(keeper), Arc::clone(pack));
+    blocking(move || pack.read_header().inspect_err(|fault| keeper.on_fault(&pack, fault))).await
+}
+
 /// The bytes of `extent`, which match `header`. An extent that does not is served no longer.
 async fn read(
     keeper: &Arc<Keeper>,
@@ -125,7 +143,8 @@ async fn read(
     let (keeper, pack, header) = (Arc::clone(keeper), Arc::clone(pack), Arc::clone(header));
     blocking(move || {
         let mut sealed = Vec::new();
-        if pack.extent_matches(&header, extent, &mut sealed)? {
+        let matches = pack.extent_matches(&header, extent, &mut sealed);
+        if matches.inspect_err(|fault| keeper.on_fault(&pack, fault))? {
             return Ok(sealed);
         }
         keeper.on_rotten(&pack, &[extent]);

@@ -30,7 +30,7 @@ pub(crate) async fn run(keeper: Arc<Keeper>, bytes_s: u64) {
                 Err(fault) => {
                     warn!(%asset, %fault, "a pack cannot be scrubbed");
                     let keeper = Arc::clone(&keeper);
-                    blocking(move || drop_if_ruined(&keeper, &pack, &fault)).await;
+                    blocking(move || keeper.on_fault(&pack, &fault)).await;
                 }
             }
         }
@@ -80,10 +80,4 @@ fn check(
     info!(asset = %pack.asset(), extent, "found rotten by scrubbing");
     keeper.on_rotten(pack, &[extent]);
     Ok(())
-}
-
-fn drop_if_ruined(keeper: &Arc<Keeper>, pack: &Arc<Pack>, fault: &PackFault) {
-    if fault.is_ruin() || !pack.has_its_length() {
-        keeper.on_ruined(pack);
-    }
 }

@@ -28,7 +28,7 @@ use crate::counters::{self, ServerCounters, ShardCounters};
 use crate::error::ServerError;
 use crate::fill::blocking;
 use crate::folder::Folder;
-use crate::keeper::Keeper;
+use crate::keeper::{Bounds, Keeper};
 use crate::limits;
 use crate::mailbox::Mailbox;
 use crate::master::Master;
@@ -80,9 +80,9 @@ impl Server {
         let bounds = StreamBounds { connections: shares.connections, ..StreamBounds::default() };
         let listener = listener.map(|listener| (listener, bounds));
         let keeper = {
-            let (dir, capacity, shelf, master) =
-                (config.state_dir.clone(), config.capacity_bytes, Arc::clone(&shelf), master.clone());
-            blocking(move || Keeper::open(Folder::open(&dir)?, capacity, shelf, open_packs, master, users)).await?
+            let (dir, bounds) = (config.state_dir.clone(), Bounds::of(&config));
+            let (shelf, master) = (Arc::clone(&shelf), master.clone());
+            blocking(move || Keeper::open(Folder::open(&dir)?, bounds, shelf, open_packs, master, users)).await?
         };
         let mut server = Self::launch(&config, sending, (sockets, listener), &shelf, keeper, folder_users)?;
         server.description = description;

@@ -51,9 +51,7 @@ fn verify(keeper: &Arc<Keeper>, order: &VerifyOrder) {
         Ok(rotten) => keeper.on_rotten(&pack, &rotten),
         Err(fault) => {
             warn!(%asset, %fault, "a pack cannot be verified");
-            if fault.is_ruin() {
-                keeper.on_ruined(&pack);
-            }
+            keeper.on_fault(&pack, &fault);
         }
     }
 }

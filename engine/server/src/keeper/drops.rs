@@ -135,6 +135,13 @@ impl Keeper {
         aside.into_iter().chain(refusals.drain(..count)).collect()
     }
 
+    /// `pack` could not be used. If its file is of no use any more, it is filled anew; see [`Keeper::on_ruined`].
+    pub(crate) fn on_fault(self: &Arc<Self>, pack: &Arc<Pack>, fault: &PackFault) {
+        if fault.is_ruin() || !pack.has_its_length() {
+            self.on_ruined(pack);
+        }
+    }
+
     /// The file of `pack` may be of no use any more. If it was cut short or its header has changed, a copy that was
     /// whole is set aside, and the pack is filled anew. A file that cannot be read just now is left as it is.
     pub(crate) fn on_ruined(self: &Arc<Self>, pack: &Arc<Pack>) {

@@ -1,6 +1,7 @@
 //! Room for what the master wants held: which copies go for it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 use braidcast_media::AssetId;
@@ -9,6 +10,32 @@ use tracing::info;
 use super::{Entry, Keeper};
 use crate::fill::FillError;
 use crate::folder::Aside;
+use crate::order::Order;
+
+/// What a fill needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    /// Bytes of the capacity.
+    capacity: u64,
+    /// Bytes that will be written.
+    disk: u64,
+    /// The disk took no more, whatever it says is free: at least one copy has to go.
+    is_refused: bool,
+}
+
+impl Need {
+    /// What a pack of so many bytes needs that is not begun yet.
+    pub(super) fn of_new(bytes: u64) -> Self {
+        Self { capacity: bytes, disk: bytes, is_refused: false }
+    }
+
+    /// How many bytes have to become free beside those that the disk has, and how many of them for the capacity. `left`: of
+    /// the capacity.
+    fn short(self, left: Option<u64>, free: u64) -> (u64, u64) {
+        let over_capacity = left.map_or(0, |left| self.capacity.saturating_sub(left));
+        (over_capacity.max(self.disk.saturating_sub(free)).max(self.is_refused.into()), over_capacity)
+    }
+}
 
 /// A copy that may be deleted to make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,37 +80,52 @@ impl Keeper {
         drop(entries);
         let on_disk = self.folder.free_bytes().unwrap_or(0);
         let on_disk = on_disk.saturating_add(spare).saturating_add(self.protection().aside_bytes());
-        match self.capacity_bytes {
+        match self.bounds.capacity_bytes {
             Some(capacity) => capacity.saturating_sub(used.saturating_sub(spare)).min(on_disk),
             None => on_disk,
         }
     }
 
-    /// Makes room for `needed` bytes of the pack of `wanted`, or says why there is none.
+    /// The disk refused to take more of the pack that `order` asks for: makes room for the rest of it, or says why there is
+    /// none. What goes is never in vain: the fill goes on at once.
+    pub(crate) fn on_disk_full(&self, order: &Arc<Order>) -> Result<(), FillError> {
+        let mut entries = self.lock();
+        let entry = entries.get(&order.asset).filter(|entry| entry.stands(order));
+        let disk = entry.and_then(|entry| entry.pack.as_ref()).map_or(0, |pack| pack.missing_bytes());
+        self.make_room(&mut entries, order.asset, Need { capacity: 0, disk, is_refused: true })
+    }
+
+    /// Makes room for what the pack of `wanted` needs, or says why there is none.
     pub(super) fn make_room(
         &self,
         entries: &mut HashMap<AssetId, Entry>,
         wanted: AssetId,
-        needed: u64,
+        need: Need,
     ) -> Result<(), FillError> {
         let used = self.used_bytes();
         let taken = used.saturating_add(self.protection().aside_bytes());
-        let over_capacity =
-            self.capacity_bytes.map_or(0, |capacity| needed.saturating_sub(capacity.saturating_sub(taken)));
         let path = self.folder.path();
         let free = self.folder.free_bytes().map_err(|error| FillError::disk(path, error.into()))?;
-        let short = over_capacity.max(needed.saturating_sub(free));
+        let left = self.bounds.capacity_bytes.map(|capacity| capacity.saturating_sub(taken));
+        let (short, over_capacity) = need.short(left, free);
         if short == 0 {
             return Ok(());
         }
-        let spare = entries.iter().filter(|(asset, _)| **asset != wanted);
-        let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes()))).collect();
-        let candidates = candidates(&self.protection().aside, spare);
-        let Some(victims) = victims(short, &candidates) else {
-            return Err(match self.capacity_bytes {
-                Some(capacity) if over_capacity > 0 => FillError::Capacity { needed, used, capacity },
-                _ => FillError::DiskFull { path: path.to_owned(), needed, free },
+        let candidates = |may_go: &dyn Fn(&Entry) -> bool| {
+            let spare = entries.iter().filter(|(asset, entry)| **asset != wanted && may_go(entry));
+            let spare = spare.filter_map(|(asset, entry)| Some((entry.spare?, *asset, entry.disk_bytes())));
+            candidates(&self.protection().aside, spare.collect())
+        };
+        if victims(short, &candidates(&|_| true)).is_none() {
+            return Err(match self.bounds.capacity_bytes {
+                Some(capacity) if over_capacity > 0 => FillError::Capacity { needed: need.capacity, used, capacity },
+                _ => FillError::DiskFull { path: path.to_owned(), needed: need.disk, free },
             });
+        }
+        let (now, spare_for) = (Instant::now(), self.bounds.spare_for);
+        let candidates = candidates(&|entry| entry.may_go(now, spare_for));
+        let Some(victims) = victims(short, &candidates).filter(|_| self.is_heard()) else {
+            return Err(FillError::TooEarly { asset: wanted, seconds: spare_for.as_secs() });
         };
         for (victim, bytes) in self.allowed(wanted, short, victims, &candidates)? {
             match victim {
@@ -150,6 +192,17 @@ mod tests {
         let all = three_candidates();
         assert_eq!(victims(250, &all).map(|victims| victims.len()), Some(3));
         assert_eq!(victims(251, &all), None);
+    }
+
+    #[test]
+    fn a_disk_that_took_no_more_needs_a_copy_to_go_whatever_it_says_is_free() {
+        let refused = Need { capacity: 0, disk: 70, is_refused: true };
+        assert_eq!(refused.short(None, 100), (1, 0));
+        assert_eq!(refused.short(Some(0), 50), (20, 0), "the capacity was counted when the pack was begun");
+        let new = Need::of_new(70);
+        assert_eq!(new.short(None, 70), (0, 0));
+        assert_eq!(new.short(Some(60), 70), (10, 10));
+        assert_eq!(new.short(Some(60), 50), (20, 10));
     }
 
     #[test]

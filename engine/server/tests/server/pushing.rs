@@ -56,3 +56,20 @@ async fn an_extent_that_is_rotten_here_too_is_not_sent_and_is_filled_again() {
     assert_eq!(rig.master.pushed(4).await[3], extent(&film, 1));
     rig.server.shutdown().await;
 }
+
+/// A server that went on calling such a copy whole would be asked for it again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_a_push_finds_ruined_is_held_no_longer() {
+    let ruins: [fn(&std::fs::File); 2] =
+        [|file| file.write_all_at(&[0xAA; 8], 40).expect("writable"), |file| file.set_len(30_000).expect("cut short")];
+    for ruin in ruins {
+        let film = Film::new(1, 3 * EXTENT_BYTES);
+        let rig = Rig::holding_with(&film, |config| config.scrub_bytes_s = 0).await;
+        rig.master.limit_pieces(0);
+        ruin(&OpenOptions::new().write(true).open(rig.file(&film, "pack")).expect("the pack"));
+        rig.master.order(push(&film, true, &[(0, 3)])).await;
+        rig.master.holding(film.id, |holding| holding.extents_held == 0).await;
+        assert!(rig.aside(&film).exists(), "it was whole");
+        rig.server.shutdown().await;
+    }
+}

@@ -105,6 +105,8 @@ pub(crate) fn config_for(master: SocketAddr, certificate: &Certificate, dir: &Te
     let token = JoinToken::new(master::JOIN_TOKEN);
     let mut config = ServerConfig::new(dir.path(), master.to_string(), certificate.pem.clone(), token);
     config.listen = ([127, 0, 0, 1], 0).into();
+    // Tests do not wait for more than a minute.
+    config.spare_for = Duration::ZERO;
     config
 }
 
