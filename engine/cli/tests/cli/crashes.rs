@@ -4,11 +4,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::iter;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::unistd::{Whence, lseek};
 
 use crate::support::{
     Dev, Output, Process, assert_holds_only, eventually, packs, read_so_far, sha256_of, sha256_of_file, write_film,
@@ -124,13 +125,11 @@ fn a_server_killed_at_any_point_of_filling_goes_on_from_there_and_serves() {
         let asset = asset(&dev, &name);
         let filling = folder.join(format!("{asset}.filling"));
         let threshold = FILM_BYTES * percent / 100;
-        while allocated(&filling).is_none_or(|bytes| bytes < threshold)
-            && !folder.join(format!("{asset}.pack")).exists()
-        {
+        while filled(&filling).is_none_or(|bytes| bytes < threshold) && !folder.join(format!("{asset}.pack")).exists() {
             std::thread::sleep(Duration::from_micros(500));
         }
         dev.kill_server(1);
-        let kept = allocated(&filling);
+        let kept = filled(&filling);
         dev.restart_server(1);
         dev.client().wait_held(&name, 1);
         let written = written(dev.server(1).pid);
@@ -380,9 +379,18 @@ fn is_running(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// Bytes of the disk that a file takes, which is less than its length while it has holes; nothing if there is none.
-fn allocated(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.blocks() * 512)
+/// Bytes of a file that were written, without its holes and without the room that is only reserved for it; nothing if
+/// there is no such file.
+fn filled(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let (mut filled, mut at) = (0, 0);
+    // Beyond the last data there is none (ENXIO).
+    while let Ok(data) = lseek(&file, at, Whence::SeekData) {
+        at = lseek(&file, data, Whence::SeekHole)
+            .expect("behind data there is a hole, at the end of the file at the latest");
+        filled += (at - data).unsigned_abs();
+    }
+    Some(filled)
 }
 
 /// Bytes that a process has written to files and pipes since it started.

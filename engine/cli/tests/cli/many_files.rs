@@ -11,7 +11,7 @@ use braidcast_client::publish::is_surely_no_film;
 use nix::sys::signal::Signal;
 
 use crate::clips::{CLIPS, find};
-use crate::support::{Cluster, Dev, Output, Process, assert_holds_only, packs, sha256_of_file, write_film};
+use crate::support::{Cluster, Dev, Output, Process, assert_holds_only, eventually, packs, sha256_of_file, write_film};
 
 // Exit codes, as `braidcast --help` lists them.
 const USAGE: i32 = 2;
@@ -127,7 +127,11 @@ fn an_interrupted_publication_has_told_of_all_that_is_published_and_leaves_nothi
     let told = published(&output.stdout);
     assert!(told.len() < MANY, "it was interrupted");
     // What the master was about to commit is there and was not told of: a few files, of those that were under way.
-    let there = dev.client().names();
+    let origin = dev.state().join("master/origin");
+    let there = eventually("what was under way has ended", || {
+        let there = dev.client().names();
+        (packs(&origin).len() == there.len()).then_some(there)
+    });
     assert!(told.iter().all(|name| there.contains(name)), "{told:?}, {there:?}");
     let there: Vec<&str> = there.iter().map(String::as_str).collect();
     assert_holds_only(&dev, &there);
