@@ -17,7 +17,7 @@ const LARGE_WEIGHT: u32 = AT_ONCE / 2;
 pub(super) struct Claim {
     /// The video's name. Of two files with one name the first is published first, as it would be without overlap.
     name: OsString,
-    /// Of [`AT_ONCE`].
+    /// Places of [`AT_ONCE`] that one such file takes.
     weight: u32,
 }
 

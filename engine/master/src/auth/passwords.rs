@@ -34,7 +34,7 @@ pub(crate) enum Queue {
     /// An address that has signed in to this account before: one queue for all addresses of the account, so that whoever
     /// has one account fills one queue.
     SignedIn(String),
-    /// An address.
+    /// Somebody who has not signed in to the account before, known by the address alone.
     Address(Network),
 }
 

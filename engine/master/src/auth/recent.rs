@@ -55,7 +55,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         });
     }
 
-    /// Forgets one.
+    /// Forgets what is known of this key.
     pub(crate) fn remove(&mut self, key: &K) {
         if let Some((turn, _)) = self.entries.remove(key) {
             self.order.remove(&turn);

@@ -19,7 +19,7 @@ pub enum BackupError {
         /// Where the database should be.
         path: PathBuf,
     },
-    /// SQLite refused.
+    /// SQLite cannot read or write a file, or finds it damaged.
     #[error("{path}: {source}")]
     Query {
         /// Which file.
@@ -51,7 +51,7 @@ pub enum BackupError {
          one into an empty state folder"
     )]
     ForeignPacks {
-        /// The backup.
+        /// The backup that was to be put in place.
         path: PathBuf,
         /// The origin's folder.
         origin: PathBuf,
