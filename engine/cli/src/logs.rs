@@ -2,21 +2,27 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::error::CliError;
 
 /// Starts logging what `filter` asks for, or `default`.
 pub(crate) fn start(filter: Option<&str>, default: &str) -> Result<(), CliError> {
     let filter = filter.unwrap_or(default);
-    let parsed = EnvFilter::try_new(filter).map_err(|error| {
-        let reason = error.to_string();
-        CliError::Usage(format!("--log {filter:?} (or $BRAIDCAST_LOG): {reason}; use a level as in `info`"))
+    let targets: Targets = filter.parse().map_err(|error| {
+        CliError::Usage(format!(
+            "--log {filter:?} (or $BRAIDCAST_LOG): {error}; use a level as in `info`, or `info,braidcast_master=debug`"
+        ))
     })?;
     // A line that cannot be written is lost. Complaining about it on the same standard error would panic, and a full
     // disk under the log would end the master.
-    let builder = tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(parsed).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .log_internal_errors(false)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     // A second call in one process, as a program that embeds this may make, keeps the first subscriber.
-    let _ = builder.with_ansi(io::stderr().is_terminal()).try_init();
+    let _ = tracing_subscriber::registry().with(lines).with(targets).try_init();
     Ok(())
 }
