@@ -80,6 +80,14 @@ pub(crate) enum CliError {
     /// `doctor` found something; it has said what.
     #[error("{0} of the checks failed")]
     Unhealthy(usize),
+    /// Orphans that were to be deleted are not there.
+    #[error("{missing} of the {named} orphans that were named are not there; `braidcast orphans` lists those that are")]
+    NoOrphans {
+        /// How many.
+        missing: u64,
+        /// Of how many.
+        named: u64,
+    },
     /// A password could not be read.
     #[error("cannot read the password: {0}")]
     Password(io::Error),

@@ -19,7 +19,7 @@ Exit codes:
   1    failed for another reason than those below
   2    wrong usage: flags, settings or names
   3    not authorised: login, role or certificate
-  4    not found: video, user or profile
+  4    not found: video, user, orphan or profile
   5    no source: no server could serve, or the master cannot be reached
   6    integrity: what arrived is not what was published
   7    local file or disk: missing, unreadable, changed, full
@@ -69,6 +69,7 @@ pub(crate) fn of(error: &CliError) -> Code {
     match error {
         CliError::Usage(_) | CliError::Settings(_) => USAGE,
         CliError::Profile(error) => of_profile(error),
+        CliError::NoOrphans { .. } => NOT_FOUND,
         CliError::Control(error) => of_control(error),
         CliError::Publish(error) | CliError::PublishSome { last: error, .. } => of_publish(error),
         CliError::Download(error) => of_download(error),

@@ -142,8 +142,7 @@ impl Profile {
     /// # Errors
     /// [`ProfileError`]; a profile that was named must exist, and the others are not tried then.
     pub fn discover(explicit: Option<&Path>) -> Result<Self, ProfileError> {
-        let variable = std::env::var_os(PROFILE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let named = explicit.map(Path::to_owned).or(variable);
+        let named = explicit.map(Path::to_owned).or_else(named_profile);
         Self::load(&choose(named, &usual_places(std::env::home_dir().as_deref()))?)
     }
 
@@ -206,6 +205,11 @@ impl Profile {
 /// Where `braidcast login` puts the profile of this user; nothing where there is no home directory.
 pub fn home_profile() -> Option<PathBuf> {
     std::env::home_dir().map(|home| home.join(HOME_PROFILE))
+}
+
+/// The profile that `$BRAIDCAST_PROFILE` names.
+pub fn named_profile() -> Option<PathBuf> {
+    std::env::var_os(PROFILE_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 fn usual_places(home: Option<&Path>) -> Vec<PathBuf> {

@@ -43,6 +43,8 @@ pub const SERVER_SEND_BUFFER_BYTES: usize = 8 << 20;
 pub const STREAMS_MAX: usize = 1_024;
 /// TCP connections among them from one client address (IPv6: one /64): a school is one address.
 pub const STREAMS_PER_ADDRESS_MAX: usize = 256;
+/// How often the log tells of TCP connections that were refused.
+pub const REFUSED_LOGGED_EVERY: Duration = Duration::from_secs(10);
 /// How long a TCP connection may take to be admitted.
 pub const STREAM_ADMITTED_WITHIN: Duration = Duration::from_secs(5);
 /// A TCP connection on which no byte has moved for so long is closed.

@@ -34,7 +34,8 @@ pub struct Framing {
 pub struct StreamBounds {
     /// Connections. Default [`STREAMS_MAX`].
     pub connections: usize,
-    /// Connections among them from one address (IPv6: one /64). Default [`STREAMS_PER_ADDRESS_MAX`].
+    /// Connections among them from one address (IPv6: one /64), and at most half of them. Default
+    /// [`STREAMS_PER_ADDRESS_MAX`].
     pub per_address: usize,
     /// How long a connection may take to be admitted. Default [`STREAM_ADMITTED_WITHIN`].
     pub admitted_within: Duration,

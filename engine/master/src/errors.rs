@@ -115,6 +115,8 @@ pub(crate) enum ServiceError {
     #[error("{username:?} is the last administrator: make another one first")]
     LastAdmin { username: String },
 
+    #[error("{path} is not the folder that the master started with: mount the origin's disk there again")]
+    OriginGone { path: PathBuf },
     #[error(
         "{path} is full: the video needs {needed} bytes there, and {free} are free; remove some or enlarge the disk"
     )]
@@ -180,7 +182,10 @@ impl ServiceError {
 
     /// Whether a push failed because of the origin's disk, and not of the server that pushed.
     pub(crate) fn is_of_origin(&self) -> bool {
-        matches!(self, Self::DiskFull { .. } | Self::Io { .. } | Self::PackLost(_) | Self::Task(_))
+        matches!(
+            self,
+            Self::DiskFull { .. } | Self::OriginGone { .. } | Self::Io { .. } | Self::PackLost(_) | Self::Task(_)
+        )
     }
 
     fn code(&self) -> Code {
@@ -213,6 +218,7 @@ impl ServiceError {
             | E::LastAdmin { .. }
             | E::PushNotAsked(_)
             | E::OtherLibrary { .. }
+            | E::OriginGone { .. }
             | E::Pack(_) => Code::FailedPrecondition,
             E::DiskFull { .. }
             | E::DatabaseFull { .. }

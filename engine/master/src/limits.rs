@@ -62,6 +62,8 @@ pub(crate) const PACK_HEADER_BYTES_MAX: u64 = (MESSAGE_BYTES_MAX - PAGE_BYTES) a
 pub(crate) const ASSET_EXTENTS_MAX: u64 = PACK_HEADER_BYTES_MAX / HASH_BYTES as u64 - 256;
 /// Publishing attempts that have begun and not been uploaded yet.
 pub(crate) const ATTEMPTS_MAX: usize = 256;
+/// Those of one user among them: a publisher whose programs break off must not keep the others from publishing.
+pub(crate) const ATTEMPTS_PER_USER_MAX: usize = ATTEMPTS_MAX / 4;
 /// How long an attempt waits for its upload.
 pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_hours(1);
 /// Uploads at a time.

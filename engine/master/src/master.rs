@@ -52,7 +52,7 @@ use crate::origin::Origin;
 use crate::packs::OriginService;
 use crate::publishing::PublishingService;
 use crate::reserve::Reserve;
-use crate::state_dir::{self, StateDir, StateError};
+use crate::state_dir::{self, StateDir, StateError, at};
 use crate::tls::{self, TlsError};
 use crate::users::UsersService;
 
@@ -243,6 +243,7 @@ impl Parts {
         let database = Database::new(pool.clone(), Arc::clone(&reserve));
         let rows = identity::rows(&pool).await?;
         let id = identity::settle(config, &pool, &rows, &origin).await?;
+        origin.anchor(id).map_err(at(&config.origin_path()))?;
         let library = Arc::new(Library::open(database.clone(), id).await?);
         healing::recall(&library, &origin)?;
         library.set_lost(origin.sweep(&rows, |asset| library.is_removed(asset))?);

@@ -3,6 +3,7 @@
 //! Only [`Origin::remove`] and [`Origin::remove_orphan`], which a person asks for, delete a whole pack; a start
 //! ([`Origin::sweep`]) deletes one only if a person removed its video before.
 
+mod anchor;
 mod marks;
 mod orphans;
 pub(crate) mod place;
@@ -12,6 +13,7 @@ mod sweep;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use braidcast_media::pack::{PackError, PackWriter, sync_parent};
 use braidcast_media::{AssetId, PackLayout};
@@ -20,6 +22,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::errors::ServiceError;
 use crate::limits::RESERVE_BYTES;
+use crate::origin::anchor::Anchor;
 use crate::room::{Disk, free_bytes, is_full};
 
 pub(crate) use orphans::Orphan;
@@ -31,11 +34,13 @@ const PACK_SUFFIX: &str = ".pack";
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     dir: PathBuf,
+    /// `None` until [`Origin::anchor`] was called.
+    anchor: Arc<Mutex<Option<Anchor>>>,
 }
 
 impl Origin {
     pub(crate) fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self { dir, anchor: Arc::default() }
     }
 
     /// Where the pack of `asset` stands.
@@ -96,6 +101,10 @@ impl Origin {
     /// Removes a pack that the database does not name any more. What cannot be removed is swept at the next start.
     pub(crate) fn remove(&self, asset: AssetId) {
         let path = self.path(asset);
+        if let Err(error) = self.check_in_place() {
+            tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; a start with its disk does it");
+            return;
+        }
         match fs::remove_file(&path).and_then(|()| sync_parent(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; the next start tries again");
@@ -129,6 +138,7 @@ impl Origin {
 
     /// Bytes that packs may take.
     fn free_bytes(&self) -> Result<u64, ServiceError> {
+        self.check_in_place().map_err(|_| ServiceError::OriginGone { path: self.dir.clone() })?;
         Ok(self.free_bytes_of_disk()?.saturating_sub(self.left_to_database()))
     }
 

@@ -187,14 +187,19 @@ impl OpenPacks {
     /// The system let no more files be opened, or mapped: fewer packs are open from now on.
     fn shrink(&self, error: &io::Error) {
         let mut closed = Vec::new();
-        let files_max = {
+        let (files_max, has_shrunk) = {
             let mut state = self.state();
             let open = self.files.load(Ordering::Acquire);
             let smaller = open.saturating_sub(limits::OPEN_PACKS_SHRINK).max(limits::OPEN_PACKS_MIN);
+            let has_shrunk = smaller < state.files_max;
             state.files_max = state.files_max.min(smaller);
             closed.extend((0..limits::OPEN_PACKS_SHRINK).map_while(|_| state.close_one()));
-            state.files_max
+            (state.files_max, has_shrunk)
         };
+        // Once the bound is at its least, whoever needs the pack is told that it cannot be opened.
+        if !has_shrunk {
+            return;
+        }
         warn!(
             %error, packs = files_max, descriptors = descriptors_max(),
             "fewer packs are open from now on: raise the limit on open files (`ulimit -n`, or LimitNOFILE= of the \

@@ -1,10 +1,10 @@
 //! `braidcast login`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use braidcast_client::Profile;
 use braidcast_client::control;
-use braidcast_client::profile::{Credential, home_profile};
+use braidcast_client::profile::{Credential, LOCAL_PROFILE, home_profile, named_profile};
 use clap::Args;
 
 use crate::error::CliError;
@@ -28,14 +28,17 @@ pub(crate) struct LoginArgs {
     user: String,
     #[command(flatten)]
     password: PasswordArg,
-    /// Profile to write [default: ~/.config/braidcast/profile.toml]
+    /// Profile to write [default: $BRAIDCAST_PROFILE, or ~/.config/braidcast/profile.toml]
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
 }
 
 /// Trades a password for a login that is kept in a profile.
 pub(crate) async fn run(args: LoginArgs) -> Result<(), CliError> {
-    let path = args.profile.or_else(home_profile).ok_or(CliError::NoHome)?;
+    let named = args.profile.or_else(named_profile);
+    let local = Path::new(LOCAL_PROFILE);
+    let is_shadowed = named.is_none() && local.exists();
+    let path = named.or_else(home_profile).ok_or(CliError::NoHome)?;
     let ca_pem = std::fs::read_to_string(&args.ca).map_err(|source| CliError::Read { path: args.ca, source })?;
     let password = args.password.read(&args.user, false).await?;
     let mut profile =
@@ -43,5 +46,12 @@ pub(crate) async fn run(args: LoginArgs) -> Result<(), CliError> {
     profile.credential = Credential::RefreshToken(control::login(&profile).await?);
     profile.save()?;
     let user = output::printable(&profile.username);
-    output::print(&format!("logged in at {} as {user}; profile: {}\n", profile.master, profile.path.display()))
+    output::print(&format!("logged in at {} as {user}; profile: {}\n", profile.master, profile.path.display()))?;
+    if is_shadowed {
+        let (local, path) = (local.display(), profile.path.display());
+        output::print_error(&format!(
+            "note: in this folder commands use ./{local} first; give them --profile {path}\n"
+        ))?;
+    }
+    Ok(())
 }

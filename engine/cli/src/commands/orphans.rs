@@ -1,5 +1,6 @@
 //! `braidcast orphans`
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal};
 
 use braidcast_client::Control;
@@ -48,9 +49,14 @@ pub(crate) async fn run(args: OrphansArgs) -> Result<(), CliError> {
     if args.delete.is_empty() {
         return output::print(&list(&found));
     }
-    confirm(args.yes, &format!("{} orphans", args.delete.len()))?;
-    let done = control.remove_orphans(args.delete.iter().map(|asset| asset.0).collect()).await?;
-    deleted(done.removed, done.bytes)
+    let named: BTreeSet<AssetId> = args.delete.into_iter().collect();
+    confirm(args.yes, &format!("{} orphans", named.len()))?;
+    let done = control.remove_orphans(named.iter().map(|asset| asset.0).collect()).await?;
+    deleted(done.removed, done.bytes)?;
+    match (named.len() as u64).saturating_sub(done.removed) {
+        0 => Ok(()),
+        missing => Err(CliError::NoOrphans { missing, named: named.len() as u64 }),
+    }
 }
 
 fn list(found: &ListOrphansResponse) -> String {

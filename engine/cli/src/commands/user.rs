@@ -70,7 +70,11 @@ pub(crate) async fn run(args: UserArgs) -> Result<(), CliError> {
         }
         Action::Rm { username, profile } => {
             connect(&profile).await?.remove_user(&username).await?;
-            output::print(&format!("removed {}\n", output::printable(&username)))
+            output::print(&format!(
+                "removed {}; what they are signed in to ends within a token's lifetime (15 minutes, unless the master \
+                 was told otherwise)\n",
+                output::printable(&username)
+            ))
         }
         Action::Ls { profile } => {
             let users = connect(&profile).await?.list_users().await?;

@@ -1,7 +1,7 @@
 //! What goes wrong ends in a right result, or in an error that names the culprit and the remedy, under the exit code
 //! that `braidcast --help` lists.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -269,7 +269,11 @@ fn a_refused_login_is_told_by_oauths_codes() {
 
 /// Runs a command that takes its standard output from elsewhere, or its working directory.
 fn output(command: &mut Command) -> Output {
-    let output = command.stdin(Stdio::null()).output().expect("the command starts");
+    output_of(command.stdin(Stdio::null()))
+}
+
+fn output_of(command: &mut Command) -> Output {
+    let output = command.output().expect("the command starts");
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Output { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
@@ -279,4 +283,27 @@ fn fetched(dev: &Dev, name: &str) -> String {
     let copy = dev.path("fetched");
     assert!(dev.client().get(name).to(&copy).finish().report().verified);
     sha256_of_file(&copy)
+}
+
+/// Whoever names a profile for all commands, or works beside one of `dev`, must not sign in into another one unawares.
+#[test]
+fn a_login_goes_where_the_next_command_looks_or_says_that_it_does_not() {
+    let cluster = Cluster::start(&[]);
+    let folder = cluster.path("elsewhere");
+    fs::create_dir_all(folder.join(".braidcast")).expect("own folder");
+    let named = folder.join("named.toml");
+    let Profile { master, username, .. } = Profile::load(cluster.client().profile()).expect("a profile");
+    let login = |variable: Option<&Path>| {
+        let mut login = braidcast(["login", "--master", &master, "--user", &username, "--password-stdin", "--ca"]);
+        login.arg(cluster.path("master/ca.pem")).current_dir(&folder).env("HOME", &folder);
+        login.envs(variable.map(|path| ("BRAIDCAST_PROFILE", path)));
+        output_of(login.stdin(File::open(cluster.path("admin-password")).expect("the password")))
+    };
+    assert_eq!(login(Some(&named)).code, Some(0));
+    let mut ls = braidcast(["ls"]);
+    assert_eq!(output(ls.env("BRAIDCAST_PROFILE", &named).current_dir(&folder)).code, Some(0));
+    assert_eq!(login(None).stderr, "");
+    fs::write(folder.join(".braidcast/profile.toml"), "").expect("written");
+    let said = login(None);
+    assert!(said.code == Some(0) && said.stderr.contains("use ./.braidcast/profile.toml first"), "{}", said.stderr);
 }

@@ -9,8 +9,8 @@ use braidcast_proto::v1::Condition;
 use crate::support::{Cluster, Dev, eventually, sha256_of_file, write_film};
 
 const FILM_BYTES: u64 = 20_000_000;
-/// `doctor` found something.
-const UNHEALTHY: i32 = 1;
+/// Exit code, as `braidcast --help` lists it; also of a `doctor` that found something.
+const OTHER: i32 = 1;
 
 fn flip(path: &Path, offset: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).expect("the pack");
@@ -79,7 +79,7 @@ fn damage_that_the_master_finds_when_it_starts_is_shown_until_it_is_healed() {
         let info = dev.client().run(["info", "film"]).success();
         assert!(info.contains(word), "{damage}: {info}");
         let doctor = dev.client().run(["doctor"]);
-        assert_eq!(doctor.code, Some(UNHEALTHY), "{damage}: {}", doctor.stdout);
+        assert_eq!(doctor.code, Some(OTHER), "{damage}: {}", doctor.stdout);
         assert!(doctor.stdout.contains(word), "{damage}: {}", doctor.stdout);
         dev.restart_server(1);
         eventually("it is healed", || {
@@ -102,6 +102,32 @@ fn a_byte_that_flips_at_the_origin_is_found_by_a_fill_and_healed() {
     cluster.server(1).kill();
     cluster.client().get("film").to(&cluster.path("copy")).finish().report();
     assert_eq!(sha256_of_file(&cluster.path("copy")), sha256);
+}
+
+/// A disk that is unmounted leaves the folder that it was mounted on: another folder in the origin's place.
+#[test]
+fn nothing_is_written_where_the_origins_disk_was_unmounted_and_the_library_goes_on_when_it_is_back() {
+    let (cluster, sha256, pack) = cluster();
+    let (origin, away) = (cluster.path("master/origin"), cluster.path("away"));
+    fs::rename(&origin, &away).expect("own folder");
+    fs::create_dir(&origin).expect("made");
+    let (second, copy) = (cluster.path("second"), cluster.path("copy"));
+    write_film(&second, 1_000_000, 2);
+    let client = cluster.client();
+    let refused = &["master/origin", "mount the origin's disk"];
+    client.publish(&second, &["--name", "second"]).assert_refused(OTHER, refused);
+    eventually("it is shown", || (condition(&cluster, "film") == Condition::Damaged).then_some(()));
+    let info = client.run(["info", "film"]).success();
+    assert!(info.contains("mount the origin's disk"), "{info}");
+    client.get("film").to(&copy).finish().report();
+    assert_eq!(sha256_of_file(&copy), sha256);
+    assert_eq!(fs::read_dir(&origin).expect("a folder").count(), 0, "nothing was written");
+
+    fs::remove_dir(&origin).expect("still empty");
+    fs::rename(&away, &origin).expect("back");
+    eventually("it is sound again", || (condition(&cluster, "film") == Condition::Sound).then_some(()));
+    assert!(pack.exists());
+    cluster.publish(&second, "second", 1);
 }
 
 /// Moves the database's files, its write-ahead log among them, from one folder to another.

@@ -14,6 +14,7 @@ use crate::support::{Client, Cluster, Process, eventually, file_names, packs, sh
 // Exit codes, as `braidcast --help` lists them.
 const OTHER: i32 = 1;
 const USAGE: i32 = 2;
+const NOT_FOUND: i32 = 4;
 const INTEGRITY: i32 = 6;
 
 const MIB: u64 = 1024 * 1024;
@@ -129,6 +130,8 @@ fn an_orphan_goes_when_a_person_says_so() {
     let client = cluster.client();
     let said = client.run(["orphans", "--yes", "--delete", packs[0]]).success();
     assert!(said.contains("deleted 1 orphans, 16 B"), "{said}");
+    let again = client.run(["orphans", "--yes", "--delete", packs[0]]);
+    again.assert_refused(NOT_FOUND, &["1 of the 1 orphans", "braidcast orphans"]);
     let orphans = cluster.path("master/origin/orphans");
     assert_eq!(sorted(file_names(&orphans)), [format!("{}.pack", packs[1]), format!("{}.pack", packs[2])]);
     let said = client.run(["orphans", "--yes", "--delete-all"]).success();

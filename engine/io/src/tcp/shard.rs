@@ -15,7 +15,9 @@ use super::connection::{Connection, SendFault};
 use super::listener::StreamListener;
 use super::table::Table;
 use super::{Framing, StreamBounds};
-use crate::limits::{ACCEPT_RETRY, DRAIN_MAX, STREAM_BACKLOG, STREAM_PACKETS_PER_TURN, STREAM_SWEEP};
+use crate::limits::{
+    ACCEPT_RETRY, DRAIN_MAX, REFUSED_LOGGED_EVERY, STREAM_BACKLOG, STREAM_PACKETS_PER_TURN, STREAM_SWEEP,
+};
 use crate::outbox::Outbox;
 use crate::service::Service;
 use crate::sys::Watch;
@@ -61,6 +63,10 @@ struct Streams<'a, S> {
     /// Accepting has failed for want of something, and is tried again then.
     accept_at: Option<Instant>,
     table: Table,
+    /// Connections that were closed at once and that the log has not told of.
+    refused: u64,
+    /// When the log tells of further ones.
+    tell_refused_at: Option<Instant>,
     key_next: usize,
     /// What may have work: told by the poller, or left over from the last turn.
     ready: Vec<usize>,
@@ -99,6 +105,8 @@ impl<'a, S: Service> Streams<'a, S> {
             listener,
             accept_at: None,
             table: Table::default(),
+            refused: 0,
+            tell_refused_at: None,
             key_next: LISTENER + 1,
             ready: Vec::new(),
             sweep_at: None,
@@ -170,7 +178,16 @@ impl<'a, S: Service> Streams<'a, S> {
 
     fn admit(&mut self, now: Instant, stream: TcpStream, peer: SocketAddr) {
         if !self.table.has_room(peer, &self.bounds) {
-            tracing::debug!(%peer, "too many TCP connections");
+            self.refused += 1;
+            if self.tell_refused_at.is_none_or(|due| due <= now) {
+                let refused = std::mem::take(&mut self.refused);
+                tracing::warn!(
+                    %peer, refused, connections = self.bounds.connections,
+                    "too many TCP connections, in all or from one address; a higher limit on open files (`ulimit -n`) \
+                     allows more"
+                );
+                self.tell_refused_at = Some(now + REFUSED_LOGGED_EVERY);
+            }
             return;
         }
         let key = self.key_next;

@@ -20,7 +20,9 @@ impl Table {
     pub(super) fn has_room(&self, peer: SocketAddr, bounds: &StreamBounds) -> bool {
         //= PROTOCOL T3: A server MUST bound the connections that it holds, in all and of one client address, and close those beyond at once.
         let of_address = self.by_address.get(&address(peer)).copied().unwrap_or(0);
-        self.connections.len() < bounds.connections && of_address < bounds.per_address
+        // Where there are few connections, as with few descriptors, one address must not have them all.
+        let per_address = bounds.per_address.min(bounds.connections.div_ceil(2));
+        self.connections.len() < bounds.connections && of_address < per_address
     }
 
     pub(super) fn insert(&mut self, key: usize, connection: Connection) {

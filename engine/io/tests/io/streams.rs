@@ -306,6 +306,16 @@ fn connections_beyond_the_bounds_are_closed_at_once() {
     assert!(held.iter().all(is_served));
 }
 
+/// Where descriptors are few, connections are: the bound of one address alone would leave none to others.
+#[test]
+fn one_address_has_at_most_half_of_few_connections() {
+    let shard = Shard::start(StreamBounds { connections: 4, ..StreamBounds::default() });
+    let held: Vec<_> = (0..2).map(|_| plain(Ipv4Addr::LOCALHOST, shard.addr)).collect();
+    assert!(held.iter().all(is_served));
+    assert!(is_closed(&plain(Ipv4Addr::LOCALHOST, shard.addr)), "a third of one address");
+    assert!(is_served(&plain(Ipv4Addr::new(127, 0, 0, 2), shard.addr)), "another address is let in");
+}
+
 //= PROTOCOL T6: A server MUST close a connection when the rest of a packet that it has begun there cannot be sent.
 #[test]
 fn a_file_cut_short_closes_the_connection_only_in_the_middle_of_an_answer() {

@@ -358,7 +358,10 @@ impl Healing {
     async fn order(&self, asset: &Arc<Asset>, damage: &Damage) {
         let Some(request) = damage.request(&asset.layout) else {
             if let Damage::Unreadable { .. } = damage {
-                let remedy = "make it readable for the master's user, or move it away so that it is healed";
+                let remedy = match self.origin.check_in_place() {
+                    Ok(()) => "make it readable for the master's user, or move it away so that it is healed",
+                    Err(_) => "media servers go on serving their copies",
+                };
                 self.library.set_doing(asset.id, remedy.to_owned());
             }
             return;

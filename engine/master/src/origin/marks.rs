@@ -17,6 +17,7 @@ const UNSOUND: &str = "unsound";
 impl Origin {
     /// Marks the pack of `asset` as unsound, durably.
     pub(crate) fn mark(&self, asset: AssetId) -> io::Result<()> {
+        self.check_in_place()?;
         let path = self.mark_path(asset);
         match OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(_) => sync_parent(&path),

@@ -9,9 +9,10 @@ use std::time::UNIX_EPOCH;
 use braidcast_media::AssetId;
 use braidcast_media::pack::sync_parent;
 
+use super::place::numbered;
 use super::{Origin, PACK_SUFFIX, pack_asset};
 use crate::errors::ServiceError;
-use crate::limits::ORPHANS_LISTED;
+use crate::limits::{ASIDE_NAMES_MAX, ORPHANS_LISTED};
 
 /// Folder of the origin where they stand.
 const ORPHANS: &str = "orphans";
@@ -33,24 +34,12 @@ impl Origin {
         self.orphans_dir().join(format!("{asset}{PACK_SUFFIX}"))
     }
 
-    /// A name for a pack of `asset` among the orphans that no file has: another one of this asset may be there, and may
-    /// be the better one.
-    pub(super) fn free_orphan_path(&self, asset: AssetId) -> PathBuf {
-        let names =
-            std::iter::once(self.orphan_path(asset)).chain((1_u32..).map(|number| self.numbered(asset, number)));
-        names.into_iter().find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_else(|| self.orphan_path(asset))
-    }
-
     /// The packs of `asset` among the orphans: the first has the pack's own name, further ones a number behind it.
     pub(super) fn orphan_paths(&self, asset: AssetId) -> Vec<PathBuf> {
-        let numbered = (1_u32..).map(|number| self.numbered(asset, number));
-        let numbered = numbered.take_while(|path| fs::symlink_metadata(path).is_ok());
-        let first = Some(self.orphan_path(asset)).filter(|path| fs::symlink_metadata(path).is_ok());
-        first.into_iter().chain(numbered).collect()
-    }
-
-    fn numbered(&self, asset: AssetId, number: u32) -> PathBuf {
-        self.orphans_dir().join(format!("{asset}{PACK_SUFFIX}.{number}"))
+        let first = self.orphan_path(asset);
+        let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
+        let further = (1..ASIDE_NAMES_MAX).map(|number| numbered(&first, number)).take_while(is_there);
+        Some(first.clone()).filter(is_there).into_iter().chain(further).collect()
     }
 
     fn orphans_dir(&self) -> PathBuf {
@@ -88,6 +77,7 @@ impl Origin {
 
     /// Deletes the orphans of an asset, as a person has asked; gives their length, and `None` if there is none.
     pub(crate) fn remove_orphan(&self, asset: AssetId) -> Result<Option<u64>, ServiceError> {
+        self.check_in_place().map_err(|_| ServiceError::OriginGone { path: self.dir.clone() })?;
         let mut removed = None;
         // The last number goes first: what is left is found again if this is interrupted.
         for path in self.orphan_paths(asset).into_iter().rev() {

@@ -44,8 +44,9 @@ impl Origin {
     /// Looks at what stands in the place of the pack of `asset`.
     ///
     /// # Errors
-    /// It is there and cannot be opened or read.
+    /// It is there and cannot be opened or read, or the origin's folder is not in its place.
     pub(crate) fn place(&self, asset: AssetId) -> io::Result<Place> {
+        self.check_in_place()?;
         // Opening a pipe for reading would wait for a writer.
         let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(self.path(asset));
         let file = match opened {
@@ -97,24 +98,34 @@ impl Origin {
             tracing::warn!(%asset, %other, "a pack stood in the place of another one, and was moved to its own");
             return Ok(Some(Moved::Home(other)));
         }
+        let to = self.make_orphan(&from, found.map_or(asset, |(other, _)| other))?;
+        tracing::warn!(%asset, path = %to.display(), "what stood in the place of a pack was moved here");
+        Ok(Some(Moved::Aside(to)))
+    }
+
+    /// Moves a file to the orphans as a pack of `asset`; gives its path there. Nothing that stands there is overwritten.
+    ///
+    /// # Errors
+    /// It cannot be moved.
+    pub(super) fn make_orphan(&self, from: &Path, asset: AssetId) -> io::Result<PathBuf> {
         self.make_orphans_dir()?;
-        let to = self.orphan_path(found.map_or(asset, |(other, _)| other));
-        for n in 0..ASIDE_NAMES_MAX {
-            let to = numbered(&to, n);
-            if rename_to_free(&from, &to)? {
-                tracing::warn!(%asset, path = %to.display(), "what stood in the place of a pack was moved here");
-                return Ok(Some(Moved::Aside(to)));
+        let first = self.orphan_path(asset);
+        for number in 0..ASIDE_NAMES_MAX {
+            let to = numbered(&first, number);
+            if rename_to_free(from, &to)? {
+                return Ok(to);
             }
         }
-        Err(io::Error::new(ErrorKind::AlreadyExists, format!("{} and all names like it are taken", to.display())))
+        Err(io::Error::new(ErrorKind::AlreadyExists, format!("{} and all names like it are taken", first.display())))
     }
 
     /// Takes the pack of `asset` back from the orphans, if one stands there with the header of this BLAKE3 and its
     /// place is free; tells whether it did.
     ///
     /// # Errors
-    /// The orphan cannot be read or moved.
+    /// The orphan cannot be read or moved, or the origin's folder is not in its place.
     pub(crate) fn reclaim(&self, asset: AssetId, header_hash: &Hash) -> io::Result<bool> {
+        self.check_in_place()?;
         let from = self.orphan_path(asset);
         Ok(from.is_file() && has_header(&from, header_hash)? && rename_to_free(&from, &self.path(asset))?)
     }
@@ -147,7 +158,8 @@ fn header(file: &File) -> io::Result<Option<(AssetId, Hash)>> {
     Ok(PackHeader::parse(&bytes).ok().map(|header| (header.asset, hashes::hash(&bytes))))
 }
 
-fn numbered(path: &Path, n: usize) -> PathBuf {
+/// The `n`th name for a file: its own, then with a number behind it.
+pub(super) fn numbered(path: &Path, n: usize) -> PathBuf {
     let mut name: OsString = path.into();
     if n > 0 {
         name.push(format!(".{n}"));
@@ -156,7 +168,7 @@ fn numbered(path: &Path, n: usize) -> PathBuf {
 }
 
 /// Renames durably; `false`: something stands at `to`.
-fn rename_to_free(from: &Path, to: &Path) -> io::Result<bool> {
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<bool> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Ok(()) => {}
         Err(Errno::EEXIST | Errno::ENOTEMPTY) => return Ok(false),

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use braidcast_media::AssetId;
-use braidcast_media::pack::{PARTIAL_SUFFIX, sync_parent};
+use braidcast_media::pack::PARTIAL_SUFFIX;
 
+use super::place::rename_to_free;
 use super::survey::is_whole;
 use super::{Origin, PACK_SUFFIX, pack_asset};
 use crate::identity::Rows;
@@ -38,7 +38,7 @@ impl Origin {
                 fs::remove_file(&path).map_err(at(&path))?;
                 tracing::info!(path = %path.display(), "removed the pack of a video that was removed");
             } else {
-                self.make_orphan(asset);
+                self.set_aside(asset);
             }
         }
         missing.retain(|asset| !self.take_back(*asset, rows));
@@ -46,11 +46,10 @@ impl Origin {
     }
 
     /// Moves a pack out of the way. One that cannot be moved harms nobody where it is.
-    fn make_orphan(&self, asset: AssetId) {
-        let (from, to) = (self.path(asset), self.free_orphan_path(asset));
-        let moved = self.make_orphans_dir().and_then(|()| rename(&from, &to));
-        match moved {
-            Ok(()) => tracing::warn!(
+    fn set_aside(&self, asset: AssetId) {
+        let from = self.path(asset);
+        match self.make_orphan(&from, asset) {
+            Ok(to) => tracing::warn!(
                 path = %to.display(),
                 "a pack that the database does not know was moved here; `braidcast orphans` lists such packs"
             ),
@@ -64,18 +63,16 @@ impl Origin {
         let is_ours = |path: &PathBuf| is_whole(path, hash).unwrap_or(false);
         let (from, to) = (self.orphan_paths(asset).into_iter().find(is_ours), self.path(asset));
         let Some(from) = from else { return false };
-        match rename(&from, &to) {
-            Ok(()) => tracing::info!(path = %to.display(), "took back a pack that the database knows again"),
-            Err(ref error) => tracing::error!(path = %from.display(), %error, "an orphan cannot be taken back"),
+        let taken = rename_to_free(&from, &to);
+        match &taken {
+            Ok(true) => tracing::info!(path = %to.display(), "took back a pack that the database knows again"),
+            Ok(false) => {
+                tracing::error!(path = %to.display(), "something is in the way of an orphan that is known again")
+            }
+            Err(error) => tracing::error!(path = %from.display(), %error, "an orphan cannot be taken back"),
         }
-        to.exists()
+        taken.unwrap_or(false)
     }
-}
-
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)?;
-    sync_parent(from)?;
-    sync_parent(to)
 }
 
 fn is_partial(path: &Path) -> bool {

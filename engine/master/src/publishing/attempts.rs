@@ -9,7 +9,7 @@ use braidcast_media::{AssetId, ContentKey, PackLayout};
 use crate::accounts::UserId;
 use crate::errors::ServiceError;
 use crate::film::Film;
-use crate::limits::{ATTEMPT_LIFETIME, ATTEMPTS_MAX};
+use crate::limits::{ATTEMPT_LIFETIME, ATTEMPTS_MAX, ATTEMPTS_PER_USER_MAX};
 use crate::names::VideoName;
 
 /// What was agreed at BeginPublish.
@@ -36,6 +36,9 @@ impl Attempts {
         self.0.retain(|_, attempt| is_fresh(attempt, now));
         if self.0.len() >= ATTEMPTS_MAX {
             return Err(ServiceError::TooMany { what: "publishing attempts", limit: ATTEMPTS_MAX });
+        }
+        if self.0.values().filter(|other| other.user == attempt.user).count() >= ATTEMPTS_PER_USER_MAX {
+            return Err(ServiceError::TooMany { what: "publishing attempts of yours", limit: ATTEMPTS_PER_USER_MAX });
         }
         self.0.insert(asset, attempt);
         Ok(())
@@ -65,8 +68,12 @@ mod tests {
     const USER: UserId = UserId(1);
 
     fn attempt(began: Instant) -> Attempt {
+        attempt_of(USER, began)
+    }
+
+    fn attempt_of(user: UserId, began: Instant) -> Attempt {
         Attempt {
-            user: USER,
+            user,
             name: VideoName::parse("film").expect("good name"),
             layout: PackLayout::of_file(1).expect("short"),
             film: None,
@@ -99,10 +106,22 @@ mod tests {
     }
 
     #[test]
+    fn one_user_takes_a_share_of_the_attempts_and_no_more() {
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        for n in 0..ATTEMPTS_PER_USER_MAX as u64 {
+            attempts.begin(now, AssetId(n), attempt(now)).expect("room");
+        }
+        let beyond = attempts.begin(now, AssetId(u64::MAX), attempt(now));
+        assert!(matches!(beyond, Err(ServiceError::TooMany { limit: ATTEMPTS_PER_USER_MAX, .. })));
+        attempts.begin(now, AssetId(u64::MAX), attempt_of(UserId(2), now)).expect("room for another user");
+    }
+
+    #[test]
     fn attempts_are_bounded_and_stale_ones_make_room() {
         let (mut attempts, now) = (Attempts::default(), Instant::now());
-        for n in 0..ATTEMPTS_MAX as u64 {
-            attempts.begin(now, AssetId(n), attempt(now)).expect("room");
+        for n in 0..ATTEMPTS_MAX {
+            let user = UserId((n / ATTEMPTS_PER_USER_MAX) as i64);
+            attempts.begin(now, AssetId(n as u64), attempt_of(user, now)).expect("room");
         }
         assert!(matches!(
             attempts.begin(now, AssetId(u64::MAX), attempt(now)),
