@@ -27,6 +27,14 @@ pub(crate) enum CliError {
     /// The master refused, or could not be asked.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// A login was refused.
+    #[error("{said}")]
+    Login {
+        /// What to tell: the flags are named, and no profile.
+        said: String,
+        /// What the master said, or why it could not be asked.
+        source: ControlError,
+    },
     /// Some of the files were not published; each was reported when it failed.
     #[error("{failed} of {total} files were not published; the last reason: {last}")]
     PublishSome {

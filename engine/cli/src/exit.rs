@@ -70,7 +70,7 @@ pub(crate) fn of(error: &CliError) -> Code {
         CliError::Usage(_) | CliError::Settings(_) => USAGE,
         CliError::Profile(error) => of_profile(error),
         CliError::NoOrphans { .. } => NOT_FOUND,
-        CliError::Control(error) => of_control(error),
+        CliError::Control(error) | CliError::Login { source: error, .. } => of_control(error),
         CliError::Publish(error) | CliError::PublishSome { last: error, .. } => of_publish(error),
         CliError::Download(error) => of_download(error),
         CliError::Master(MasterError::Config(_)) => USAGE,

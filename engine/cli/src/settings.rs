@@ -66,6 +66,17 @@ fn read<C: DeserializeOwned>(path: &Path) -> Result<Table, SettingsError> {
     toml::from_str(&text).map_err(wrong)
 }
 
+/// Refuses a file of `--ca` that holds no certificate: a handshake would only say that the other side is not trusted.
+pub(crate) fn check_ca(path: &Path, pem: &str) -> Result<(), SettingsError> {
+    if pem.contains("-----BEGIN CERTIFICATE-----") {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(SettingsError::Flag(format!(
+        "{path} (--ca) holds no certificate: give a copy of the `ca.pem` in the master's state folder"
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;

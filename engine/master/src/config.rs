@@ -31,8 +31,8 @@ pub struct MasterConfig {
     /// File with the token that media servers join with. Drawn at the first start if the file is absent (mode 0600).
     /// Default `STATE/join-token`.
     pub join_token_file: Option<PathBuf>,
-    /// How long an access token is good for. It cannot be called back: a removed user keeps what it has until then.
-    /// Default 15 min.
+    /// How long an access token is good for. It is void at once when its user is removed or has a new password; a master
+    /// that is started after that takes it until it expires, but not for managing users. Default 15 min.
     #[serde(with = "duration")]
     pub token_lifetime: Duration,
     /// How long a login lasts without its password: the life of each refresh token. Default 30 days.

@@ -36,7 +36,7 @@ pub(crate) enum ServiceError {
     NoAsset(AssetId),
     #[error(
         "the origin has lost the pack of asset {0}: it is healed from a media server that holds a whole copy; without \
-             one put the pack back, or publish the video again with `replace`"
+             one put the pack back, or publish the video again with `--replace`"
     )]
     PackLost(AssetId),
     #[error("{name:?} is being healed from a media server, because {damage}: try again in a few seconds")]
@@ -64,7 +64,7 @@ pub(crate) enum ServiceError {
     NoUser { username: String },
 
     #[error(
-        "a video named {name:?} is there already: publish with `replace` to put this one in its place, \
+        "a video named {name:?} is there already: publish with `--replace` to put this one in its place, \
              or under another name"
     )]
     NameTaken { name: String },
@@ -101,7 +101,7 @@ pub(crate) enum ServiceError {
     #[error("`plain_roots` has {found} bytes, and a file of this length has {needed}")]
     PlainRoots { found: usize, needed: usize },
 
-    #[error("this asset has no time line: ask for frames or extents")]
+    #[error("this video has no time line: it was published as plain bytes")]
     NoTimeLine,
     #[error("the publishing attempt {0} is unknown, stale, of another user, or used already: begin again")]
     AttemptUnknown(AssetId),

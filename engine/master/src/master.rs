@@ -292,7 +292,12 @@ impl Parts {
             tokens: Arc::clone(&self.tokens),
             refusals: Seldom::default(),
         };
-        let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), throttle };
+        let users = UsersService {
+            accounts: self.accounts.clone(),
+            passwords: Arc::clone(&self.passwords),
+            throttle,
+            tokens: Arc::clone(&self.tokens),
+        };
         let catalogue = CatalogueService(Arc::new(Shown {
             library: Arc::clone(&self.library),
             cluster: Arc::clone(&self.cluster),

@@ -7,10 +7,11 @@ use braidcast_proto::v1;
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use crate::accounts::{self, Accounts, Role};
-use crate::auth::gate;
+use crate::accounts::{self, Account, Accounts, Role};
+use crate::auth::gate::{self, Caller};
 use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::throttle::Throttle;
+use crate::auth::tokens::Tokens;
 use crate::errors::ServiceError;
 use crate::sync::lock;
 
@@ -19,12 +20,25 @@ pub(crate) struct UsersService {
     pub(crate) accounts: Accounts,
     pub(crate) passwords: Arc<Passwords>,
     pub(crate) throttle: Arc<Mutex<Throttle>>,
+    pub(crate) tokens: Arc<Tokens>,
+}
+
+impl UsersService {
+    /// The account that makes a call, as the database has it. A token outlives its account by some minutes where the
+    /// master was started anew, and must not be traded for an account that stays.
+    async fn standing(&self, caller: &Caller, needed: Role) -> Result<Account, ServiceError> {
+        // By number: another account may have the name since the token was signed.
+        let account = self.accounts.by_id(caller.user).await?.ok_or(ServiceError::TokenInvalid)?;
+        gate::check_role(&Caller { role: account.role, ..caller.clone() }, needed)?;
+        Ok(account)
+    }
 }
 
 #[tonic::async_trait]
 impl v1::users_server::Users for UsersService {
     async fn add_user(&self, request: Request<v1::AddUserRequest>) -> Result<Response<v1::AddUserResponse>, Status> {
         let caller = gate::caller(&request)?;
+        self.standing(&caller, Role::Admin).await?;
         let v1::AddUserRequest { username, password, role } = request.into_inner();
         let password = Zeroizing::new(password);
         let role = Role::from_number(role.into()).ok_or(ServiceError::NoRole)?;
@@ -41,16 +55,16 @@ impl v1::users_server::Users for UsersService {
         request: Request<v1::SetPasswordRequest>,
     ) -> Result<Response<v1::SetPasswordResponse>, Status> {
         let caller = gate::caller(&request)?;
-        // By number: another account may have the name since the token was signed.
-        let account = self.accounts.by_id(caller.user).await.map_err(ServiceError::from)?;
-        if account.is_none_or(|account| account.username != request.get_ref().username) {
-            gate::check_role(&caller, Role::Admin)?;
+        if self.standing(&caller, Role::Viewer).await?.username != request.get_ref().username {
+            self.standing(&caller, Role::Admin).await?;
         }
         let v1::SetPasswordRequest { username, password } = request.into_inner();
         let password = Zeroizing::new(password);
         accounts::check_password(&password).map_err(ServiceError::from)?;
         let hash = self.passwords.hash(Queue::Caller(caller.user), password).await?;
+        let of = self.accounts.by_name(&username).await.map_err(ServiceError::from)?;
         self.accounts.set_password(&username, &hash).await?;
+        of.iter().for_each(|account| self.tokens.revoke(account.id));
         lock(&self.throttle).on_new_password(&username);
         tracing::info!(username, by = caller.username, "set a password");
         Ok(Response::new(v1::SetPasswordResponse {}))
@@ -61,8 +75,11 @@ impl v1::users_server::Users for UsersService {
         request: Request<v1::RemoveUserRequest>,
     ) -> Result<Response<v1::RemoveUserResponse>, Status> {
         let caller = gate::caller(&request)?;
+        self.standing(&caller, Role::Admin).await?;
         let username = request.into_inner().username;
+        let of = self.accounts.by_name(&username).await.map_err(ServiceError::from)?;
         self.accounts.remove(&username).await?;
+        of.iter().for_each(|account| self.tokens.revoke(account.id));
         lock(&self.throttle).on_removed(&username);
         tracing::info!(username, by = caller.username, "removed a user");
         Ok(Response::new(v1::RemoveUserResponse {}))
@@ -70,8 +87,9 @@ impl v1::users_server::Users for UsersService {
 
     async fn list_users(
         &self,
-        _request: Request<v1::ListUsersRequest>,
+        request: Request<v1::ListUsersRequest>,
     ) -> Result<Response<v1::ListUsersResponse>, Status> {
+        self.standing(&gate::caller(&request)?, Role::Admin).await?;
         let listed = self.accounts.list().await.map_err(ServiceError::from)?;
         let throttle = lock(&self.throttle);
         let held = throttle.held_names(Instant::now());

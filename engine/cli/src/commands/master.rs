@@ -51,7 +51,7 @@ pub(crate) struct MasterArgs {
     /// File with the token that media servers join with [default: STATE/join-token, drawn at the first start]
     #[arg(long, env = "BRAIDCAST_MASTER_JOIN_TOKEN_FILE", value_name = "FILE")]
     join_token_file: Option<PathBuf>,
-    /// How long an access token is good; a removed user keeps what it has until then [default: 15m]
+    /// How long an access token is good [default: 15m]
     #[arg(long, env = "BRAIDCAST_MASTER_TOKEN_LIFETIME", value_name = "TIME")]
     token_lifetime: Option<String>,
     /// How long a login lasts without its password [default: 30days]

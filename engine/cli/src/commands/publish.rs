@@ -1,6 +1,8 @@
 //! `braidcast publish`
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use braidcast_client::publish::{Kind, PublishOptions, Published, publish_file};
 use clap::Args;
@@ -49,6 +51,7 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
             "--name names one video, and {total} files are given; publish them singly"
         )));
     }
+    check_names(&args.files)?;
     let kind = if args.as_file { Kind::File } else { Kind::Film(relaunch::probe()) };
     let options = PublishOptions { kind, name: args.name, replicas: args.replicas, replace: args.replace };
     let control = connect(&args.profile).await?;
@@ -69,6 +72,24 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     .await?;
     let failed = failures.len();
     failures.pop().map_or(Ok(()), |last| Err(CliError::PublishSome { failed, total, last }))
+}
+
+/// Refuses two files of one name: with --replace the second would take the place of the first.
+fn check_names(files: &[PathBuf]) -> Result<(), CliError> {
+    let mut seen: HashMap<&OsStr, &Path> = HashMap::new();
+    for file in files {
+        let Some(name) = file.file_name() else { continue };
+        if let Some(other) = seen.insert(name, file) {
+            let name = name.display().to_string();
+            return Err(CliError::Usage(format!(
+                "{} and {} would both be named {:?}; nothing was published: publish one of them with --name",
+                output::printable(&other.display().to_string()),
+                output::printable(&file.display().to_string()),
+                output::printable(&name)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What is said of a video that was published.

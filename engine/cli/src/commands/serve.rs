@@ -12,7 +12,7 @@ use crate::byte_size::ByteSize;
 use crate::error::CliError;
 use crate::output;
 use crate::parent::ParentArg;
-use crate::settings::{SettingsError, layered};
+use crate::settings::{SettingsError, check_ca, layered};
 use crate::signals::Termination;
 
 const STATE_DEFAULT: &str = ".braidcast/server";
@@ -99,7 +99,9 @@ impl Settings {
         let token = zeroize::Zeroizing::new(read(&token_file)?);
         let token = JoinToken::new(token.lines().next().unwrap_or_default().trim());
         let state = self.state_dir.unwrap_or_else(|| STATE_DEFAULT.into());
-        let mut config = ServerConfig::new(state, master, read(&ca)?, token);
+        let ca_pem = read(&ca)?;
+        check_ca(&ca, &ca_pem)?;
+        let mut config = ServerConfig::new(state, master, ca_pem, token);
         config.listen = self.listen.unwrap_or(config.listen);
         config.advertise = self.advertise;
         config.shards = self.shards.unwrap_or(config.shards);
@@ -175,7 +177,9 @@ mod tests {
     fn folder() -> (tempfile::TempDir, Settings) {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (ca, token) = (dir.path().join("ca.pem"), dir.path().join("token"));
-        std::fs::write(&ca, "PEM").and_then(|()| std::fs::write(&token, "open sesame\n")).expect("writable");
+        std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\n")
+            .and_then(|()| std::fs::write(&token, "open sesame\n"))
+            .expect("writable");
         let settings = Settings {
             master: Some("127.0.0.1:1".to_owned()),
             ca: Some(ca),

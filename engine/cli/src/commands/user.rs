@@ -71,8 +71,8 @@ pub(crate) async fn run(args: UserArgs) -> Result<(), CliError> {
         Action::Rm { username, profile } => {
             connect(&profile).await?.remove_user(&username).await?;
             output::print(&format!(
-                "removed {}; what they are signed in to ends within a token's lifetime (15 minutes, unless the master \
-                 was told otherwise)\n",
+                "removed {}; what is being fetched under that name ends within a ticket's lifetime (10 minutes, unless \
+                 the master was told otherwise)\n",
                 output::printable(&username)
             ))
         }

@@ -118,7 +118,7 @@ impl TokenCache {
             return Err(error);
         }
         // Without truncating: another program could take the block that is given back.
-        let mut file = File::options().write(true).open(&self.path)?;
+        let Ok(mut file) = File::options().write(true).open(&self.path) else { return Err(error) };
         file.write_all(text)?;
         file.set_len(text.len() as u64)
     }

@@ -15,7 +15,7 @@ pub enum FilmError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// The name is that of plain bytes.
-    #[error("{name:?} is no film that can be played: {reason}; fetch it with `braidcast get`")]
+    #[error("{name:?} is no film that can be played: {reason}; fetch it with `braidcast get` or `braidcast.download`")]
     NotAFilm {
         /// Which name.
         name: String,

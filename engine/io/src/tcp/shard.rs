@@ -177,7 +177,7 @@ impl<'a, S: Service> Streams<'a, S> {
     }
 
     fn admit(&mut self, now: Instant, stream: TcpStream, peer: SocketAddr) {
-        if !self.table.has_room(peer, &self.bounds) {
+        if !self.table.make_room(peer, &self.bounds) {
             self.refused += 1;
             if self.tell_refused_at.is_none_or(|due| due <= now) {
                 let refused = std::mem::take(&mut self.refused);

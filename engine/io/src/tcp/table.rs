@@ -16,13 +16,32 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Whether another connection from `peer` is within the bounds.
-    pub(super) fn has_room(&self, peer: SocketAddr, bounds: &StreamBounds) -> bool {
-        //= PROTOCOL T3: A server MUST bound the connections that it holds, in all and of one client address, and close those beyond at once.
+    /// Makes room for another connection from `peer`, if the bounds leave none; says whether there is room now.
+    pub(super) fn make_room(&mut self, peer: SocketAddr, bounds: &StreamBounds) -> bool {
+        //= PROTOCOL T3: A server MUST bound the connections that it holds, in all and of one client address. One beyond takes the place of the oldest that no HELLO has let in, of the address that has most of those; where there is none, the server MUST close it at once.
         let of_address = self.by_address.get(&address(peer)).copied().unwrap_or(0);
         // Where there are few connections, as with few descriptors, one address must not have them all.
         let per_address = bounds.per_address.min(bounds.connections.div_ceil(2));
-        self.connections.len() < bounds.connections && of_address < per_address
+        let is_own_full = of_address >= per_address;
+        if !is_own_full && self.connections.len() < bounds.connections {
+            return true;
+        }
+        let leaves = self.oldest_stranger(is_own_full.then(|| address(peer)));
+        leaves.inspect(|key| self.remove(*key)).is_some()
+    }
+
+    /// The oldest connection that nobody has been let in on, of `address`, or else of the address that has most of them:
+    /// an honest client needs milliseconds to be let in, and is never the oldest of many.
+    fn oldest_stranger(&self, of: Option<IpAddr>) -> Option<usize> {
+        let strangers = || self.connections.iter().filter(|(_, connection)| !connection.is_admitted);
+        let of = of.or_else(|| {
+            let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+            strangers().for_each(|(_, connection)| *counts.entry(address(connection.peer)).or_default() += 1);
+            counts.into_iter().max_by_key(|(_, count)| *count).map(|(address, _)| address)
+        })?;
+        let of_address = strangers().filter(|(_, connection)| address(connection.peer) == of);
+        // Keys count up.
+        of_address.map(|(key, _)| *key).min()
     }
 
     pub(super) fn insert(&mut self, key: usize, connection: Connection) {

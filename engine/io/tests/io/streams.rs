@@ -286,7 +286,7 @@ fn an_idle_connection_is_closed() {
     }
 }
 
-//= PROTOCOL T3: A server MUST bound the connections that it holds, in all and of one client address, and close those beyond at once.
+//= PROTOCOL T3: A server MUST bound the connections that it holds, in all and of one client address. One beyond takes the place of the oldest that no HELLO has let in, of the address that has most of those; where there is none, the server MUST close it at once.
 #[test]
 fn connections_beyond_the_bounds_are_closed_at_once() {
     let (one, other) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
@@ -304,6 +304,21 @@ fn connections_beyond_the_bounds_are_closed_at_once() {
         assert!(Instant::now() < patience, "what has ended still counts");
     }
     assert!(held.iter().all(is_served));
+}
+
+/// Whoever says nothing on many connections must not keep out those who have a ticket.
+#[test]
+fn silent_connections_make_room_for_others_and_for_those_of_their_own_address() {
+    let (silent, honest) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
+    let shard = Shard::start(StreamBounds { connections: 4, per_address: 3, ..StreamBounds::default() });
+    let held: Vec<_> = (0..2).map(|_| plain(silent, shard.addr)).collect();
+    let of_the_same = plain(silent, shard.addr);
+    assert!(is_served(&of_the_same), "an address makes room among its own");
+    let others: Vec<_> = (0..2).map(|_| plain(Ipv4Addr::new(127, 0, 0, 3), shard.addr)).collect();
+    let newcomer = plain(honest, shard.addr);
+    assert!(is_served(&newcomer), "another address is let in");
+    assert!(is_served(&of_the_same), "nobody who was let in leaves");
+    drop((held, others));
 }
 
 /// Where descriptors are few, connections are: the bound of one address alone would leave none to others.

@@ -65,13 +65,13 @@ impl<S> Gated<S> {
             Needed::Nothing => return Ok(()),
             Needed::User(role) => {
                 let caller = self.tokens.read_client(bearer(request.headers())?)?;
-                net::prove(request.extensions());
+                net::prove(request.extensions(), Some(caller.user));
                 check_role(&caller, role)?;
                 request.extensions_mut().insert(caller);
             }
             Needed::Server => {
                 let caller = self.tokens.read_server(bearer(request.headers())?)?;
-                net::prove(request.extensions());
+                net::prove(request.extensions(), None);
                 request.extensions_mut().insert(caller);
             }
         }

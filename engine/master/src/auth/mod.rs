@@ -60,7 +60,7 @@ impl v1::auth_server::Auth for AuthService {
         let network = net::peer(&extensions).network;
         let result = match self.grant(network, message).await? {
             Grant::Given { account, refresh_token } => {
-                net::prove(&extensions);
+                net::prove(&extensions, Some(account.id));
                 IssueResult::Token(v1::Token {
                     access_token: self.tokens.sign_client(&account)?,
                     expires_in_sec: u32::try_from(self.tokens.lifetime().as_secs()).unwrap_or(u32::MAX),

@@ -3,6 +3,8 @@
 //! HMAC under a key in the database: only masters make them and only masters read them. The audience keeps the two
 //! kinds apart.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -18,6 +20,7 @@ use crate::db;
 use crate::errors::ServiceError;
 use crate::limits::SERVER_TOKEN_LIFETIME;
 use crate::random;
+use crate::sync::lock;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const CLIENTS: &str = "braidcast client";
@@ -30,6 +33,9 @@ pub(crate) struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     lifetime: Duration,
+    /// Accounts whose access tokens are void up to one signed at this Unix time in milliseconds, until all of those have
+    /// expired. A master that starts anew does not know them: the Users service asks the database besides.
+    revoked: Mutex<HashMap<UserId, u64>>,
 }
 
 /// Who makes a call, by the word of an access token.
@@ -55,6 +61,8 @@ struct ClientClaims {
     name: String,
     role: i64,
     exp: u64,
+    /// When it was signed, as a Unix time in milliseconds; `iat` has seconds.
+    signed_ms: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -70,7 +78,26 @@ impl Tokens {
     pub(crate) async fn open(pool: &SqlitePool, lifetime: Duration) -> Result<Self, sqlx::Error> {
         let fresh = Zeroizing::new(random::draw::<KEY_BYTES>());
         let key = Zeroizing::new(db::setting_or(pool, KEY_SETTING, &*fresh).await?);
-        Ok(Self { encoding: EncodingKey::from_secret(&key), decoding: DecodingKey::from_secret(&key), lifetime })
+        Ok(Self::new(&key, lifetime))
+    }
+
+    fn new(key: &[u8], lifetime: Duration) -> Self {
+        let (encoding, decoding) = (EncodingKey::from_secret(key), DecodingKey::from_secret(key));
+        Self { encoding, decoding, lifetime, revoked: Mutex::default() }
+    }
+
+    /// Makes all access tokens of an account void that were signed before: it was removed, or has a new password, and
+    /// whoever holds one may be the one who was to be kept out.
+    pub(crate) fn revoke(&self, user: UserId) {
+        let now_ms = clock::unix_ms();
+        let lifetime_ms = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
+        let mut revoked = lock(&self.revoked);
+        revoked.retain(|_, at_ms| at_ms.saturating_add(lifetime_ms) > now_ms);
+        revoked.insert(user, now_ms);
+    }
+
+    fn is_revoked(&self, user: UserId, signed_ms: u64) -> bool {
+        lock(&self.revoked).get(&user).is_some_and(|at_ms| signed_ms <= *at_ms)
     }
 
     /// How long an access token lasts.
@@ -86,6 +113,7 @@ impl Tokens {
             name: account.username.clone(),
             role: account.role as i64,
             exp: (clock::since_epoch() + self.lifetime).as_secs(),
+            signed_ms: clock::unix_ms(),
         })
     }
 
@@ -102,9 +130,13 @@ impl Tokens {
     /// Who holds this access token.
     pub(crate) fn read_client(&self, token: &str) -> Result<Caller, ServiceError> {
         let claims: ClientClaims = self.read(token, CLIENTS)?;
-        let user = claims.sub.parse().map_err(|_| ServiceError::TokenInvalid)?;
+        let user = UserId(claims.sub.parse().map_err(|_| ServiceError::TokenInvalid)?);
+        if self.is_revoked(user, claims.signed_ms) {
+            // The client asks for a new one, and learns there that it must log in again.
+            return Err(ServiceError::TokenStale);
+        }
         let role = Role::from_number(claims.role).ok_or(ServiceError::TokenInvalid)?;
-        Ok(Caller { user: UserId(user), username: claims.name, role })
+        Ok(Caller { user, username: claims.name, role })
     }
 
     /// Which media server holds this token.
@@ -136,8 +168,7 @@ mod tests {
     use super::*;
 
     fn tokens(key: u8, lifetime: Duration) -> Tokens {
-        let key = [key; KEY_BYTES];
-        Tokens { encoding: EncodingKey::from_secret(&key), decoding: DecodingKey::from_secret(&key), lifetime }
+        Tokens::new(&[key; KEY_BYTES], lifetime)
     }
 
     fn anna() -> Account {
@@ -167,9 +198,22 @@ mod tests {
     }
 
     #[test]
+    fn tokens_of_an_account_that_was_removed_or_has_a_new_password_are_void_and_later_ones_are_not() {
+        let tokens = tokens(1, Duration::from_secs(60));
+        let other = Account { id: UserId(8), ..anna() };
+        let [before, of_other] = [anna(), other].map(|account| tokens.sign_client(&account).expect("signs"));
+        tokens.revoke(UserId(7));
+        assert!(matches!(tokens.read_client(&before), Err(ServiceError::TokenStale)));
+        assert!(tokens.read_client(&of_other).is_ok());
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(tokens.read_client(&tokens.sign_client(&anna()).expect("signs")).is_ok());
+    }
+
+    #[test]
     fn an_expired_token_is_told_from_a_forged_one() {
         let tokens = tokens(1, Duration::ZERO);
-        let claims = ClientClaims { aud: CLIENTS.into(), sub: "7".into(), name: "anna".into(), role: 1, exp: 1 };
+        let claims =
+            ClientClaims { aud: CLIENTS.into(), sub: "7".into(), name: "anna".into(), role: 1, exp: 1, signed_ms: 0 };
         let token = tokens.sign(&claims).expect("signs");
         assert!(matches!(tokens.read_client(&token), Err(ServiceError::TokenStale)));
     }

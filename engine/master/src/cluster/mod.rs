@@ -292,7 +292,7 @@ impl ClusterService {
 impl v1::cluster_server::Cluster for ClusterService {
     async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinResponse>, Status> {
         self.check_join_token(&request.get_ref().join_token)?;
-        net::prove(request.extensions());
+        net::prove(request.extensions(), None);
         let request = request.into_inner();
         let Joined { server_id, join, ticket_keys } = self.cluster.join(request).await?;
         let server_token = self.tokens.sign_server(&server_id, join)?;

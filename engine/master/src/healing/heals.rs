@@ -49,10 +49,15 @@ impl Heals {
         self.active.contains_key(&asset)
     }
 
+    /// Whether as many heals are under way as may be.
+    pub(crate) fn is_full(&self) -> bool {
+        self.active.len() >= HEALS_MAX
+    }
+
     /// Which of `holders` is asked for `asset` now. `None`: nobody, because too much is under way, because the last heal
     /// failed a moment ago, or because there is nobody else.
     pub(crate) fn choose(&self, now: Instant, asset: AssetId, holders: &[String]) -> Option<String> {
-        if self.active.len() >= HEALS_MAX || self.is_active(asset) {
+        if self.is_full() || self.is_active(asset) {
             return None;
         }
         let Some(Failures { servers, next }) = self.failed.get(&asset) else {

@@ -26,7 +26,7 @@ use std::time::Instant;
 
 use braidcast_media::AssetId;
 use braidcast_proto::v1;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tonic::Streaming;
 
 pub(crate) use self::suspicions::Suspicions;
@@ -58,6 +58,8 @@ pub(crate) struct Healing {
     checks: Semaphore,
     /// Why the origin does not take the heal of an asset just now.
     hindrances: Mutex<HashMap<AssetId, String>>,
+    /// Told when a heal has ended: small packs heal in milliseconds, and there may be thousands of them.
+    freed: Notify,
 }
 
 /// Takes the packs for unsound that were when the master stopped: a start sees only lengths and headers.
@@ -92,6 +94,7 @@ impl Healing {
             checking: Mutex::default(),
             checks: Semaphore::new(CHECKS_MAX),
             hindrances: Mutex::default(),
+            freed: Notify::new(),
         })
     }
 
@@ -101,7 +104,10 @@ impl Healing {
         let mut looked_at = Instant::now();
         loop {
             self.turn().await;
-            tokio::time::sleep(HEAL_INTERVAL).await;
+            tokio::select! {
+                () = tokio::time::sleep(HEAL_INTERVAL) => {}
+                () = self.freed.notified() => {}
+            }
             if looked_at.elapsed() >= PRESENCE_INTERVAL {
                 self.look_for_packs().await;
                 looked_at = Instant::now();
@@ -379,7 +385,17 @@ impl Healing {
             return;
         }
         let now = Instant::now();
-        let Some(server_id) = lock(&self.heals).choose(now, asset.id, &holders) else { return };
+        let (chosen, is_full) = {
+            let heals = lock(&self.heals);
+            (heals.choose(now, asset.id, &holders), heals.is_full())
+        };
+        let Some(server_id) = chosen else {
+            if is_full {
+                let waiting = "it waits for its turn to be sent by a media server that holds a whole copy";
+                self.library.set_doing(asset.id, waiting.to_owned());
+            }
+            return;
+        };
         lock(&self.hindrances).remove(&asset.id);
         // Begun before the order is sent: the server may be quick.
         lock(&self.heals).begin(now, asset.id, server_id.clone(), request.clone());
@@ -429,6 +445,7 @@ struct Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         lock(&self.healing.heals).end(Instant::now(), self.asset, self.outcome);
+        self.healing.freed.notify_one();
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::Extensions;
 use tonic::transport::server::{Connected, TlsConnectInfo};
 
+use crate::accounts::UserId;
 use crate::limits::{PROVEN_IDLE_MAX, UNPROVEN_BYTES_MAX};
 use crate::net::Network;
 use crate::net::seats::{Claim, Occupant, Seat};
@@ -34,11 +35,13 @@ struct Use {
     calls: usize,
     /// When a call last began, ended, or showed who it is.
     at: Instant,
+    /// Whose calls they are; `None` for a media server's.
+    user: Option<UserId>,
 }
 
 impl Default for Use {
     fn default() -> Self {
-        Self { calls: 0, at: Instant::now() }
+        Self { calls: 0, at: Instant::now(), user: None }
     }
 }
 
@@ -64,8 +67,9 @@ impl Drop for UnderWay {
 }
 
 impl Line {
-    /// Notes that somebody on it is known.
-    pub(crate) fn prove(&self) {
+    /// Notes that somebody on it is known; `None`: a media server.
+    pub(crate) fn prove(&self, user: Option<UserId>) {
+        lock(&self.use_of).user = user;
         if !self.proven.swap(true, Ordering::AcqRel) {
             self.wake();
         }
@@ -99,11 +103,12 @@ impl Line {
 impl Occupant for Line {
     fn claim(&self) -> Claim {
         if !self.is_proven() {
-            Claim::None
-        } else if lock(&self.use_of).is_idle(Instant::now()) {
-            Claim::Idle
-        } else {
-            Claim::Held
+            return Claim::None;
+        }
+        match &*lock(&self.use_of) {
+            used if used.is_idle(Instant::now()) => Claim::Idle,
+            Use { calls: 0, user: Some(user), .. } => Claim::Resting(*user),
+            _ => Claim::Held,
         }
     }
 
@@ -206,9 +211,9 @@ pub(crate) fn peer(extensions: &Extensions) -> &Peer {
     extensions.get::<TlsConnectInfo<Peer>>().expect("every connection is a TLS stream over a `Wire`").get_ref()
 }
 
-/// Notes that the caller is known, by a valid token or a right password.
-pub(crate) fn prove(extensions: &Extensions) {
-    peer(extensions).line.prove();
+/// Notes that the caller is known, by a valid token or a right password; `None`: a media server.
+pub(crate) fn prove(extensions: &Extensions, user: Option<UserId>) {
+    peer(extensions).line.prove(user);
 }
 
 #[cfg(test)]
@@ -253,7 +258,7 @@ mod tests {
                 read += wire.read(&mut buffer).await.expect("reads");
             }
         });
-        line.prove();
+        line.prove(None);
         rest.await.expect("the waiting read was woken");
         sending.await.expect("all was sent");
     }
@@ -262,7 +267,7 @@ mod tests {
     fn a_proven_connection_without_a_call_for_a_minute_may_be_closed_for_another() {
         let line = Arc::new(Line::default());
         assert_eq!(line.claim(), Claim::None);
-        line.prove();
+        line.prove(None);
         assert_eq!(line.claim(), Claim::Held);
         let peer = Peer { network: Network::V4(Ipv4Addr::LOCALHOST), line: Arc::clone(&line) };
         let call = peer.begin_call();

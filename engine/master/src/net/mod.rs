@@ -11,8 +11,9 @@
 //! answer      ends if its receiver takes nothing of it            answer.rs
 //! ```
 //!
-//! A connection is proven once a call on it bore a valid token, or signed in. The gate and Auth say so. One that is proven and idle gives way where there
-//! is no stranger.
+//! A connection is proven once a call on it bore a valid token, or signed in. The gate and Auth say so. One that is
+//! proven and idle gives way where there is no stranger; after those one without a call under way gives way, of the user
+//! who has most of them: nobody's many connections keep others out.
 
 pub(crate) mod accept;
 mod answer;

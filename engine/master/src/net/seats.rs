@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
+use crate::accounts::UserId;
 use crate::net::Network;
 use crate::sync::lock;
 
@@ -18,6 +19,9 @@ pub(crate) enum Claim {
     None,
     /// It is known, and has not used its seat lately: it leaves if there is no stranger.
     Idle,
+    /// It belongs to this user, who waits for nothing on it now: it leaves if no other one is of less use, and this user
+    /// has more of them than anybody else.
+    Resting(UserId),
     /// It stays.
     Held,
 }
@@ -112,9 +116,24 @@ fn full<T: Occupant>(taken: &Taken<T>, bounds: Bounds, newcomer: Network) -> Opt
 
 /// Who leaves: a stranger, or else somebody who is idle; the oldest of them, of the newcomer's network if that has too
 /// many, else of the network that has most of them. Of networks with equally many, the one whose oldest came first: no
-/// address is worse than another.
+/// address is worse than another. Where there is none, the oldest that rests of the user who has most of those.
 fn oldest<T: Occupant>(taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
-    [Claim::None, Claim::Idle].into_iter().find_map(|claim| oldest_with(claim, taken, newcomer, full))
+    let weak = [Claim::None, Claim::Idle].into_iter().find_map(|claim| oldest_with(claim, taken, newcomer, full));
+    weak.or_else(|| oldest_resting(taken, newcomer, full))
+}
+
+fn oldest_resting<T: Occupant>(taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
+    let mut of_users: HashMap<UserId, (usize, Reverse<u64>)> = HashMap::new();
+    for (number, (network, occupant)) in taken {
+        if let Claim::Resting(user) = occupant.claim()
+            && (full == Full::All || *network == newcomer)
+        {
+            of_users.entry(user).or_insert((0, Reverse(*number))).0 += 1;
+        }
+    }
+    let (count, Reverse(oldest)) = of_users.into_values().max()?;
+    // Nobody loses the only one.
+    (count > 1).then_some(oldest)
 }
 
 fn oldest_with<T: Occupant>(claim: Claim, taken: &Taken<T>, newcomer: Network, full: Full) -> Option<u64> {
@@ -143,6 +162,7 @@ mod tests {
     struct Guest {
         proven: AtomicBool,
         idle: AtomicBool,
+        user: Option<UserId>,
         left: AtomicBool,
     }
 
@@ -157,7 +177,7 @@ mod tests {
             match (self.proven.load(Ordering::Relaxed), self.idle.load(Ordering::Relaxed)) {
                 (false, _) => Claim::None,
                 (true, true) => Claim::Idle,
-                (true, false) => Claim::Held,
+                (true, false) => self.user.map_or(Claim::Held, Claim::Resting),
             }
         }
 
@@ -225,6 +245,23 @@ mod tests {
         let stranger = guest(false);
         let (_seat, _) = seats.take(network(2), Arc::clone(&stranger)).expect("a seat");
         assert!(idle.has_left() && !busy.has_left() && !stranger.has_left());
+    }
+
+    #[test]
+    fn a_user_with_many_seats_keeps_nobody_out_and_nobody_loses_the_only_one() {
+        let of = |user| Arc::new(Guest { proven: true.into(), user: Some(UserId(user)), ..Guest::default() });
+        let seats = Seats::new(Bounds { all: 4, per_network: 4, movable: 4 });
+        let (honest, greedy) = (of(1), [of(2), of(2), of(2)]);
+        let mut held = vec![seats.take(network(1), Arc::clone(&honest)).expect("a seat").0];
+        for (one, n) in greedy.iter().zip(2..) {
+            held.push(seats.take(network(n), Arc::clone(one)).expect("a seat").0);
+        }
+        for (left, n) in greedy.iter().zip(5..7) {
+            held.push(seats.take(network(n), of(i64::from(n))).expect("a seat").0);
+            assert!(left.has_left() && !honest.has_left());
+        }
+        assert!(matches!(seats.take(network(9), of(9)), Err(Full::All)), "four users with one seat each");
+        assert!(!greedy[2].has_left());
     }
 
     #[test]

@@ -101,7 +101,44 @@ async fn a_token_of_a_removed_user_does_not_own_the_next_account_of_that_name() 
     master.users().remove_user(remove).await.expect("removes");
     master.user("anna", v1::Role::Viewer).await;
     let refused = master.users().set_password(with_token(&old, set("anna", "stolen password"))).await;
-    assert_eq!(refused.expect_err("another anna").code(), Code::PermissionDenied);
+    assert_eq!(refused.expect_err("another anna").code(), Code::Unauthenticated);
+}
+
+/// An access token outlives its account by minutes. Whoever holds one must not trade it for an account that stays.
+#[tokio::test]
+async fn a_removed_administrator_makes_no_account_and_sets_no_password_also_after_a_restart() {
+    let mut master = Running::start().await;
+    let admin = master.admin().await;
+    let eve = master.user("eve", v1::Role::Admin).await;
+    let remove = with_token(&admin, v1::RemoveUserRequest { username: "eve".into() });
+    master.users().remove_user(remove).await.expect("removes");
+    for state in ["at once", "after a restart"] {
+        let made = master.users().add_user(with_token(&eve, add("mallory", PASSWORD, v1::Role::Admin))).await;
+        assert_eq!(made.expect_err("eve is out").code(), Code::Unauthenticated, "{state}");
+        let set = master.users().set_password(with_token(&eve, set(ADMIN, "stolen password"))).await;
+        assert_eq!(set.expect_err("eve is out").code(), Code::Unauthenticated, "{state}");
+        let remove = with_token(&eve, v1::RemoveUserRequest { username: ADMIN.into() });
+        let removed = master.users().remove_user(remove).await;
+        assert_eq!(removed.expect_err("eve is out").code(), Code::Unauthenticated, "{state}");
+        if state == "at once" {
+            let list = master.catalogue().list_videos(with_token(&eve, v1::ListVideosRequest {})).await;
+            assert_eq!(list.expect_err("eve is out").code(), Code::Unauthenticated);
+            master.restart(|_| {}).await;
+        }
+    }
+}
+
+/// A new password is what one sets when somebody else may be signed in.
+#[tokio::test]
+async fn a_new_password_puts_out_whoever_holds_an_access_token_of_the_account() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    let thief = master.user("vera", v1::Role::Viewer).await;
+    master.users().set_password(with_token(&admin, set("vera", "another password"))).await.expect("sets");
+    let again = master.users().set_password(with_token(&thief, set("vera", "the thief's own"))).await;
+    assert_eq!(again.expect_err("void").code(), Code::Unauthenticated);
+    let vera = master.login("vera", "another password").await.access_token;
+    master.catalogue().list_videos(with_token(&vera, v1::ListVideosRequest {})).await.expect("a new token");
 }
 
 #[tokio::test]
