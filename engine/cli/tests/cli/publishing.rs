@@ -172,9 +172,15 @@ fn a_file_that_changes_while_it_is_sealed_is_not_published() {
 
 #[test]
 fn what_does_not_fit_into_the_origin_is_not_published_until_there_is_room() {
-    let mut cluster = Cluster::start(&[]);
+    let mut disk = None;
+    let mount = |folder: &Path| {
+        let origin = folder.join("master/origin");
+        fs::create_dir_all(&origin).expect("own folder");
+        disk = Mount::tmpfs(&origin, "size=8m,mode=700");
+    };
+    let mut cluster = Cluster::start_prepared(mount, &[], &[]);
+    let Some(_disk) = disk else { return skip("mounting a small disk needs root") };
     let origin = cluster.path("master/origin");
-    let Some(_disk) = Mount::tmpfs(&origin, "size=8m") else { return skip("mounting a small disk needs root") };
     cluster.add_server(&[]);
     cluster.wait_listed(1);
     let client = cluster.client();
@@ -188,9 +194,9 @@ fn what_does_not_fit_into_the_origin_is_not_published_until_there_is_room() {
     cluster.publish(&first, "first", 1);
     client.publish(&second, &[]).assert_refused(OTHER, &["\"second\"", "no room", "origin", "remove some or enlarge"]);
     assert_eq!(client.names(), ["first"]);
-    assert_eq!(file_names(&origin).len(), 1, "{:?}", file_names(&origin));
+    assert_eq!(packs(&origin).len(), 1, "{:?}", file_names(&origin));
     client.run(["rm", "first"]).success();
-    eventually("the pack of what was removed goes", || file_names(&origin).is_empty().then_some(()));
+    eventually("the pack of what was removed goes", || packs(&origin).is_empty().then_some(()));
     cluster.publish(&second, "second", 1);
     client.get("second").to(&cluster.path("copy")).finish().report();
     assert_eq!(sha256_of_file(&cluster.path("copy")), sha256_of_file(&second));

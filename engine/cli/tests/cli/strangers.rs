@@ -9,13 +9,15 @@ use std::time::Duration;
 use braidcast_client::Profile;
 use braidcast_client::profile::Credential;
 use braidcast_proto::v1::auth_client::AuthClient;
+use braidcast_proto::v1::catalogue_client::CatalogueClient;
 use braidcast_proto::v1::distribution_client::DistributionClient;
 use braidcast_proto::v1::issue_token_response::Result as Issued;
-use braidcast_proto::v1::{FailedHost, IssueTokenRequest, RedistributeRequest};
+use braidcast_proto::v1::{FailedHost, IssueTokenRequest, ListVideosRequest, RedistributeRequest};
 use http_body::Frame;
 use tokio::task::JoinSet;
 use tonic::body::Body;
 use tonic::codegen::{Bytes, Service, http};
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 use tonic::{Code, Request};
 
@@ -166,6 +168,34 @@ fn silent_connections_neither_spin_nor_keep_anybody_out() {
         "{ended:?}"
     );
     assert!(!cluster.master().has_ended());
+}
+
+/// A connection on which somebody was let in stayed for a minute after each call: one viewer took all seats.
+#[test]
+fn one_users_connections_keep_nobody_out() {
+    let mut cluster = Cluster::start_limited(128, &[]);
+    let viewer = cluster.client().add_viewer("vera");
+    let vera = Profile::load(viewer.profile()).expect("a profile");
+    let held = run(async {
+        let channel = connect(&vera, ELSEWHERE).await;
+        let answer = AuthClient::new(channel).issue_token(login("vera", &password(&vera))).await;
+        let Some(Issued::Token(token)) = answer.expect("is let in").into_inner().result else { panic!("no token") };
+        let bearer: MetadataValue<_> = format!("Bearer {}", token.access_token).parse().expect("ASCII");
+        let mut held = Vec::new();
+        for n in 0..120 {
+            let channel = connect(&vera, Ipv4Addr::new(127, 0, 1, 1 + n % 4)).await;
+            let mut list = Request::new(ListVideosRequest {});
+            list.metadata_mut().insert("authorization", bearer.clone());
+            CatalogueClient::new(channel.clone()).list_videos(list).await.expect("a viewer may");
+            held.push(channel);
+        }
+        held
+    });
+    for _ in 0..3 {
+        cluster.client().run(["user", "ls"]).success();
+    }
+    assert!(!cluster.master().has_ended());
+    drop(held);
 }
 
 /// A message of 4 MB with two million empty entries took 280 MB to decode.

@@ -145,7 +145,7 @@ async fn questions_that_have_no_answer_are_refused_with_what_to_ask_instead() {
     let time = Some(Window::Time(v1::TimeWindow { start_time: 0.0, end_time: Some(f64::NAN) }));
     let refused = ask(&master, &token, film(), time).await.expect_err("no time line");
     assert_eq!(refused.code(), Code::FailedPrecondition);
-    assert!(refused.message().contains("frames or extents"), "{refused}");
+    assert!(refused.message().contains("plain bytes"), "{refused}");
     for window in [extents(10, None), extents(5, Some(4)), extents(u64::MAX, Some(u64::MAX))] {
         let refused = ask(&master, &token, film(), window).await.expect_err("no such window");
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
