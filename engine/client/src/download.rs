@@ -90,6 +90,8 @@ const HASH_LIST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 pub const LANES_MAX: usize = 8;
 /// How long a master that does not answer is asked again while servers go on.
 const MASTER_RETRY: Duration = Duration::from_millis(500);
+/// How long the master is waited for to say why nobody serves a video any more.
+const MASTER_WAIT: Duration = Duration::from_secs(2);
 
 /// Fetches the current version of a video.
 ///
@@ -291,6 +293,10 @@ impl Run {
                     let notice = match notice {
                         Some(Ok(notice)) => notice,
                         Some(Err(EngineError::NoList)) => return Err(self.no_list()),
+                        Some(Err(error @ EngineError::NoSources(_))) => {
+                            let gone = self.reports.gone(MASTER_WAIT).await;
+                            return Err(gone.map_or_else(|| error.into(), DownloadError::Control));
+                        }
                         Some(Err(error)) => return Err(error.into()),
                         None => return Err(DownloadError::Interrupted),
                     };

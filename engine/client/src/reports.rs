@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use braidcast_media::AssetId;
+use braidcast_media::{AssetId, ExtentNo};
 use braidcast_proto::v1::{FailedHost, FailureReason};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -118,6 +118,17 @@ impl Reports {
         let told = async { while self.calls.join_next().await.is_some() {} };
         // A master that is away is not told.
         let _ = tokio::time::timeout(time, told).await;
+    }
+
+    /// What the master says of a version that it does not have any more; asked when nobody serves it. `None`: it has it, or
+    /// does not answer within `time`.
+    pub(crate) async fn gone(&self, time: Duration) -> Option<ControlError> {
+        let window = Window::Extents { first: ExtentNo(0), last: Some(ExtentNo(0)) };
+        let asked = self.control.distribution(VideoRef::Asset(self.asset), window);
+        match tokio::time::timeout(time, asked).await {
+            Ok(Err(gone @ ControlError::NotFound { .. })) => Some(gone),
+            _ => None,
+        }
     }
 
     fn call(&mut self, pause: Duration, request: Request) {

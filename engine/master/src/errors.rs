@@ -32,7 +32,7 @@ pub(crate) enum ServiceError {
 
     #[error("there is no video named {name:?}")]
     NoVideo { name: String },
-    #[error("there is no asset {0} any more: open the video again by its name")]
+    #[error("there is no asset {0} any more: its video was removed or replaced; open the video again by its name")]
     NoAsset(AssetId),
     #[error(
         "the origin has lost the pack of asset {0}: it is healed from a media server that holds a whole copy; without \

@@ -20,6 +20,8 @@ const LENGTHS: [u64; 7] = [0, 1, 1_199, 1_200, 1_201, 307_200, 307_201];
 const LARGE_BYTES: u64 = (2 << 30) + 1;
 const MEMORY_KIB_MAX: u64 = 150 * 1024;
 const FILM: &str = "film";
+/// Exit code of a command whose video is not there.
+const NOT_FOUND: i32 = 4;
 /// Exit code of a command that a local file has stopped.
 const LOCAL_FILE: i32 = 7;
 /// Exit code of what Ctrl-C ended.
@@ -28,6 +30,27 @@ const INTERRUPTED: i32 = 130;
 const SLOW_KIB_S: &str = "4096";
 /// Lasts three seconds then.
 const SLOW_FILM_BYTES: u64 = 50_000_000;
+
+/// The servers can only say that they do not serve it; the master knows why.
+#[test]
+fn a_video_that_is_replaced_or_removed_while_it_is_fetched_is_told_to_be_gone() {
+    let dev = Dev::of([(FILM, SLOW_FILM_BYTES)]).servers(1).start();
+    let (client, other) = (dev.client(), dev.path("other"));
+    write_film(&other, SLOW_FILM_BYTES, 9);
+    for change in ["replaced", "removed"] {
+        client.wait_held(FILM, 1);
+        let copy = dev.path(change);
+        let running = client.get(FILM).to(&copy).flag("--max-rate", "2MiB").start();
+        wait_written(&copy, 2_000_000);
+        match change {
+            "replaced" => client.publish(&other, &["--name", FILM, "--replace"]),
+            _ => client.run(["rm", FILM]),
+        }
+        .success();
+        let ended = running.wait();
+        assert!(ended.failure(NOT_FOUND).contains("removed or replaced"), "{change}: {ended:?}");
+    }
+}
 
 #[test]
 fn files_of_any_length_come_back_and_a_large_one_takes_little_memory_of_client_and_server() {

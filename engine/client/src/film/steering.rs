@@ -190,7 +190,12 @@ impl Steering {
                 break step;
             }
         };
-        if let Err(error) = outcome {
+        if let Err(mut error) = outcome {
+            if let FilmError::NoSources { .. } = error
+                && let Some(gone) = self.reports.gone(REPORT_TIME).await
+            {
+                error = gone.into();
+            }
             // A player that has gone does not care.
             let _ = self.events.send(Event::Failed(error));
             // Why it ends may be what the master has just been told of.
