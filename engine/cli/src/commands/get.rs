@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use braidcast_client::download::{DownloadOptions, LANES_MAX, Report, SourceReport, Target, Verify, download};
+use braidcast_client::download::{
+    DownloadOptions, LANES_MAX, PARTIAL_SUFFIX, Report, SourceReport, Target, Verify, download,
+};
 use braidcast_client::fetcher::Traffic;
 use clap::{Args, ValueEnum, value_parser};
 use indicatif::HumanBytes;
@@ -102,9 +104,11 @@ pub(crate) async fn run(args: GetArgs, started: Instant) -> Result<(), CliError>
     let lanes = args.lanes.into();
     let verify = args.verify.into();
     let options = DownloadOptions { traffic, rate_max, verify, trace: args.trace, lanes, ..DownloadOptions::default() };
+    let kept = Kept::of(&target);
     let mut bars = DownloadBars::new(&args.name);
     let outcome = download(control, &args.name, target, options, |progress| bars.show(progress)).await;
     bars.clear();
+    kept.forget();
     let report = outcome?;
     let elapsed = started.elapsed();
     if args.json {
@@ -160,7 +164,39 @@ fn summary(report: &Report, path: &Path, elapsed: Duration) -> String {
     let path = path.display().to_string();
     let verified = if report.verified { "verified" } else { "only packets verified" };
     let seconds = elapsed.as_secs_f64();
-    format!("{}: {} in {seconds:.2} s ({rate}/s), {verified}\n", output::printable(&path), HumanBytes(report.bytes))
+    let resumed = match report.resumed_bytes {
+        0 => String::new(),
+        bytes => format!(", {} of them there already", HumanBytes(bytes)),
+    };
+    let (path, bytes) = (output::printable(&path), HumanBytes(report.bytes));
+    format!("{path}: {bytes} in {seconds:.2} s ({rate}/s{resumed}), {verified}\n")
+}
+
+/// Tells where a download that Ctrl-C ends can go on, when it is dropped; a download that ended has said what it has to.
+struct Kept(Option<PathBuf>);
+
+impl Kept {
+    fn of(target: &Target) -> Self {
+        Self(match target {
+            Target::Path(path) => Some(path.with_added_extension(PARTIAL_SUFFIX.trim_start_matches('.'))),
+            _ => None,
+        })
+    }
+
+    /// There is nothing to tell any more.
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take().filter(|path| path.exists()) {
+            let path = path.display().to_string();
+            let path = output::printable(&path);
+            output::complain(&format!("interrupted; {path} is kept, and the same command goes on from there"));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -267,7 +267,7 @@ fn ctrl_c_ends_a_download_at_once_and_keeps_what_it_has() {
     let mut running = dev.client().get(FILM).to(&copy).start();
     wait_written(&copy, SLOW_FILM_BYTES / 4);
     running.interrupt();
-    running.wait().failure(INTERRUPTED);
+    assert!(running.wait().failure(INTERRUPTED).contains("goes on from there"));
     assert!(partial_path(&copy).exists() && !copy.exists());
     let report = dev.client().get(FILM).to(&copy).finish().report();
     assert!(report.sources.iter().map(|source| source.bytes).sum::<u64>() < SLOW_FILM_BYTES, "{report:?}");
