@@ -3,6 +3,7 @@
 //! Every part is checked before it is sent, so that a rotten copy cannot spoil the origin; the master checks again. A push
 //! takes at most half of the disk's time: after each extent it rests for as long as reading it took.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,11 +80,39 @@ impl Pusher {
     }
 }
 
+/// What an order asks for, found to be here.
+struct Ready {
+    pack: Arc<Pack>,
+    header: Arc<PackHeader>,
+    ranges: Vec<RangeInclusive<u32>>,
+}
+
+async fn prepare(keeper: &Arc<Keeper>, order: &PushOrder) -> Result<Ready, PushError> {
+    let pack = keeper.pack(AssetId(order.asset)).filter(|pack| pack.is_whole()).ok_or(PushError::NotWhole)?;
+    let ranges = ranges(order, pack.layout().extents())?;
+    let header = Arc::new(read_header(keeper, &pack).await?);
+    Ok(Ready { pack, header, ranges })
+}
+
+/// Tells the master that an order cannot be followed, so that another server is asked at once: a push that ends after
+/// its start.
+async fn decline(keeper: &Arc<Keeper>, asset: u64) {
+    let start = PushRequest { part: Some(Part::Start(PushStart { asset })) };
+    let request = keeper.master().authorised(tokio_stream::once(start));
+    let mut origin = keeper.master().origin();
+    // Its answer is an error, and one that does not come changes nothing: the master waits for the push in vain then.
+    let _ = timeout(limits::PUSH_ANSWER_WITHIN, origin.push_pack(request)).await;
+}
+
 /// Follows one order; says how many extents were sent.
 async fn push(keeper: &Arc<Keeper>, order: PushOrder) -> Result<u64, PushError> {
-    let pack = keeper.pack(AssetId(order.asset)).filter(|pack| pack.is_whole()).ok_or(PushError::NotWhole)?;
-    let ranges = ranges(&order, pack.layout().extents())?;
-    let header = Arc::new(read_header(keeper, &pack).await?);
+    let Ready { pack, header, ranges } = match prepare(keeper, &order).await {
+        Ok(ready) => ready,
+        Err(fault) => {
+            decline(keeper, order.asset).await;
+            return Err(fault);
+        }
+    };
     let (parts, outbound) = mpsc::channel(limits::PUSH_PARTS_QUEUED);
     let request = keeper.master().authorised(ReceiverStream::new(outbound));
     let mut origin = keeper.master().origin();
@@ -154,7 +183,7 @@ async fn read(
 }
 
 /// The extents that `order` asks for, each range within a pack of `extents` extents.
-fn ranges(order: &PushOrder, extents: u32) -> Result<Vec<std::ops::RangeInclusive<u32>>, PushError> {
+fn ranges(order: &PushOrder, extents: u32) -> Result<Vec<RangeInclusive<u32>>, PushError> {
     let range = |range: &braidcast_proto::v1::PackExtents| {
         let (first, last) = (range.first, range.last);
         if first > last || last >= extents {

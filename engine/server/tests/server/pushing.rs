@@ -47,13 +47,15 @@ async fn an_extent_that_is_rotten_here_too_is_not_sent_and_is_filled_again() {
     rig.master.holding(film.id, |holding| holding.extents_held == holding.extents_total - 1).await;
     assert_eq!(rig.master.pushed(2).await, [Part::Start(PushStart { asset: film.id.0 }), extent(&film, 0)]);
 
-    // While a part is missing nothing is sent, and orders that no pack can follow are passed over.
+    // While a part is missing, and of orders that no pack can follow, the start alone is sent: the master asks another
+    // server then.
     rig.master.order(push(&film, false, &[(0, 0)])).await;
     rig.master.order(push(&film, false, &[(2, 1), (7, 900)])).await;
     rig.master.unlimited_pieces();
     rig.master.held_in_full(film.id).await;
     rig.master.order(push(&film, false, &[(1, 1)])).await;
-    assert_eq!(rig.master.pushed(4).await[3], extent(&film, 1));
+    let start = || Part::Start(PushStart { asset: film.id.0 });
+    assert_eq!(rig.master.pushed(6).await[2..], [start(), start(), start(), extent(&film, 1)]);
     rig.server.shutdown().await;
 }
 
@@ -70,6 +72,7 @@ async fn a_copy_that_a_push_finds_ruined_is_held_no_longer() {
         rig.master.order(push(&film, true, &[(0, 3)])).await;
         rig.master.holding(film.id, |holding| holding.extents_held == 0).await;
         assert!(rig.aside(&film).exists(), "it was whole");
+        assert_eq!(rig.master.pushed(1).await[0], Part::Start(PushStart { asset: film.id.0 }), "the master is told");
         rig.server.shutdown().await;
     }
 }
