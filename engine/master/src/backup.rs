@@ -8,6 +8,7 @@ mod daily;
 mod error;
 mod read;
 mod restore;
+pub(crate) mod snapshots;
 mod write;
 
 use std::path::PathBuf;

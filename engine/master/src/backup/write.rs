@@ -112,7 +112,7 @@ pub(super) async fn connect_alone(path: &Path) -> Result<SqliteConnection, sqlx:
     options(path).journal_mode(SqliteJournalMode::Memory).connect().await
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
 }
 
