@@ -161,11 +161,16 @@ fn a_backup_brings_the_master_back_on_another_host_and_address() {
     // The host is gone, and all packs with it.
     cluster.master().kill();
     let said = run("restore", &file, &new).success();
-    assert!(said.contains("1 videos, 0 of whose packs") && said.contains("next: braidcast master"), "{said}");
+    for words in
+        ["1 videos, 0 of whose packs", "next: mount the origin's disk", "if the packs are lost", "--adopt-origin"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
     fs::remove_dir_all(&old).expect("it is lost");
     let master = [OsStr::new("master"), OsStr::new("--exit-with-parent"), OsStr::new("--listen")];
     let master = master.into_iter().chain([OsStr::new("127.0.0.1:0"), OsStr::new("--state"), new.as_os_str()]);
-    let mut master = Process::start(master);
+    Process::start(master.clone()).finish().assert_refused(OTHER, &["origin is empty", "--adopt-origin"]);
+    let mut master = Process::start(master.chain([OsStr::new("--adopt-origin")]));
     let address = master.wait_line("master listening ");
 
     cluster.server(1).kill();

@@ -29,6 +29,10 @@ pub struct Restored {
     pub videos: usize,
     /// How many of their packs stand in the origin.
     pub packs: usize,
+    /// The backup knows videos, and none of their packs is in the origin: the disk is not mounted, or the packs are lost.
+    /// The master does not start before the packs are there or a person has decided (`--adopt-origin`), unless the
+    /// origin held the library's id already.
+    pub origin_empty: bool,
     /// How many packs of the origin the backup does not know: the next start makes them orphans.
     pub unknown: usize,
     /// Files that stood in the way, by the names that they have now.
@@ -59,16 +63,19 @@ pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, Bac
         write(&path, contents)?;
         written.push(path);
     }
-    if let Some(library) = backup.library {
-        identity::write(&origin_file, library)?;
-        written.push(origin_file);
-    }
     let origin = Origin::new(config.origin_path());
     let survey = origin.survey(&backup.rows)?;
     let unknown = survey.unknown();
     let packs = survey.packs - unknown;
+    // An empty folder may be the place where the origin's disk is not mounted. Its id is what tells a master that the
+    // packs are here: without it, the master does not start before the disk is there or a person says that it is lost.
+    let origin_empty = packs == 0 && !backup.rows.is_empty();
+    if let Some(library) = backup.library.filter(|_| !origin_empty) {
+        identity::write(&origin_file, library)?;
+        written.push(origin_file);
+    }
     let Backup { library, made_at, rows, .. } = backup;
-    Ok(Restored { library, made_at, videos: rows.len(), packs, unknown, moved, written })
+    Ok(Restored { library, made_at, videos: rows.len(), packs, origin_empty, unknown, moved, written })
 }
 
 fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_file: &Path) -> Result<(), BackupError> {

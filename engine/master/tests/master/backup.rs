@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use braidcast_master::backup::{self, BackupError, Restored, Written};
-use braidcast_master::{MasterConfig, StateError};
+use braidcast_master::{IdentityError, MasterConfig, MasterError, StateError};
 
 use crate::harness::{ADMIN, PASSWORD, Running};
 
@@ -64,10 +64,11 @@ async fn a_backup_of_a_running_master_makes_the_same_master_in_a_fresh_folder() 
         let of = |config: &MasterConfig| fs::read(config.state_dir.join(name)).expect("a file");
         assert_eq!(of(&fresh), of(&fixture.master.config), "{name}");
     };
-    ["ca.pem", "ca.key", "join-token", "origin/library-id"].into_iter().for_each(same);
+    ["ca.pem", "ca.key", "join-token"].into_iter().for_each(same);
+    assert!(restored.origin_empty && !fresh.state_dir.join("origin/library-id").exists());
     // The origin's disk comes along, with a pack that the backup does not know.
     let origin = fixture.master.origin();
-    for pack in fixture.master.origin_files() {
+    for pack in fixture.master.origin_files().into_iter().chain(["library-id".to_owned()]) {
         fs::copy(origin.join(&pack), fresh.state_dir.join("origin").join(&pack)).expect("copied");
     }
     fixture.master.stop().await;
@@ -85,13 +86,46 @@ async fn a_restore_keeps_what_it_replaces() {
     fixture.master.stop().await;
     let config = fixture.master.config.clone();
     let restored = fixture.restore_into(&config).await.expect("restores");
-    assert_eq!((restored.videos, restored.packs), (1, 1));
+    assert_eq!((restored.videos, restored.packs, restored.origin_empty), (1, 1, false));
     let aside = restored.moved.iter().find(|path| path.to_string_lossy().contains("master.db.before-restore-2"));
     let aside = aside.expect("the database is kept").clone();
     fixture.master.restart(|_| {}).await;
     assert_eq!(videos(&fixture.master).await, ["film"]);
     fixture.master.restart(|config| fs::rename(aside, config.state_dir.join("master.db")).expect("moved")).await;
     assert_eq!(videos(&fixture.master).await, ["film", "later"], "and can be put back");
+}
+
+/// The id in the origin tells that its disk is mounted, so a restore does not write the id into an empty folder.
+#[tokio::test]
+async fn a_master_restored_before_its_origin_is_mounted_waits_for_the_disk_or_for_a_person() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    let disk = fixture.dir.path().join("disk");
+    fs::rename(fixture.master.origin(), &disk).expect("moved");
+    let (lost, fresh) = (fixture.folder("lost"), fixture.folder("fresh"));
+    for config in [&lost, &fresh] {
+        assert!(fixture.restore_into(config).await.expect("restores").origin_empty);
+    }
+    fixture.master.config = fresh.clone();
+    let error = fixture.master.refused_restart(|_| {}).await;
+    let is_empty = matches!(error, MasterError::Library(IdentityError::OriginEmpty { assets: 1, .. }));
+    assert!(is_empty && error.to_string().contains("--adopt-origin"), "{error}");
+    let mount = |config: &MasterConfig| {
+        fs::remove_dir_all(config.state_dir.join("origin")).expect("removed");
+        fs::rename(&disk, config.state_dir.join("origin")).expect("mounted");
+    };
+    fixture.master.restart(mount).await;
+    assert_eq!(videos(&fixture.master).await, ["film"]);
+    // The next start of the host forgets to mount it.
+    let origin = fixture.master.origin();
+    let unmount = |_: &MasterConfig| fs::rename(&origin, origin.with_extension("away")).expect("moved");
+    let error = fixture.master.refused_restart(unmount).await;
+    assert!(matches!(error, MasterError::Library(IdentityError::OriginEmpty { .. })), "{error}");
+
+    fixture.master.config = MasterConfig { adopt_origin: true, ..lost };
+    fixture.master.restart(|_| {}).await;
+    assert_eq!(videos(&fixture.master).await, ["film"], "a person said that the packs are lost");
+    fixture.master.config.adopt_origin = false;
+    fixture.master.restart(|_| {}).await;
 }
 
 #[tokio::test]
