@@ -130,7 +130,7 @@ fn of_backup(error: &BackupError) -> Code {
     match error {
         BackupError::Occupied { .. } => USAGE,
         BackupError::NoDatabase { .. } => NOT_FOUND,
-        BackupError::NoBackup { .. } => INTEGRITY,
+        BackupError::NoBackup { .. } | BackupError::Damaged { .. } => INTEGRITY,
         BackupError::State(StateError::InUse { .. })
         | BackupError::Later { .. }
         | BackupError::OtherLibrary { .. }

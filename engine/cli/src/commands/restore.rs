@@ -42,6 +42,12 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<(), CliError> {
             config.state_dir.join("origin/orphans").display()
         );
     }
+    if !done.has_digest {
+        output::print_error(
+            "warning: this backup was made before backups had a digest: whether a bit in its keys or names is rotten \
+             cannot be told\n",
+        )?;
+    }
     for path in &done.written {
         text += &format!("wrote {}\n", path.display());
     }

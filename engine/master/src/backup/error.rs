@@ -66,6 +66,14 @@ pub enum BackupError {
         /// What is wrong with it.
         problem: String,
     },
+    /// It was a backup once.
+    #[error("{path} is damaged or cut off ({problem}): take another backup")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
     /// It is newer than this program.
     #[error("{path} was written by a later version of braidcast ({what}): restore it with that version")]
     Later {

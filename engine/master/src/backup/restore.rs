@@ -25,6 +25,8 @@ pub struct Restored {
     pub library: Option<LibraryId>,
     /// When the backup was made, as a Unix time in seconds.
     pub made_at: u64,
+    /// Every bit of the backup was checked; not so in one that was made before backups had a digest.
+    pub has_digest: bool,
     /// How many videos it knows.
     pub videos: usize,
     /// How many of their packs stand in the origin.
@@ -74,8 +76,9 @@ pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, Bac
         identity::write(&origin_file, library)?;
         written.push(origin_file);
     }
-    let Backup { library, made_at, rows, .. } = backup;
-    Ok(Restored { library, made_at, videos: rows.len(), packs, origin_empty, unknown, moved, written })
+    let Backup { library, made_at, rows, has_digest, .. } = backup;
+    let videos = rows.len();
+    Ok(Restored { library, made_at, has_digest, videos, packs, origin_empty, unknown, moved, written })
 }
 
 fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_file: &Path) -> Result<(), BackupError> {

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use zeroize::Zeroizing;
 
-use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, files};
+use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, digest, files};
 use crate::clock;
 use crate::config::MasterConfig;
 use crate::db::BUSY_TIMEOUT;
@@ -89,6 +89,7 @@ async fn fill(config: &MasterConfig, database: &Path, partial: &Path) -> Result<
     let mut backup = connect_alone(partial).await.map_err(&failed)?;
     let described = describe(&mut backup, &contents).await.map_err(&failed)?;
     backup.close().await.map_err(&failed)?;
+    digest::append(partial).await.map_err(at(partial))?;
     let (library, videos) = described;
     Ok(Written { library, videos, bytes: 0, absent })
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use braidcast_master::backup::{self, BackupError, Restored, Written};
 use braidcast_master::{IdentityError, MasterConfig, MasterError, StateError};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use crate::harness::{ADMIN, PASSWORD, Running};
 
@@ -154,12 +156,53 @@ async fn what_is_no_sound_backup_is_refused_before_anything_changes() {
     for (what, bytes) in [("empty", vec![]), ("text", b"CREATE TABLE".to_vec()), ("cut", cut), ("rotten", rotten)] {
         fs::write(&fixture.file, bytes).expect("written");
         let error = fixture.restore_into(&fresh).await.expect_err(what);
-        assert!(matches!(error, BackupError::NoBackup { .. } | BackupError::Query { .. }), "{what}: {error}");
+        assert!(
+            matches!(error, BackupError::NoBackup { .. } | BackupError::Damaged { .. } | BackupError::Query { .. }),
+            "{what}: {error}"
+        );
         assert!(!fresh.state_dir.join("master.db").exists(), "{what}");
     }
     let database = fixture.master.config.state_dir.join("master.db");
     let error = backup::restore(&fresh, &database).await.expect_err("a database is no backup");
     assert!(matches!(error, BackupError::NoBackup { .. }), "{error}");
+}
+
+/// Where the digest begins, at the end of a backup.
+const DIGEST_BYTES: usize = 48;
+
+/// SQLite's integrity check passes all of these: it looks at the structure and not at what rows hold.
+#[tokio::test]
+async fn one_rotten_bit_in_a_key_a_hash_or_a_token_is_noticed_before_anything_changes() {
+    let (fixture, _) = Fixture::with_backup().await;
+    let sound = fs::read(&fixture.file).expect("readable");
+    let token = fixture.master.join_token();
+    let ca_key = fs::read(fixture.master.config.state_dir.join("ca.key")).expect("readable");
+    let end = sound.len() - DIGEST_BYTES;
+    let fresh = fixture.folder("fresh");
+    let mut database = SqliteConnectOptions::new().filename(&fixture.file).connect().await.expect("opens");
+    let row = sqlx::query_as("SELECT content_key, header_hash FROM assets").fetch_one(&mut database).await;
+    let (content_key, header_hash): (Vec<u8>, Vec<u8>) = row.expect("one video");
+    database.close().await.expect("closes");
+    let token = token.into_bytes();
+    let places =
+        [("content key", content_key), ("header hash", header_hash), ("join token", token), ("ca.key", ca_key)];
+    for (what, wanted) in places {
+        let found = sound.windows(wanted.len()).position(|bytes| bytes == wanted).expect(what);
+        let mut rotten = sound.clone();
+        rotten[found + wanted.len() / 2] ^= 1;
+        fs::write(&fixture.file, &rotten).expect("written");
+        let error = fixture.restore_into(&fresh).await.expect_err(what);
+        assert!(matches!(error, BackupError::Damaged { .. }), "{what}: {error}");
+        assert!(!fresh.state_dir.join("master.db").exists(), "{what}");
+        // As it would have been before there was a digest.
+        fs::write(&fixture.file, &rotten[..end]).expect("written");
+        let unnoticed = fixture.restore_into(&fixture.folder(what)).await;
+        assert_eq!(unnoticed.is_ok(), what != "ca.key", "{what}: {unnoticed:?}");
+    }
+    fs::write(&fixture.file, &sound[..end]).expect("written");
+    assert!(!fixture.restore_into(&fixture.folder("older")).await.expect("is taken").has_digest);
+    fs::write(&fixture.file, &sound).expect("written");
+    assert!(fixture.restore_into(&fresh).await.expect("is sound").has_digest);
 }
 
 #[tokio::test]
