@@ -157,6 +157,10 @@ fn a_backup_brings_the_master_back_on_another_host_and_address() {
     run("restore", &file, &old).assert_refused(OTHER, &["in use by another master"]);
     run("backup", &cluster.path("master/ca.key"), &old).assert_refused(USAGE, &["ca.key", "no backup"]);
     run("restore", &cluster.path("film.film"), &new).assert_refused(INTEGRITY, &["film.film", "no backup"]);
+    let cut = cluster.path("cut.backup");
+    let whole = fs::read(&file).expect("readable");
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("written");
+    run("restore", &cut, &new).assert_refused(INTEGRITY, &["cut.backup", "damaged or cut off", "another backup"]);
 
     // The host is gone, and all packs with it.
     cluster.master().kill();

@@ -1,6 +1,8 @@
 //! Reading a backup, and checking that it is whole.
 
 use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use braidcast_media::LibraryId;
@@ -8,7 +10,7 @@ use sqlx::{Connection, SqliteConnection};
 use zeroize::Zeroizing;
 
 use super::digest::{self, Verdict};
-use super::write::{connect, is_backup, query_error};
+use super::write::{connect, is_backup, query_error, sqlite_code};
 use super::{BackupError, CA_CERTIFICATE, CA_KEY, FORMAT, JOIN_TOKEN};
 use crate::db;
 use crate::identity;
@@ -45,22 +47,53 @@ impl Backup {
         if verdict == Verdict::Wrong {
             return Err(damaged(&"its content is not the one that was written"));
         }
-        let failed = query_error(path);
-        let mut connection = connect(path).await.map_err(&failed)?;
-        let checked = check(&mut connection).await.map_err(&failed)?;
+        if let Some(problem) = cut_off(&file).map_err(at(path))? {
+            return Err(damaged(&problem));
+        }
+        let failed = |source| if is_of_system(&source) { query_error(path)(source) } else { damaged(&source) };
+        let mut connection = connect(path).await.map_err(failed)?;
+        let checked = check(&mut connection).await.map_err(failed)?;
         if let Err(problem) = checked {
             return Err(match problem {
                 Problem::Damaged(problem) => damaged(&problem),
                 Problem::Later(what) => BackupError::Later { path: path.to_owned(), what },
             });
         }
-        let mut backup = read(&mut connection).await.map_err(&failed)?;
-        connection.close().await.map_err(&failed)?;
+        let mut backup = read(&mut connection).await.map_err(failed)?;
+        connection.close().await.map_err(failed)?;
         backup.has_digest = verdict == Verdict::Sound;
         match check_files(&backup) {
             Err(problem) => Err(damaged(&problem)),
             Ok(()) => Ok(backup),
         }
+    }
+}
+
+/// Says so if the file is shorter than the header of its database says.
+fn cut_off(file: &File) -> io::Result<Option<String>> {
+    let (mut page_bytes, mut pages) = ([0; 2], [0; 4]);
+    file.read_exact_at(&mut page_bytes, PAGE_BYTES_AT)?;
+    file.read_exact_at(&mut pages, PAGES_AT)?;
+    let page_bytes = match u16::from_be_bytes(page_bytes) {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    let (bytes, expected) = (file.metadata()?.len(), u64::from(u32::from_be_bytes(pages)) * page_bytes);
+    Ok((bytes < expected).then(|| format!("{bytes} of at least {expected} bytes are there")))
+}
+
+// Where SQLite's header has them (https://www.sqlite.org/fileformat.html, section 1.3).
+const PAGE_BYTES_AT: u64 = 16;
+const PAGES_AT: u64 = 28;
+
+/// Whether an error is about the disk, the system or another process, and not about what the file holds.
+fn is_of_system(error: &sqlx::Error) -> bool {
+    // PERM, BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN, AUTH (https://www.sqlite.org/rescode.html).
+    const OF_SYSTEM: [u32; 8] = [3, 5, 6, 7, 10, 13, 14, 23];
+    match error {
+        sqlx::Error::Database(_) => sqlite_code(error).is_some_and(|code| OF_SYSTEM.contains(&code)),
+        sqlx::Error::Io(_) => true,
+        _ => false,
     }
 }
 

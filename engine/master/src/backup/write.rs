@@ -199,3 +199,9 @@ pub(super) fn query_error(path: &Path) -> impl Fn(sqlx::Error) -> BackupError + 
     let path = path.to_owned();
     move |source| BackupError::Query { path: path.clone(), source }
 }
+
+/// The kind of an error of SQLite, without what is added to it.
+pub(super) fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
+}

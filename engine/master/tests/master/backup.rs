@@ -153,13 +153,24 @@ async fn what_is_no_sound_backup_is_refused_before_anything_changes() {
     let mut rotten = sound.clone();
     let middle = sound.len() / 2 / 4_096 * 4_096;
     rotten[middle..middle + 4_096].fill(0xee);
-    for (what, bytes) in [("empty", vec![]), ("text", b"CREATE TABLE".to_vec()), ("cut", cut), ("rotten", rotten)] {
+    // What is found without the digest.
+    let rotten_and_old = rotten[..rotten.len() - DIGEST_BYTES].to_vec();
+    let cases = [
+        ("empty", vec![], false),
+        ("text", b"CREATE TABLE".to_vec(), false),
+        ("cut in its second page", sound[..5_000].to_vec(), true),
+        ("cut", cut, true),
+        ("rotten", rotten, true),
+        ("rotten, without a digest", rotten_and_old, true),
+    ];
+    for (what, bytes, was_backup) in cases {
         fs::write(&fixture.file, bytes).expect("written");
         let error = fixture.restore_into(&fresh).await.expect_err(what);
-        assert!(
-            matches!(error, BackupError::NoBackup { .. } | BackupError::Damaged { .. } | BackupError::Query { .. }),
-            "{what}: {error}"
-        );
+        match &error {
+            BackupError::Damaged { path, .. } => assert!(was_backup && *path == fixture.file, "{what}: {error}"),
+            BackupError::NoBackup { .. } => assert!(!was_backup, "{what}: {error}"),
+            _ => panic!("{what}: {error}"),
+        }
         assert!(!fresh.state_dir.join("master.db").exists(), "{what}");
     }
     let database = fixture.master.config.state_dir.join("master.db");
