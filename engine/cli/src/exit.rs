@@ -136,7 +136,9 @@ fn of_backup(error: &BackupError) -> Code {
         | BackupError::OtherLibrary { .. }
         | BackupError::ForeignPacks { .. }
         | BackupError::Identity(_) => OTHER,
-        BackupError::State(_) | BackupError::Query { .. } | BackupError::DiskFull { .. } => LOCAL_FILE,
+        BackupError::State(_) | BackupError::Query { .. } | BackupError::Copy { .. } | BackupError::DiskFull { .. } => {
+            LOCAL_FILE
+        }
     }
 }
 
