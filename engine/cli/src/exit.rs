@@ -130,13 +130,15 @@ fn of_backup(error: &BackupError) -> Code {
     match error {
         BackupError::Occupied { .. } => USAGE,
         BackupError::NoDatabase { .. } => NOT_FOUND,
-        BackupError::NoBackup { .. } => INTEGRITY,
+        BackupError::NoBackup { .. } | BackupError::Damaged { .. } => INTEGRITY,
         BackupError::State(StateError::InUse { .. })
         | BackupError::Later { .. }
         | BackupError::OtherLibrary { .. }
         | BackupError::ForeignPacks { .. }
         | BackupError::Identity(_) => OTHER,
-        BackupError::State(_) | BackupError::Query { .. } | BackupError::DiskFull { .. } => LOCAL_FILE,
+        BackupError::State(_) | BackupError::Query { .. } | BackupError::Copy { .. } | BackupError::DiskFull { .. } => {
+            LOCAL_FILE
+        }
     }
 }
 

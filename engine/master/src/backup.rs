@@ -2,12 +2,15 @@
 //!
 //! A backup is an SQLite database: a consistent copy of the master's ([`write()`]), with two tables more that say what it
 //! is and hold the files of the state folder without which clients and servers would not know the master again. Its
-//! application id tells it from any other database, a master's included. [`restore()`] puts one in place.
+//! application id tells it from any other database, a master's included, and a digest at its end tells whether a bit of it
+//! is rotten. [`restore()`] puts one in place.
 
 mod daily;
+mod digest;
 mod error;
 mod read;
 mod restore;
+pub(crate) mod snapshots;
 mod write;
 
 use std::path::PathBuf;

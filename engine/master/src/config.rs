@@ -62,7 +62,8 @@ pub struct MasterConfig {
     #[serde(with = "duration")]
     pub lock_for: Duration,
     /// Folder for the daily snapshots of everything but the packs, the last seven of which stay; created with mode
-    /// 0700. One on another disk survives the loss of this one. Default `STATE/backups`.
+    /// 0700. One on another disk survives the loss of this one. Each library needs a folder of its
+    /// own: no master makes a new library where snapshots of another one stand. Default `STATE/backups`.
     pub backup_dir: Option<PathBuf>,
     /// Bytes per second of the origin's packs that are hashed in the background, so that damage is found while media
     /// servers still hold whole copies. Default 8 MiB, a terabyte in a day and a half. 0: none are.

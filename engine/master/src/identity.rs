@@ -16,6 +16,7 @@ use braidcast_media::{AssetId, LibraryId};
 use sqlx::SqlitePool;
 use sqlx::sqlite::SqliteExecutor;
 
+use crate::backup::snapshots::{self, Snapshot};
 use crate::config::MasterConfig;
 use crate::limits::MISMATCHES_LISTED;
 use crate::origin::{Mismatch, Origin, Survey};
@@ -25,6 +26,8 @@ use crate::state_dir::{StateError, at, write_private};
 const SETTING: &str = "library_id";
 /// File in the origin's folder that holds the library's id.
 pub(crate) const ORIGIN_FILE: &str = "library-id";
+/// File in the state folder that keeps room for the database, and is made after it (`reserve.rs`).
+const RESERVE_FILE: &str = "reserve";
 
 /// The assets of a database, each with the BLAKE3 of its pack's header.
 pub(crate) type Rows = HashMap<AssetId, Hash>;
@@ -53,13 +56,31 @@ pub enum IdentityError {
     /// There was a database, and it is not there.
     #[error(
         "{database} is missing or empty, and {found} is left of an earlier one. Nothing was changed: put master.db back, \
-         or run `braidcast restore FILE`, or give this master an empty state folder"
+         or run `braidcast restore {snapshot}`, or give this master an empty state folder"
     )]
     DatabaseGone {
         /// Where the database should be.
         database: PathBuf,
         /// What is left.
         found: PathBuf,
+        /// The newest snapshot; `FILE` if there is none.
+        snapshot: PathBuf,
+    },
+    /// There is no database, and the folder of snapshots is the one of a library.
+    #[error(
+        "{database} is missing or empty, and {snapshot} is a snapshot of {library} with {videos} videos. Nothing was \
+         changed: mount the disk of the state folder, or put master.db back, or run `braidcast restore {snapshot}`. For \
+         a new library, name another folder with --backup-dir"
+    )]
+    SnapshotsStand {
+        /// Where the database should be.
+        database: PathBuf,
+        /// The newest snapshot that knows videos.
+        snapshot: PathBuf,
+        /// How many.
+        videos: u64,
+        /// Whose it is.
+        library: Named,
     },
     /// Both have an id.
     #[error(
@@ -201,36 +222,59 @@ fn decide(
     }
 }
 
-/// Refuses what is left of an earlier database, and packs that no database is there for. Must come before a database is
+/// Whether a database was ever made here, and has content.
+pub(crate) fn has_database(config: &MasterConfig) -> bool {
+    has_content(&config.database_path())
+}
+
+fn has_content(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Where there is no database, refuses what is left of an earlier one, packs, and a folder with the snapshots of a
+/// library: its own will be lost as soon as those of an empty library take their place. Must come before a database is
 /// made: SQLite deletes a write-ahead log that it finds beside an empty file, and the log may hold the last videos of a
 /// database that was moved away. --adopt-origin changes nothing about that: without a database no pack can be opened.
-pub(crate) fn check_before_database(config: &MasterConfig, origin: &Origin) -> Result<(), SettleError> {
-    let database = config.database_path();
-    if fs::metadata(&database).is_ok_and(|metadata| metadata.len() > 0) {
+pub(crate) async fn check_before_database(config: &MasterConfig) -> Result<(), SettleError> {
+    if has_database(config) {
         return Ok(());
     }
-    let survey = origin.survey(&Rows::new())?;
+    let survey = Origin::new(config.origin_path()).survey(&Rows::new())?;
     if survey.packs > 0 {
         // An id that cannot be read says no more than none.
         let in_origin = read(&config.origin_path().join(ORIGIN_FILE)).unwrap_or_default();
         return Err(error(config, Doubt::NewDatabase, in_origin, 0, &survey).into());
     }
-    match left_of_a_database(config, &database)? {
-        Some(found) => Err(IdentityError::DatabaseGone { database, found }.into()),
-        None => Ok(()),
+    let database = config.database_path();
+    let snapshots = snapshots::list(&config.backup_path()).await?;
+    let videos = |snapshot: &Snapshot| snapshot.contents.map_or(0, |contents| contents.videos);
+    let of_videos = snapshots.iter().rev().find(|snapshot| videos(snapshot) > 0);
+    let newest = of_videos.or(snapshots.last());
+    // Only a master with a database makes snapshots, and the default folder is this master's own.
+    let own_snapshot = newest.filter(|_| config.backup_dir.is_none()).map(|snapshot| snapshot.path.clone());
+    if let Some(found) = left_of_a_database(config, &database)?.or(own_snapshot) {
+        let snapshot = newest.map_or("FILE".into(), |snapshot| snapshot.path.clone());
+        return Err(IdentityError::DatabaseGone { database, found, snapshot }.into());
     }
+    if let Some(snapshot) = of_videos {
+        let library = Named(snapshot.contents.and_then(|contents| contents.library));
+        let (videos, snapshot) = (videos(snapshot), snapshot.path.clone());
+        return Err(IdentityError::SnapshotsStand { database, snapshot, videos, library }.into());
+    }
+    Ok(())
 }
 
-/// A file that only a master which had a database has made.
+/// A file that only a master which had a database has made. The certificate authority and the join token are not among
+/// them: they come before the database, and a first start that failed between them must be able to start again.
 fn left_of_a_database(config: &MasterConfig, database: &Path) -> Result<Option<PathBuf>, StateError> {
     let beside = |suffix: &str| {
         let mut path = database.as_os_str().to_owned();
         path.push(suffix);
         PathBuf::from(path)
     };
-    let known = [beside("-wal"), beside("-journal"), config.origin_path().join(ORIGIN_FILE)];
-    let has_content = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
-    if let Some(found) = known.into_iter().find(has_content) {
+    let (origin_file, reserve) = (config.origin_path().join(ORIGIN_FILE), config.state_dir.join(RESERVE_FILE));
+    let known = [beside("-wal"), beside("-journal"), origin_file, reserve];
+    if let Some(found) = known.into_iter().find(|path| has_content(path)) {
         return Ok(Some(found));
     }
     let aside = format!("{}.before-restore-", database.file_name().unwrap_or_default().to_string_lossy());
@@ -300,7 +344,7 @@ pub(crate) async fn of_database(database: impl SqliteExecutor<'_>) -> Result<Opt
     value.map(|value| parse(value).ok_or_else(broken)).transpose()
 }
 
-async fn keep(pool: &SqlitePool, id: LibraryId) -> Result<LibraryId, sqlx::Error> {
+pub(crate) async fn keep(pool: &SqlitePool, id: LibraryId) -> Result<LibraryId, sqlx::Error> {
     sqlx::query("INSERT INTO settings (name, value) VALUES (?, ?)").bind(SETTING).bind(&id.0[..]).execute(pool).await?;
     Ok(id)
 }

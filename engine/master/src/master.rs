@@ -150,6 +150,8 @@ impl Master {
     pub async fn start(config: MasterConfig) -> Result<Self, MasterError> {
         config.check()?;
         let state = StateDir::open(&config)?;
+        // Before anything else is made: where the state folder's disk is not mounted, all would be hidden by it later.
+        identity::check_before_database(&config).await?;
         let join_token = state_dir::join_token(&config.join_token_path())?;
         let tls = tls::server_config(&config)?;
         let parts = Parts::open(&config).await?;
@@ -173,7 +175,7 @@ impl Master {
         });
         let cluster = Arc::clone(&parts.cluster);
         let driver = Arc::clone(&parts.cluster);
-        let daily = Arc::new(Daily::new(config.clone(), Arc::clone(&parts.findings)));
+        let daily = Arc::new(Daily::new(config.clone(), parts.library.id(), Arc::clone(&parts.findings)));
         let snapshots = Arc::clone(&daily);
         let healing = || Arc::clone(&parts.healing);
         let background = vec![
@@ -223,9 +225,12 @@ impl Master {
 impl Parts {
     async fn open(config: &MasterConfig) -> Result<Self, MasterError> {
         let origin = Origin::new(config.origin_path());
-        identity::check_before_database(config, &origin)?;
-        let reserve = Arc::new(Reserve::open(&config.state_dir));
+        let open_reserve = || Arc::new(Reserve::open(&config.state_dir));
+        // On a full disk a database needs the reserve's room to be opened. A new one comes before its reserve, so that a
+        // reserve without a database tells that the database is gone.
+        let in_time = identity::has_database(config).then(open_reserve);
         let pool = db::open(&config.database_path()).await?;
+        let reserve = in_time.unwrap_or_else(open_reserve);
         let opened = Self::open_with(config, pool.clone(), origin, reserve).await;
         if opened.is_err() {
             // Whoever puts another file in the database's place must not find this one's write-ahead log beside it.

@@ -144,6 +144,17 @@ fn own_ca(config: &MasterConfig) -> Result<Issuer<'static, KeyPair>, TlsError> {
     Ok(Issuer::new(ca_params(), pair))
 }
 
+/// Checks that a CA's certificate and key, both in PEM, can be used and belong together, and says what is wrong.
+pub(crate) fn check_ca(certificate: &[u8], key: &[u8]) -> Result<(), String> {
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|e| format!("ca.pem: {e}"))?;
+    let pem = str::from_utf8(key).map_err(|e| format!("ca.key: {e}"))?;
+    let pair = KeyPair::from_pem(pem).map_err(|e| format!("ca.key: {e}"))?;
+    let key = PrivatePkcs8KeyDer::from(pair.serialize_der()).into();
+    Identity { chain, key }.server_config().map_err(|e| format!("ca.key and ca.pem: {e}"))?;
+    Ok(())
+}
+
 /// All that a signature takes from the CA's certificate follows from these and the key.
 fn ca_params() -> CertificateParams {
     let mut params = CertificateParams::default();
@@ -227,6 +238,21 @@ mod tests {
         server_config(&config).expect("made anew");
         fs::remove_file(config.ca_key_path()).expect("removed");
         assert!(matches!(server_config(&config), Err(TlsError::CaKeyMissing { .. })));
+    }
+
+    #[test]
+    fn a_ca_whose_key_is_broken_or_anothers_is_told_from_a_sound_one() {
+        let [(cert, key), (_, other)] = [(); 2].map(|()| {
+            let dir = tempfile::tempdir().expect("temporary folder");
+            let config = config(&dir);
+            server_config(&config).expect("made");
+            (fs::read(config.ca_path()).expect("written"), fs::read(config.ca_key_path()).expect("written"))
+        });
+        check_ca(&cert, &key).expect("they belong together");
+        assert!(check_ca(&cert, &other).is_err_and(|problem| problem.contains("ca.key and ca.pem")));
+        assert!(check_ca(&cert, &key[..key.len() / 2]).is_err_and(|problem| problem.contains("ca.key")));
+        assert!(check_ca(&cert[..cert.len() / 2], &key).is_err());
+        assert!(check_ca(b"", &key).is_err());
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) struct MasterArgs {
     /// The longest such wait [default: 60s]
     #[arg(long, env = "BRAIDCAST_MASTER_LOCK_FOR", value_name = "TIME")]
     lock_for: Option<String>,
-    /// Folder for daily snapshots of all but the packs; the last seven stay [default: STATE/backups]
+    /// Folder for this library's daily snapshots of all but the packs; the last seven stay [default: STATE/backups]
     #[arg(long, env = "BRAIDCAST_MASTER_BACKUP_DIR", value_name = "DIR")]
     backup_dir: Option<PathBuf>,
     /// How much of the origin's packs is hashed again in the background, in a second, so that damage is found while media

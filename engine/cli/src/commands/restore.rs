@@ -14,7 +14,8 @@ use crate::output;
 #[command(after_help = "\
 Run it on the host where the master is to run, as the user that it will run as, and while no master uses the folder.
 The backup is checked before anything is changed, and what it replaces stays under other names. Packs are not in a
-backup: those that the origin lacks come back from the media servers once the master runs.
+backup: those that the origin lacks come back from the media servers once the master runs. If the origin holds no pack
+at all, the master starts only when its disk is mounted, or with --adopt-origin, which says that the packs are lost.
 
 Examples:
   braidcast restore braidcast.backup --state /var/lib/braidcast
@@ -41,13 +42,29 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<(), CliError> {
             config.state_dir.join("origin/orphans").display()
         );
     }
+    if !done.has_digest {
+        output::print_error(
+            "warning: this backup was made before backups had a digest: whether a bit in its keys or names is rotten \
+             cannot be told\n",
+        )?;
+    }
     for path in &done.written {
         text += &format!("wrote {}\n", path.display());
     }
     for path in &done.moved {
         text += &format!("what stood in the way is kept as {}\n", path.display());
     }
-    text += &format!("next: braidcast master --state {}", config.state_dir.display());
-    text += "; media servers that reach it give missing packs back\n";
+    let state = config.state_dir.display();
+    text += &if done.origin_empty {
+        let origin = config.state_dir.join("origin");
+        format!(
+            "next: mount the origin's disk on {origin}, or copy its files there, and then: braidcast master --state {state}\n\
+             or, if the packs are lost, once: braidcast master --state {state} --adopt-origin; media servers that reach \
+             it give their copies back\n",
+            origin = origin.display()
+        )
+    } else {
+        format!("next: braidcast master --state {state}; media servers that reach it give missing packs back\n")
+    };
     output::print(&text)
 }

@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use braidcast_client::Profile;
 use braidcast_proto::v1::Condition;
 
-use crate::support::{Client, Cluster, Process, eventually, file_names, packs, sha256_of_file, write_film};
+use crate::support::{
+    Client, Cluster, Mount, Process, eventually, file_names, packs, sha256_of_file, skip, write_film,
+};
 
 // Exit codes, as `braidcast --help` lists them.
 const OTHER: i32 = 1;
 const USAGE: i32 = 2;
 const NOT_FOUND: i32 = 4;
 const INTEGRITY: i32 = 6;
+const LOCAL_FILE: i32 = 7;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -157,15 +160,24 @@ fn a_backup_brings_the_master_back_on_another_host_and_address() {
     run("restore", &file, &old).assert_refused(OTHER, &["in use by another master"]);
     run("backup", &cluster.path("master/ca.key"), &old).assert_refused(USAGE, &["ca.key", "no backup"]);
     run("restore", &cluster.path("film.film"), &new).assert_refused(INTEGRITY, &["film.film", "no backup"]);
+    let cut = cluster.path("cut.backup");
+    let whole = fs::read(&file).expect("readable");
+    fs::write(&cut, &whole[..whole.len() / 2]).expect("written");
+    run("restore", &cut, &new).assert_refused(INTEGRITY, &["cut.backup", "damaged or cut off", "another backup"]);
 
     // The host is gone, and all packs with it.
     cluster.master().kill();
     let said = run("restore", &file, &new).success();
-    assert!(said.contains("1 videos, 0 of whose packs") && said.contains("next: braidcast master"), "{said}");
+    for words in
+        ["1 videos, 0 of whose packs", "next: mount the origin's disk", "if the packs are lost", "--adopt-origin"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
     fs::remove_dir_all(&old).expect("it is lost");
     let master = [OsStr::new("master"), OsStr::new("--exit-with-parent"), OsStr::new("--listen")];
     let master = master.into_iter().chain([OsStr::new("127.0.0.1:0"), OsStr::new("--state"), new.as_os_str()]);
-    let mut master = Process::start(master);
+    Process::start(master.clone()).finish().assert_refused(OTHER, &["origin is empty", "--adopt-origin"]);
+    let mut master = Process::start(master.chain([OsStr::new("--adopt-origin")]));
     let address = master.wait_line("master listening ");
 
     cluster.server(1).kill();
@@ -187,6 +199,23 @@ fn a_backup_brings_the_master_back_on_another_host_and_address() {
         let video = client.ask(async |control| control.video("film").await.expect("it is there"));
         (video.condition() == Condition::Sound).then_some(())
     });
+}
+
+/// SQLite's error would name the backup, which is on another disk.
+#[test]
+fn a_restore_onto_a_full_disk_names_that_disk_and_leaves_nothing_of_the_database() {
+    let cluster = Cluster::start(&[]);
+    let (file, disk, master) = (cluster.path("braidcast.backup"), cluster.path("small"), cluster.path("master"));
+    fs::create_dir(&disk).expect("own folder");
+    let Some(_disk) = Mount::tmpfs(&disk, "size=1m,mode=700") else { return skip("mounting a small disk needs root") };
+    let run = |command: &str, state: &Path| {
+        let arguments = [OsStr::new(command), file.as_os_str(), OsStr::new("--state"), state.as_os_str()];
+        Process::start(arguments).finish()
+    };
+    run("backup", &master).success();
+    run("restore", &disk).assert_refused(LOCAL_FILE, &["small is full", "bytes there", "are free"]);
+    let left = file_names(&disk);
+    assert!(left.iter().all(|name| !name.contains("master.db") && !name.contains("ca.")), "{left:?}");
 }
 
 #[test]

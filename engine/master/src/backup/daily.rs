@@ -1,28 +1,37 @@
-//! The snapshots that a master makes by itself: one a day (UTC), the last seven of which stay.
+//! The snapshots that a master makes by itself: one a day (UTC), the last seven of which stay. Only those of its own
+//! library count, and only those are ever removed: a folder may hold the last ones of a library that is lost.
 
-use std::fs::{self, DirBuilder};
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
+
+use braidcast_media::LibraryId;
 
 use super::read::Backup;
+use super::snapshots::{self, Name, Snapshot};
 use super::write::PARTIAL_SUFFIX;
 use super::{BackupError, write};
 use crate::clock;
 use crate::config::MasterConfig;
 use crate::findings::{Finding, Findings};
-use crate::limits::{SNAPSHOT_CHECK_INTERVAL, SNAPSHOT_RETRY, SNAPSHOTS_KEPT};
-use crate::state_dir::at;
+use crate::limits::{SNAPSHOT_CHECK_INTERVAL, SNAPSHOT_RETRY};
+use crate::state_dir::{StateError, at};
 
-const PREFIX: &str = "braidcast-";
-const SUFFIX: &str = ".backup";
 const TOPIC: &str = "snapshots";
+/// How often, and how many times, a master looks whether another one has made its snapshot in the same folder.
+const WAIT: Duration = Duration::from_millis(100);
+const WAITS_MAX: usize = 600;
+/// What findings call their part.
+const WHAT: &str = "daily snapshot";
 
 /// Makes the snapshots of one master.
 pub(crate) struct Daily {
     config: MasterConfig,
+    library: LibraryId,
     findings: Arc<Findings>,
     /// Today's snapshot knows no video, as far as is known.
     empty: AtomicBool,
@@ -31,28 +40,33 @@ pub(crate) struct Daily {
 }
 
 impl Daily {
-    pub(crate) fn new(config: MasterConfig, findings: Arc<Findings>) -> Self {
-        Self { config, findings, empty: AtomicBool::new(true), busy: tokio::sync::Mutex::default() }
+    /// Makes the snapshots of the master of `config`, whose library is `library`.
+    pub(crate) fn new(config: MasterConfig, library: LibraryId, findings: Arc<Findings>) -> Self {
+        Self { config, library, findings, empty: AtomicBool::new(true), busy: tokio::sync::Mutex::default() }
     }
 
     /// Makes snapshots for as long as it is polled. What fails is tried again, and is a finding until it succeeds.
     pub(crate) async fn run(&self) {
+        let mut told = Vec::new();
         loop {
             let turn = async {
                 let _busy = self.busy.lock().await;
                 self.turn(clock::unix_s()).await
             };
-            let pause = match turn.await {
-                Ok(()) => {
-                    self.findings.set(TOPIC, Vec::from_iter(self.future_snapshots(clock::unix_s())));
-                    SNAPSHOT_CHECK_INTERVAL
-                }
+            let (mut findings, pause) = match turn.await {
+                Ok(()) => (Vec::new(), SNAPSHOT_CHECK_INTERVAL),
                 Err(error) => {
                     tracing::error!(%error, "the daily snapshot failed; it is tried again later");
-                    self.findings.set(TOPIC, vec![failed(&error.to_string(), self.newest())]);
-                    SNAPSHOT_RETRY
+                    (vec![failed(&error.to_string(), self.newest().await)], SNAPSHOT_RETRY)
                 }
             };
+            let concerns = self.concerns(clock::unix_s()).await;
+            if concerns != told {
+                concerns.iter().for_each(|concern| tracing::warn!(why = concern.why, "about the daily snapshots"));
+                told.clone_from(&concerns);
+            }
+            findings.extend(concerns);
+            self.findings.set(TOPIC, findings);
             tokio::time::sleep(pause).await;
         }
     }
@@ -66,19 +80,37 @@ impl Daily {
     async fn turn(&self, now: u64) -> Result<(), BackupError> {
         let dir = self.config.backup_path();
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(at(&dir))?;
-        let today = file_name(now);
-        let is_there = fs::metadata(dir.join(&today)).is_ok_and(|metadata| metadata.len() > 0);
+        let _alone = alone(&dir).await?;
+        let today = Name::of_day(now);
+        let mut own = self.own().await?;
+        let made = own.iter().find(|snapshot| snapshot.name.day == today.day).map(|snapshot| snapshot.path.clone());
         // The first snapshot of a new master knows no video yet; the first day's is made again until it knows one.
-        if !is_there || self.knows_no_video(&dir.join(&today)).await {
-            let written = write(&self.config, &dir.join(&today)).await?;
+        let is_enough = match &made {
+            Some(path) => !self.knows_no_video(path).await,
+            None => false,
+        };
+        if !is_enough {
+            let path = made.unwrap_or_else(|| self.free_path(&dir, &today));
+            let written = write(&self.config, &path).await?;
             self.empty.store(written.videos == 0, Ordering::Relaxed);
-            tracing::info!(name = today, videos = written.videos, bytes = written.bytes, "made the daily snapshot");
+            let (path, videos, bytes) = (path.display(), written.videos, written.bytes);
+            tracing::info!(%path, videos, bytes, "made the daily snapshot");
+            own = self.own().await?;
         }
-        for name in obsolete(self.names()?, &today).into_iter().chain(self.left_behind(&today)?) {
-            let path = dir.join(name);
+        let obsolete = snapshots::obsolete(own, &today.day).into_iter().map(|snapshot| snapshot.path);
+        for path in obsolete.chain(self.left_behind(&dir, &today.day)?) {
             fs::remove_file(&path).map_err(at(&path))?;
         }
         Ok(())
+    }
+
+    /// Where the snapshot of `today` is written. Another library's may have the plain name, and is not replaced.
+    fn free_path(&self, dir: &Path, today: &Name) -> PathBuf {
+        let plain = dir.join(today.file_name());
+        if fs::symlink_metadata(&plain).is_err() {
+            return plain;
+        }
+        dir.join(Name { library: Some(self.library), ..today.clone() }.file_name())
     }
 
     /// Whether the snapshot at `path` knows no video, or cannot be read.
@@ -91,140 +123,233 @@ impl Daily {
     }
 
     /// Snapshots of earlier days that a crash left half written.
-    fn left_behind(&self, today: &str) -> Result<Vec<String>, BackupError> {
-        let dir = self.config.backup_path();
+    fn left_behind(&self, dir: &Path, today: &str) -> Result<Vec<PathBuf>, BackupError> {
         let mut left = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
-            let name = entry.map_err(at(&dir))?.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if name.strip_suffix(PARTIAL_SUFFIX).is_some_and(|whole| is_snapshot(whole) && whole != today) {
-                left.push(name.to_owned());
+        for entry in fs::read_dir(dir).map_err(at(dir))? {
+            let path = entry.map_err(at(dir))?.path();
+            let whole = path.file_name().and_then(|name| name.to_str()?.strip_suffix(PARTIAL_SUFFIX));
+            let Some(name) = whole.and_then(Name::parse) else { continue };
+            if name.day != today && name.library.is_none_or(|library| library == self.library) {
+                left.push(path);
             }
         }
         Ok(left)
     }
 
-    /// Says so if there are snapshots of days to come.
-    fn future_snapshots(&self, now: u64) -> Option<Finding> {
-        let (today, names) = (file_name(now), self.names().ok()?);
-        let future = names.into_iter().filter(|name| *name > today).max()?;
-        let why = format!("{future} is of a day to come: is the clock right? If it is, remove that file");
-        Some(Finding::warning("daily snapshot", why))
+    /// The snapshots of this library, the oldest first.
+    async fn own(&self) -> Result<Vec<Snapshot>, StateError> {
+        let mut snapshots = snapshots::list(&self.config.backup_path()).await?;
+        snapshots.retain(|snapshot| snapshot.library() == Some(self.library));
+        Ok(snapshots)
     }
 
-    /// Names of the snapshots that are there.
-    fn names(&self) -> Result<Vec<String>, BackupError> {
+    /// What a person should know about the snapshots that are there.
+    async fn concerns(&self, now: u64) -> Vec<Finding> {
         let dir = self.config.backup_path();
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
-            let name = entry.map_err(at(&dir))?.file_name();
-            names.extend(name.to_str().filter(|name| is_snapshot(name)).map(str::to_owned));
+        let Ok(snapshots) = snapshots::list(&dir).await else { return Vec::new() };
+        let (own, others): (Vec<_>, Vec<_>) =
+            snapshots.into_iter().partition(|snapshot| snapshot.library() == Some(self.library));
+        let today = Name::of_day(now).day;
+        let future = own.last().filter(|snapshot| snapshot.name.day > today).map(|snapshot| {
+            let name = snapshot.name.file_name();
+            Finding::warning(
+                WHAT,
+                format!("{name} is of a day to come: is the clock right? If it is, remove that file"),
+            )
+        });
+        future.into_iter().chain(foreign(&dir, others)).collect()
+    }
+
+    async fn newest(&self) -> Option<PathBuf> {
+        self.own().await.ok()?.pop().map(|snapshot| snapshot.path)
+    }
+}
+
+/// Waits until no other master makes a snapshot in `dir`, and keeps others waiting while the file lives: masters of two
+/// libraries that start together would write to one file. Goes on after a minute, and on a file system without locks.
+async fn alone(dir: &Path) -> Result<File, StateError> {
+    let folder = File::open(dir).map_err(at(dir))?;
+    for _ in 0..WAITS_MAX {
+        if !matches!(folder.try_lock(), Err(TryLockError::WouldBlock)) {
+            break;
         }
-        Ok(names)
+        tokio::time::sleep(WAIT).await;
     }
+    Ok(folder)
+}
 
-    fn newest(&self) -> Option<PathBuf> {
-        let newest = self.names().ok()?.into_iter().max()?;
-        Some(self.config.backup_path().join(newest))
+/// What there is to say of snapshots that are not this library's: one finding for each library.
+fn foreign(dir: &Path, snapshots: Vec<Snapshot>) -> impl Iterator<Item = Finding> {
+    let mut by_library: BTreeMap<Option<[u8; 16]>, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        by_library.entry(snapshot.library().map(|library| library.0)).or_default().push(snapshot);
     }
-}
-
-/// The name of the snapshot of the day of `now`, a Unix time in seconds.
-fn file_name(now: u64) -> String {
-    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(now)).to_string();
-    let (day, _) = time.split_once('T').expect("RFC 3339 has a T between day and time");
-    format!("{PREFIX}{day}{SUFFIX}")
-}
-
-/// Whether this is the name of a snapshot, exactly as a master writes it.
-fn is_snapshot(name: &str) -> bool {
-    let day = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
-    let is_right = |(at, byte): (usize, u8)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
-    day.is_some_and(|day| day.len() == "YYYY-MM-DD".len() && day.bytes().enumerate().all(is_right))
-}
-
-/// The snapshots that go: all but the newest [`SNAPSHOTS_KEPT`] up to `today`. One of a day to come was made by a clock
-/// that was wrong; it neither goes nor takes the place of another.
-fn obsolete(mut names: Vec<String>, today: &str) -> Vec<String> {
-    names.retain(|name| name.as_str() <= today);
-    names.sort_unstable();
-    names.truncate(names.len().saturating_sub(SNAPSHOTS_KEPT));
-    names
+    let dir = dir.display().to_string();
+    by_library.into_iter().filter_map(move |(library, snapshots)| {
+        let newest = snapshots.last()?;
+        let (number, name) = (snapshots.len(), newest.name.file_name());
+        let why = match library.map(LibraryId) {
+            Some(library) => {
+                let videos = newest.contents.map_or(0, |contents| contents.videos);
+                format!(
+                    "{dir} holds {number} snapshots of another library, {library}; {name} knows {videos} videos. This \
+                     master never removes them: give each library a --backup-dir of its own, and delete them only if \
+                     that library is no longer needed"
+                )
+            }
+            None => format!(
+                "{dir} holds {number} snapshots that cannot be read or name no library, {name} for one; this master \
+                 never removes them"
+            ),
+        };
+        Some(Finding::warning(WHAT, why))
+    })
 }
 
 fn failed(error: &str, newest: Option<PathBuf>) -> Finding {
     let newest = newest.map_or("there is none".to_owned(), |path| format!("the newest is {}", path.display()));
-    Finding::failure("daily snapshot", format!("{error}; {newest}. --backup-dir names another folder for them"))
+    Finding::failure(WHAT, format!("{error}; {newest}. --backup-dir names another folder for them"))
 }
 
 #[cfg(test)]
 mod tests {
+    use braidcast_media::library_id::LIBRARY_ID_BYTES;
+
     use super::*;
     use crate::db;
+    use crate::identity;
 
     const DAY: u64 = 24 * 60 * 60;
+    const OURS: LibraryId = LibraryId([1; LIBRARY_ID_BYTES]);
+    const OTHER: LibraryId = LibraryId([2; LIBRARY_ID_BYTES]);
 
-    #[test]
-    fn a_snapshot_is_named_by_its_day() {
-        assert_eq!(file_name(0), "braidcast-1970-01-01.backup");
-        assert_eq!(file_name(951_782_400 + DAY - 1), "braidcast-2000-02-29.backup");
-        assert!(is_snapshot(&file_name(1_700_000_000)));
-        for name in [
-            "braidcast-2000-02-29.backup.braidcast-partial",
-            "braidcast-2000-02-29",
-            "braidcast-2000-02-291.backup",
-            "braidcast-2000+02-29.backup",
-            "my-braidcast-2000-02-29.backup",
-            "before-the-upgrade.backup",
-        ] {
-            assert!(!is_snapshot(name), "{name}");
+    /// The snapshots of a master in `dir/NAME` whose database belongs to `library`, and knows as many videos.
+    async fn daily(dir: &Path, name: &str, library: LibraryId, videos: u64) -> Daily {
+        let state_dir = dir.join(name);
+        fs::create_dir(&state_dir).expect("made");
+        let config = MasterConfig { state_dir, backup_dir: Some(dir.join("backups")), ..MasterConfig::default() };
+        let pool = db::open(&config.database_path()).await.expect("opens");
+        identity::keep(&pool, library).await.expect("writes");
+        for video in 0..videos {
+            sqlx::query(
+                "INSERT INTO assets (asset, name, content_key, bytes, header_hash, plain_roots, replicas, published_at)
+                 VALUES (?1, ?1, zeroblob(16), 0, zeroblob(32), x'', 0, 0)",
+            )
+            .bind(video.cast_signed())
+            .execute(&pool)
+            .await
+            .expect("inserts");
         }
+        pool.close().await;
+        Daily::new(config, library, Arc::default())
     }
 
-    #[test]
-    fn the_newest_seven_stay() {
-        let days = |days: std::ops::Range<u64>| days.map(|day| file_name(day * DAY)).collect::<Vec<_>>();
-        let today = file_name(8 * DAY);
-        assert_eq!(obsolete(days(0..7), &today), Vec::<String>::new());
-        let mut shuffled = days(5..9);
-        shuffled.extend(days(0..5));
-        assert_eq!(obsolete(shuffled, &today), days(0..2));
+    fn names(daily: &Daily) -> Vec<String> {
+        let entries = fs::read_dir(daily.config.backup_path()).expect("lists");
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.expect("entry").file_name().into_string();
+        let mut names: Vec<String> = entries.map(|entry| name(entry).expect("UTF-8")).collect();
+        names.sort();
+        names
     }
 
-    #[test]
-    fn snapshots_by_a_clock_that_was_ahead_do_not_push_todays_out() {
-        let mut names: Vec<String> = (400..407).map(|day| file_name(day * DAY)).collect();
-        names.push(file_name(3 * DAY));
-        assert_eq!(obsolete(names, &file_name(3 * DAY)), Vec::<String>::new());
+    fn of_days(days: std::ops::Range<u64>) -> Vec<String> {
+        days.map(|day| Name::of_day(day * DAY).file_name()).collect()
     }
 
     #[tokio::test]
     async fn one_a_day_is_made_and_only_snapshots_are_removed() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let config = MasterConfig { state_dir: dir.path().to_owned(), ..MasterConfig::default() };
-        let pool = db::open(&config.database_path()).await.expect("opens");
-        let daily = Daily::new(config.clone(), Arc::default());
-        let backups = config.backup_path();
+        let daily = daily(dir.path(), "state", OURS, 0).await;
+        let backups = daily.config.backup_path();
         fs::create_dir(&backups).expect("made");
         fs::write(backups.join("mine.backup"), "kept").expect("written");
         for day in 0..9 {
             daily.turn(day * DAY).await.expect("makes one");
             daily.turn(day * DAY + 5).await.expect("has one");
         }
-        let mut names = daily.names().expect("lists");
-        names.sort();
-        assert_eq!(names, (2..9).map(|day| file_name(day * DAY)).collect::<Vec<_>>());
-        assert_eq!(fs::read_dir(&backups).expect("lists").count(), 8, "and the file that is no snapshot");
-        pool.close().await;
+        let mut expected = of_days(2..9);
+        expected.push("mine.backup".to_owned());
+        assert_eq!(names(&daily), expected, "seven, and the file that is no snapshot");
+        assert_eq!(daily.concerns(8 * DAY).await, []);
+    }
+
+    #[tokio::test]
+    async fn snapshots_of_another_library_are_never_rotated_away_and_are_a_finding() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let real = daily(dir.path(), "real", OTHER, 1).await;
+        let new = daily(dir.path(), "new", OURS, 0).await;
+        for day in 0..7 {
+            real.turn(day * DAY).await.expect("makes one");
+        }
+        for day in 7..20 {
+            new.turn(day * DAY).await.expect("makes one");
+        }
+        let mut expected = of_days(0..7);
+        expected.extend(of_days(13..20));
+        assert_eq!(names(&new), expected);
+        let concerns = new.concerns(19 * DAY).await;
+        let [concern] = concerns.as_slice() else { panic!("one finding: {concerns:?}") };
+        for word in ["7 snapshots", &OTHER.to_string(), "1970-01-07.backup knows 1 videos", "--backup-dir"] {
+            assert!(concern.why.contains(word), "{word}: {concern:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn todays_snapshot_of_another_library_is_not_taken_for_ones_own_or_replaced() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let first = daily(dir.path(), "first", OTHER, 1).await;
+        let second = daily(dir.path(), "second", OURS, 2).await;
+        first.turn(0).await.expect("makes one");
+        let theirs = fs::read(first.newest().await.expect("a snapshot")).expect("readable");
+        for second_of_day in [0, 5] {
+            second.turn(second_of_day).await.expect("makes one beside it");
+            first.turn(second_of_day).await.expect("has one");
+        }
+        assert_eq!(fs::read(first.newest().await.expect("a snapshot")).expect("readable"), theirs);
+        let own = second.newest().await.expect("one of its own");
+        assert_eq!(own.file_name().expect("named").to_str(), Some(&*format!("braidcast-1970-01-01-{OURS}.backup")));
+        assert_eq!(names(&first).len(), 2);
+        for day in 1..9 {
+            first.turn(day * DAY).await.expect("makes one");
+            second.turn(day * DAY).await.expect("makes one");
+        }
+        assert_eq!((first.own().await.expect("lists").len(), second.own().await.expect("lists").len()), (7, 7));
+    }
+
+    #[tokio::test]
+    async fn two_libraries_that_start_together_each_make_a_snapshot() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let first = daily(dir.path(), "first", OTHER, 1).await;
+        let second = daily(dir.path(), "second", OURS, 2).await;
+        let (a, b) = tokio::join!(first.turn(0), second.turn(0));
+        a.and(b).expect("both make one");
+        for daily in [&first, &second] {
+            let own = daily.newest().await.expect("one of its own");
+            assert!(Backup::open(&own).await.is_ok(), "{}", own.display());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_place_of_todays_snapshot_is_kept_and_is_a_finding() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let daily = daily(dir.path(), "state", OURS, 0).await;
+        fs::create_dir(daily.config.backup_path()).expect("made");
+        let taken = daily.config.backup_path().join(Name::of_day(0).file_name());
+        fs::write(&taken, "rotten").expect("written");
+        daily.turn(0).await.expect("makes one beside it");
+        assert_eq!(fs::read(&taken).expect("kept"), b"rotten");
+        assert!(daily.newest().await.is_some_and(|own| own != taken));
+        let concerns = daily.concerns(0).await;
+        assert!(concerns.len() == 1 && concerns[0].why.contains("cannot be read"), "{concerns:?}");
     }
 
     #[tokio::test]
     async fn a_snapshot_that_fails_is_a_finding_that_names_the_newest() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let config = MasterConfig { state_dir: dir.path().to_owned(), ..MasterConfig::default() };
-        let daily = Daily::new(config.clone(), Arc::default());
+        let daily = Daily::new(config.clone(), OURS, Arc::default());
         let error = daily.turn(0).await.expect_err("there is no database");
-        let finding = failed(&error.to_string(), daily.newest());
+        let finding = failed(&error.to_string(), daily.newest().await);
         assert!(finding.why.contains("master.db") && finding.why.contains("there is none"), "{finding:?}");
     }
 }

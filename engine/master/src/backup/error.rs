@@ -27,6 +27,16 @@ pub enum BackupError {
         /// What SQLite said.
         source: sqlx::Error,
     },
+    /// A database is not copied to where it should be.
+    #[error("{from} cannot be copied to {to}: {source}")]
+    Copy {
+        /// What is read.
+        from: PathBuf,
+        /// What is written.
+        to: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
     /// The disk could not hold it.
     #[error(
         "{path} is full: the backup needs {needed} bytes there, and {free} are free; remove files or choose another disk"
@@ -64,6 +74,14 @@ pub enum BackupError {
         /// Which file.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+    },
+    /// It was a backup once.
+    #[error("{path} is damaged or cut off ({problem}): take another backup")]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What was found.
         problem: String,
     },
     /// It is newer than this program.

@@ -10,11 +10,12 @@ use braidcast_media::pack::sync_parent;
 use sqlx::Connection;
 
 use super::read::Backup;
-use super::write::{connect_alone, copy, make_empty, query_error, set_application_id};
+use super::write::{check_room, connect_alone, copy, make_empty, query_error, remove_rest, set_application_id};
 use super::{BackupError, CA_CERTIFICATE, files};
 use crate::clock;
 use crate::config::MasterConfig;
 use crate::identity::{self, SettleError};
+use crate::limits::DATABASE_START_BYTES;
 use crate::origin::Origin;
 use crate::state_dir::{StateDir, at, write_private, write_public};
 
@@ -25,10 +26,16 @@ pub struct Restored {
     pub library: Option<LibraryId>,
     /// When the backup was made, as a Unix time in seconds.
     pub made_at: u64,
+    /// Every bit of the backup was checked; not so in one that was made before backups had a digest.
+    pub has_digest: bool,
     /// How many videos it knows.
     pub videos: usize,
     /// How many of their packs stand in the origin.
     pub packs: usize,
+    /// The backup knows videos, and none of their packs is in the origin: the disk is not mounted, or the packs are lost.
+    /// The master does not start before the packs are there or a person has decided (`--adopt-origin`), unless the
+    /// origin held the library's id already.
+    pub origin_empty: bool,
     /// How many packs of the origin the backup does not know: the next start makes them orphans.
     pub unknown: usize,
     /// Files that stood in the way, by the names that they have now.
@@ -48,10 +55,12 @@ pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, Bac
     let origin_file = config.origin_path().join(identity::ORIGIN_FILE);
     check_library(config, file, &backup, &origin_file)?;
     let database = config.database_path();
+    check_room(&database, fs::metadata(file).map_err(at(file))?.len() + DATABASE_START_BYTES)?;
     let ready = prepare(file, &database).await?;
-    // Without a database, and with packs, no master starts: a restore that ends here does no harm.
-    let moved = move_aside(config, &database, &backup)?;
-    rename(&ready, &database)?;
+    // What is moved aside keeps a master from making a new database: a restore that ends here does no harm.
+    let place = |moved| rename(&ready, &database).map(|()| moved);
+    let placed = move_aside(config, &database, &backup).and_then(place);
+    let moved = placed.inspect_err(|_| remove_rest(&ready))?;
     let mut written = vec![database];
     for (name, path) in files(config) {
         let Some((_, contents)) = backup.files.iter().find(|(known, _)| known == name) else { continue };
@@ -59,16 +68,20 @@ pub async fn restore(config: &MasterConfig, file: &Path) -> Result<Restored, Bac
         write(&path, contents)?;
         written.push(path);
     }
-    if let Some(library) = backup.library {
-        identity::write(&origin_file, library)?;
-        written.push(origin_file);
-    }
     let origin = Origin::new(config.origin_path());
     let survey = origin.survey(&backup.rows)?;
     let unknown = survey.unknown();
     let packs = survey.packs - unknown;
-    let Backup { library, made_at, rows, .. } = backup;
-    Ok(Restored { library, made_at, videos: rows.len(), packs, unknown, moved, written })
+    // An empty folder may be the place where the origin's disk is not mounted. Its id is what tells a master that the
+    // packs are here: without it, the master does not start before the disk is there or a person says that it is lost.
+    let origin_empty = packs == 0 && !backup.rows.is_empty();
+    if let Some(library) = backup.library.filter(|_| !origin_empty) {
+        identity::write(&origin_file, library)?;
+        written.push(origin_file);
+    }
+    let Backup { library, made_at, rows, has_digest, .. } = backup;
+    let videos = rows.len();
+    Ok(Restored { library, made_at, has_digest, videos, packs, origin_empty, unknown, moved, written })
 }
 
 fn check_library(config: &MasterConfig, file: &Path, backup: &Backup, origin_file: &Path) -> Result<(), BackupError> {
@@ -102,16 +115,21 @@ fn check_packs(config: &MasterConfig, file: &Path, backup: &Backup) -> Result<()
 async fn prepare(file: &Path, database: &Path) -> Result<PathBuf, BackupError> {
     let ready = suffixed(database, ".restoring");
     make_empty(&ready)?;
-    copy(file, &ready).await?;
-    let failed = query_error(&ready);
-    let mut connection = connect_alone(&ready).await.map_err(&failed)?;
+    fill(file, &ready).await.inspect_err(|_| remove_rest(&ready))?;
+    Ok(ready)
+}
+
+async fn fill(file: &Path, ready: &Path) -> Result<(), BackupError> {
+    copy(file, ready).await?;
+    let failed = query_error(ready);
+    let mut connection = connect_alone(ready).await.map_err(&failed)?;
     for drop in ["DROP TABLE backup_info", "DROP TABLE backup_files", "VACUUM"] {
         sqlx::query(drop).execute(&mut connection).await.map_err(&failed)?;
     }
     set_application_id(&mut connection, 0).await.map_err(&failed)?;
     connection.close().await.map_err(&failed)?;
-    File::open(&ready).and_then(|file| file.sync_all()).map_err(at(&ready))?;
-    Ok(ready)
+    File::open(ready).and_then(|file| file.sync_all()).map_err(at(ready))?;
+    Ok(())
 }
 
 /// Gives other names to the files that the backup replaces, none of which stands yet: the file that stood in the way of
@@ -155,4 +173,21 @@ fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_restore_that_fails_half_way_leaves_nothing_of_its_own() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (file, database) = (dir.path().join("x.backup"), dir.path().join("master.db"));
+        fs::write(&file, "no database").expect("written");
+        let error = prepare(&file, &database).await.expect_err("there is nothing to copy");
+        assert!(error.to_string().contains("x.backup"), "{error}");
+        let names: Vec<_> =
+            fs::read_dir(dir.path()).expect("lists").map(|entry| entry.expect("entry").path()).collect();
+        assert_eq!(names, [file]);
+    }
 }

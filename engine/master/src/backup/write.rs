@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use zeroize::Zeroizing;
 
-use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, files};
+use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, digest, files};
 use crate::clock;
 use crate::config::MasterConfig;
 use crate::db::BUSY_TIMEOUT;
@@ -51,7 +51,7 @@ pub async fn write(config: &MasterConfig, file: &Path) -> Result<Written, Backup
         Err(error) => return Err(at(&database)(error).into()),
     };
     check_target(file)?;
-    check_room(file, bytes)?;
+    check_room(file, bytes + RESERVE_BYTES)?;
     let mut partial = file.as_os_str().to_owned();
     partial.push(PARTIAL_SUFFIX);
     let partial = PathBuf::from(partial);
@@ -67,10 +67,7 @@ pub async fn write(config: &MasterConfig, file: &Path) -> Result<Written, Backup
         let bytes = place().map_err(at(file))?.len();
         Ok(Written { bytes, ..written })
     });
-    if placed.is_err() {
-        remove_if_there(&partial)?;
-    }
-    placed
+    placed.inspect_err(|_| remove_rest(&partial))
 }
 
 /// Makes the backup in the empty file `partial`.
@@ -89,6 +86,7 @@ async fn fill(config: &MasterConfig, database: &Path, partial: &Path) -> Result<
     let mut backup = connect_alone(partial).await.map_err(&failed)?;
     let described = describe(&mut backup, &contents).await.map_err(&failed)?;
     backup.close().await.map_err(&failed)?;
+    digest::append(partial).await.map_err(at(partial))?;
     let (library, videos) = described;
     Ok(Written { library, videos, bytes: 0, absent })
 }
@@ -98,8 +96,19 @@ pub(super) async fn copy(from: &Path, to: &Path) -> Result<(), BackupError> {
     let failed = query_error(from);
     let mut source = connect(from).await.map_err(&failed)?;
     let target = to.to_str().ok_or_else(|| failed(sqlx::Error::Configuration("its path is not UTF-8".into())))?;
-    sqlx::query("VACUUM INTO ?").bind(target).execute(&mut source).await.map_err(&failed)?;
+    let copied = sqlx::query("VACUUM INTO ?").bind(target).execute(&mut source).await;
+    copied.map_err(|error| copy_error(from, to, error))?;
     source.close().await.map_err(&failed)
+}
+
+/// Names the disk that is full, which is the one that is written to.
+fn copy_error(from: &Path, to: &Path, source: sqlx::Error) -> BackupError {
+    if let (Some(SQLITE_FULL), Ok(length), Ok((path, free))) =
+        (sqlite_code(&source), fs::metadata(from).map(|file| file.len()), room_for(to))
+    {
+        return BackupError::DiskFull { path, needed: length, free };
+    }
+    BackupError::Copy { from: from.to_owned(), to: to.to_owned(), source }
 }
 
 /// Opens a database that is there, and leaves its journal mode as it is.
@@ -112,7 +121,7 @@ pub(super) async fn connect_alone(path: &Path) -> Result<SqliteConnection, sqlx:
     options(path).journal_mode(SqliteJournalMode::Memory).connect().await
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT).disable_statement_logging()
 }
 
@@ -179,11 +188,16 @@ pub(super) fn is_backup(file: &File) -> bool {
     read.is_ok() && &magic == b"SQLite format 3\0" && u32::from_be_bytes(id) == APPLICATION_ID
 }
 
-fn check_room(file: &Path, bytes: u64) -> Result<(), BackupError> {
+/// Refuses a file of `needed` bytes that does not fit on the disk where it is to be.
+pub(super) fn check_room(file: &Path, needed: u64) -> Result<(), BackupError> {
+    let (path, free) = room_for(file)?;
+    if free < needed { Err(BackupError::DiskFull { path, needed, free }) } else { Ok(()) }
+}
+
+/// The folder of `file`, and what is free there.
+fn room_for(file: &Path) -> Result<(PathBuf, u64), BackupError> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let free = room::free_bytes(dir).map_err(at(dir))?;
-    let needed = bytes + RESERVE_BYTES;
-    if free < needed { Err(BackupError::DiskFull { path: dir.to_owned(), needed, free }) } else { Ok(()) }
+    Ok((dir.to_owned(), room::free_bytes(dir).map_err(at(dir))?))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), BackupError> {
@@ -193,8 +207,22 @@ fn remove_if_there(path: &Path) -> Result<(), BackupError> {
     }
 }
 
+/// Removes a file that did not become whole. What went wrong before is the error to tell of.
+pub(super) fn remove_rest(path: &Path) {
+    let _ = remove_if_there(path);
+}
+
 /// Names the file in an error of SQLite.
 pub(super) fn query_error(path: &Path) -> impl Fn(sqlx::Error) -> BackupError + use<> {
     let path = path.to_owned();
     move |source| BackupError::Query { path: path.clone(), source }
+}
+
+/// <https://www.sqlite.org/rescode.html#full>
+const SQLITE_FULL: u32 = 13;
+
+/// The kind of an error of SQLite, without what is added to it.
+pub(super) fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let code: u32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(code & 0xff)
 }

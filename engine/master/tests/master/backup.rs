@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use braidcast_master::backup::{self, BackupError, Restored, Written};
-use braidcast_master::{MasterConfig, StateError};
+use braidcast_master::{IdentityError, MasterConfig, MasterError, StateError};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 
 use crate::harness::{ADMIN, PASSWORD, Running};
 
@@ -64,10 +66,11 @@ async fn a_backup_of_a_running_master_makes_the_same_master_in_a_fresh_folder() 
         let of = |config: &MasterConfig| fs::read(config.state_dir.join(name)).expect("a file");
         assert_eq!(of(&fresh), of(&fixture.master.config), "{name}");
     };
-    ["ca.pem", "ca.key", "join-token", "origin/library-id"].into_iter().for_each(same);
+    ["ca.pem", "ca.key", "join-token"].into_iter().for_each(same);
+    assert!(restored.origin_empty && !fresh.state_dir.join("origin/library-id").exists());
     // The origin's disk comes along, with a pack that the backup does not know.
     let origin = fixture.master.origin();
-    for pack in fixture.master.origin_files() {
+    for pack in fixture.master.origin_files().into_iter().chain(["library-id".to_owned()]) {
         fs::copy(origin.join(&pack), fresh.state_dir.join("origin").join(&pack)).expect("copied");
     }
     fixture.master.stop().await;
@@ -85,13 +88,46 @@ async fn a_restore_keeps_what_it_replaces() {
     fixture.master.stop().await;
     let config = fixture.master.config.clone();
     let restored = fixture.restore_into(&config).await.expect("restores");
-    assert_eq!((restored.videos, restored.packs), (1, 1));
+    assert_eq!((restored.videos, restored.packs, restored.origin_empty), (1, 1, false));
     let aside = restored.moved.iter().find(|path| path.to_string_lossy().contains("master.db.before-restore-2"));
     let aside = aside.expect("the database is kept").clone();
     fixture.master.restart(|_| {}).await;
     assert_eq!(videos(&fixture.master).await, ["film"]);
     fixture.master.restart(|config| fs::rename(aside, config.state_dir.join("master.db")).expect("moved")).await;
     assert_eq!(videos(&fixture.master).await, ["film", "later"], "and can be put back");
+}
+
+/// The id in the origin tells that its disk is mounted, so a restore does not write the id into an empty folder.
+#[tokio::test]
+async fn a_master_restored_before_its_origin_is_mounted_waits_for_the_disk_or_for_a_person() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    let disk = fixture.dir.path().join("disk");
+    fs::rename(fixture.master.origin(), &disk).expect("moved");
+    let (lost, fresh) = (fixture.folder("lost"), fixture.folder("fresh"));
+    for config in [&lost, &fresh] {
+        assert!(fixture.restore_into(config).await.expect("restores").origin_empty);
+    }
+    fixture.master.config = fresh.clone();
+    let error = fixture.master.refused_restart(|_| {}).await;
+    let is_empty = matches!(error, MasterError::Library(IdentityError::OriginEmpty { assets: 1, .. }));
+    assert!(is_empty && error.to_string().contains("--adopt-origin"), "{error}");
+    let mount = |config: &MasterConfig| {
+        fs::remove_dir_all(config.state_dir.join("origin")).expect("removed");
+        fs::rename(&disk, config.state_dir.join("origin")).expect("mounted");
+    };
+    fixture.master.restart(mount).await;
+    assert_eq!(videos(&fixture.master).await, ["film"]);
+    // The next start of the host forgets to mount it.
+    let origin = fixture.master.origin();
+    let unmount = |_: &MasterConfig| fs::rename(&origin, origin.with_extension("away")).expect("moved");
+    let error = fixture.master.refused_restart(unmount).await;
+    assert!(matches!(error, MasterError::Library(IdentityError::OriginEmpty { .. })), "{error}");
+
+    fixture.master.config = MasterConfig { adopt_origin: true, ..lost };
+    fixture.master.restart(|_| {}).await;
+    assert_eq!(videos(&fixture.master).await, ["film"], "a person said that the packs are lost");
+    fixture.master.config.adopt_origin = false;
+    fixture.master.restart(|_| {}).await;
 }
 
 #[tokio::test]
@@ -117,15 +153,67 @@ async fn what_is_no_sound_backup_is_refused_before_anything_changes() {
     let mut rotten = sound.clone();
     let middle = sound.len() / 2 / 4_096 * 4_096;
     rotten[middle..middle + 4_096].fill(0xee);
-    for (what, bytes) in [("empty", vec![]), ("text", b"CREATE TABLE".to_vec()), ("cut", cut), ("rotten", rotten)] {
+    // What is found without the digest.
+    let rotten_and_old = rotten[..rotten.len() - DIGEST_BYTES].to_vec();
+    let cases = [
+        ("empty", vec![], false),
+        ("text", b"CREATE TABLE".to_vec(), false),
+        ("cut in its second page", sound[..5_000].to_vec(), true),
+        ("cut", cut, true),
+        ("rotten", rotten, true),
+        ("rotten, without a digest", rotten_and_old, true),
+    ];
+    for (what, bytes, was_backup) in cases {
         fs::write(&fixture.file, bytes).expect("written");
         let error = fixture.restore_into(&fresh).await.expect_err(what);
-        assert!(matches!(error, BackupError::NoBackup { .. } | BackupError::Query { .. }), "{what}: {error}");
+        match &error {
+            BackupError::Damaged { path, .. } => assert!(was_backup && *path == fixture.file, "{what}: {error}"),
+            BackupError::NoBackup { .. } => assert!(!was_backup, "{what}: {error}"),
+            _ => panic!("{what}: {error}"),
+        }
         assert!(!fresh.state_dir.join("master.db").exists(), "{what}");
     }
     let database = fixture.master.config.state_dir.join("master.db");
     let error = backup::restore(&fresh, &database).await.expect_err("a database is no backup");
     assert!(matches!(error, BackupError::NoBackup { .. }), "{error}");
+}
+
+/// Where the digest begins, at the end of a backup.
+const DIGEST_BYTES: usize = 48;
+
+/// SQLite's integrity check passes all of these: it looks at the structure and not at what rows hold.
+#[tokio::test]
+async fn one_rotten_bit_in_a_key_a_hash_or_a_token_is_noticed_before_anything_changes() {
+    let (fixture, _) = Fixture::with_backup().await;
+    let sound = fs::read(&fixture.file).expect("readable");
+    let token = fixture.master.join_token();
+    let ca_key = fs::read(fixture.master.config.state_dir.join("ca.key")).expect("readable");
+    let end = sound.len() - DIGEST_BYTES;
+    let fresh = fixture.folder("fresh");
+    let mut database = SqliteConnectOptions::new().filename(&fixture.file).connect().await.expect("opens");
+    let row = sqlx::query_as("SELECT content_key, header_hash FROM assets").fetch_one(&mut database).await;
+    let (content_key, header_hash): (Vec<u8>, Vec<u8>) = row.expect("one video");
+    database.close().await.expect("closes");
+    let token = token.into_bytes();
+    let places =
+        [("content key", content_key), ("header hash", header_hash), ("join token", token), ("ca.key", ca_key)];
+    for (what, wanted) in places {
+        let found = sound.windows(wanted.len()).position(|bytes| bytes == wanted).expect(what);
+        let mut rotten = sound.clone();
+        rotten[found + wanted.len() / 2] ^= 1;
+        fs::write(&fixture.file, &rotten).expect("written");
+        let error = fixture.restore_into(&fresh).await.expect_err(what);
+        assert!(matches!(error, BackupError::Damaged { .. }), "{what}: {error}");
+        assert!(!fresh.state_dir.join("master.db").exists(), "{what}");
+        // As it would have been before there was a digest.
+        fs::write(&fixture.file, &rotten[..end]).expect("written");
+        let unnoticed = fixture.restore_into(&fixture.folder(what)).await;
+        assert_eq!(unnoticed.is_ok(), what != "ca.key", "{what}: {unnoticed:?}");
+    }
+    fs::write(&fixture.file, &sound[..end]).expect("written");
+    assert!(!fixture.restore_into(&fixture.folder("older")).await.expect("is taken").has_digest);
+    fs::write(&fixture.file, &sound).expect("written");
+    assert!(fixture.restore_into(&fresh).await.expect("is sound").has_digest);
 }
 
 #[tokio::test]

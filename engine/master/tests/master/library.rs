@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use braidcast_master::{IdentityError, Master, MasterConfig, MasterError};
+use braidcast_master::{BootstrapAdmin, IdentityError, Master, MasterConfig, MasterError, backup};
 
-use crate::harness::Running;
+use crate::harness::{ADMIN, PASSWORD, Running};
 
 fn database(config: &MasterConfig) -> PathBuf {
     config.state_dir.join("master.db")
@@ -161,7 +161,7 @@ async fn an_origin_that_is_not_mounted_is_refused_until_a_person_says_that_it_is
 
 #[tokio::test]
 async fn what_is_left_of_a_database_keeps_a_master_from_making_a_new_one() {
-    for left in ["master.db-wal", "master.db.before-restore-20260101T000000Z", "origin/library-id"] {
+    for left in ["master.db-wal", "master.db.before-restore-20260101T000000Z", "origin/library-id", "reserve"] {
         let dir = tempfile::tempdir().expect("temporary folder");
         let config = MasterConfig {
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -177,4 +177,86 @@ async fn what_is_left_of_a_database_keeps_a_master_from_making_a_new_one() {
             std::fs::read_to_string(dir.path().join("state").join(left)).is_ok_and(|text| text.starts_with("of an"))
         );
     }
+}
+
+/// The daily snapshots of a library whose state folder is not mounted would be rotated away for those of an empty one.
+#[tokio::test]
+async fn snapshots_that_know_videos_keep_a_master_from_making_a_new_database() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let backups = dir.path().join("other-disk");
+    let mut master = Running::with(|config| config.backup_dir = Some(backups.clone())).await;
+    master.publish("film", 1_000).await.expect("publishes");
+    let older = backups.join("braidcast-2020-01-01.backup");
+    let newest = backups.join("braidcast-2020-01-02.backup");
+    for file in [&older, &newest] {
+        backup::write(&master.config, file).await.expect("writes");
+    }
+    master.stop().await;
+    let unmounted = dir.path().join("unmounted");
+    fs::create_dir(&unmounted).expect("made");
+    let config = MasterConfig { state_dir: unmounted.clone(), ..master.config.clone() };
+    let id = fs::read_to_string(library_id(&master.config)).expect("the id");
+    for adopt_origin in [false, true] {
+        let config = MasterConfig { adopt_origin, ..config.clone() };
+        let error = refusal(Master::start(config).await.map(|_| ()).expect_err("snapshots stand"));
+        assert!(matches!(error, IdentityError::SnapshotsStand { videos: 1, .. }), "{error}");
+        let restore = format!("braidcast restore {}", newest.display());
+        for word in [id.trim(), "master.db", "mount", &restore, "--backup-dir"] {
+            assert!(error.to_string().contains(word), "{word:?} is missing in {error}");
+        }
+    }
+    for made in ["ca.key", "join-token", "reserve", "master.db", "origin/library-id"] {
+        assert!(!unmounted.join(made).exists(), "{made} would be hidden by the disk");
+    }
+    assert!(older.exists() && newest.exists());
+    let elsewhere = MasterConfig { backup_dir: Some(dir.path().join("new")), ..config };
+    Master::start(elsewhere).await.expect("a new library").shutdown().await;
+    master.restart(|_| {}).await;
+    assert_eq!(names(&master).await, ["film"]);
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_is_not_made_anew_while_the_origin_is_not_mounted() {
+    let mut master = Running::start().await;
+    master.publish("film", 1_000).await.expect("publishes");
+    let origin = master.origin();
+    let snapshot = master.config.backup_path().join("braidcast-2999-01-01.backup");
+    backup::write(&master.config, &snapshot).await.expect("writes");
+    let lose = |config: &MasterConfig| {
+        move_away(config);
+        fs::rename(&origin, origin.with_extension("unmounted")).expect("moved");
+        fs::create_dir(&origin).expect("the mount point");
+    };
+    let error = refusal(master.refused_restart(lose).await);
+    assert!(matches!(error, IdentityError::DatabaseGone { .. }), "{error}");
+    assert!(error.to_string().contains(&format!("braidcast restore {}", snapshot.display())), "{error}");
+    // A disk that was full has no reserve; the snapshots alone tell.
+    let give_up = |config: &MasterConfig| fs::remove_file(config.state_dir.join("reserve")).unwrap_or_default();
+    let error = refusal(master.refused_restart(give_up).await);
+    assert!(matches!(error, IdentityError::DatabaseGone { .. }), "{error}");
+    assert!(!database(&master.config).exists() && !library_id(&master.config).exists());
+}
+
+#[tokio::test]
+async fn a_first_start_that_failed_on_its_way_may_be_tried_again() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let admin =
+        |password: &str| Some(BootstrapAdmin { username: ADMIN.to_owned(), password: password.to_owned().into() });
+    let config = MasterConfig {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        state_dir: dir.path().join("state"),
+        bootstrap_admin: admin("short"),
+        ..MasterConfig::default()
+    };
+    let error = Master::start(config.clone()).await.map(|_| ()).expect_err("too short");
+    assert!(matches!(error, MasterError::AdminPassword(_)), "{error}");
+    let config = MasterConfig { bootstrap_admin: admin(PASSWORD), ..config };
+    Master::start(config.clone()).await.expect("the second try").shutdown().await;
+    // What stands if the first start is killed before it makes the database.
+    let killed = MasterConfig { state_dir: dir.path().join("killed"), ..config.clone() };
+    fs::create_dir(&killed.state_dir).expect("made");
+    for name in ["ca.key", "ca.pem", "join-token"] {
+        fs::copy(config.state_dir.join(name), killed.state_dir.join(name)).expect("copied");
+    }
+    Master::start(killed).await.expect("the second try").shutdown().await;
 }
