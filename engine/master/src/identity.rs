@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 
 use braidcast_media::hashes::Hash;
 use braidcast_media::library_id::LIBRARY_ID_BYTES;
@@ -56,7 +56,8 @@ pub enum IdentityError {
     /// There was a database, and it is not there.
     #[error(
         "{database} is missing or empty, and {found} is left of an earlier one. Nothing was changed: put master.db back, \
-         or run `braidcast restore {snapshot}`, or give this master an empty state folder"
+         or run `braidcast restore {snapshot} --state {}`, or give this master an empty state folder",
+        state_dir(database)
     )]
     DatabaseGone {
         /// Where the database should be.
@@ -69,8 +70,9 @@ pub enum IdentityError {
     /// There is no database, and the folder of snapshots is the one of a library.
     #[error(
         "{database} is missing or empty, and {snapshot} is a snapshot of {library} with {videos} videos. Nothing was \
-         changed: mount the disk of the state folder, or put master.db back, or run `braidcast restore {snapshot}`. For \
-         a new library, name another folder with --backup-dir"
+         changed: mount the disk of the state folder, or put master.db back, or run `braidcast restore {snapshot} --state \
+         {}`. For a new library, name another folder with --backup-dir",
+        state_dir(database)
     )]
     SnapshotsStand {
         /// Where the database should be.
@@ -131,6 +133,11 @@ pub enum IdentityError {
         /// Which file.
         path: PathBuf,
     },
+}
+
+/// The folder of a database, as a command takes it.
+fn state_dir(database: &Path) -> Display<'_> {
+    database.parent().unwrap_or(Path::new(".")).display()
 }
 
 /// A library, if it has an id.

@@ -67,7 +67,7 @@ impl Origin {
         match &taken {
             Ok(true) => tracing::info!(path = %to.display(), "took back a pack that the database knows again"),
             Ok(false) => {
-                tracing::error!(path = %to.display(), "something is in the way of an orphan that is known again")
+                tracing::error!(path = %to.display(), "something is in the way of an orphan that is known again");
             }
             Err(error) => tracing::error!(path = %from.display(), %error, "an orphan cannot be taken back"),
         }

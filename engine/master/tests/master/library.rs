@@ -200,7 +200,7 @@ async fn snapshots_that_know_videos_keep_a_master_from_making_a_new_database() {
         let config = MasterConfig { adopt_origin, ..config.clone() };
         let error = refusal(Master::start(config).await.map(|_| ()).expect_err("snapshots stand"));
         assert!(matches!(error, IdentityError::SnapshotsStand { videos: 1, .. }), "{error}");
-        let restore = format!("braidcast restore {}", newest.display());
+        let restore = format!("braidcast restore {} --state {}`", newest.display(), unmounted.display());
         for word in [id.trim(), "master.db", "mount", &restore, "--backup-dir"] {
             assert!(error.to_string().contains(word), "{word:?} is missing in {error}");
         }
