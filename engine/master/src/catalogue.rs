@@ -13,6 +13,7 @@ use crate::film::Film;
 use crate::library::{Asset, Library};
 use crate::limits::LIST_BATCH;
 use crate::origin::Origin;
+use crate::sync::to_its_end;
 
 /// The Catalogue service.
 pub(crate) struct CatalogueService(pub(crate) Arc<Shown>);
@@ -84,7 +85,8 @@ impl v1::catalogue_server::Catalogue for CatalogueService {
         request: Request<v1::RemoveVideoRequest>,
     ) -> Result<Response<v1::RemoveVideoResponse>, Status> {
         let caller = gate::caller(&request)?;
-        let removed = self.0.remove(&request.get_ref().name).await?;
+        let shown = Arc::clone(&self.0);
+        let removed = to_its_end(async move { shown.remove(&request.get_ref().name).await }).await?;
         tracing::info!(name = %removed.name, asset = %removed.id, by = caller.username, "removed a video");
         Ok(Response::new(v1::RemoveVideoResponse {}))
     }

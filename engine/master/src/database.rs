@@ -69,7 +69,7 @@ const SQLITE_CANTOPEN: u32 = 14;
 
 /// Whether SQLite ran out of disk. It says so plainly when it writes, and speaks of input and output when it cannot
 /// enlarge the files that it keeps beside the database.
-fn is_full(error: &sqlx::Error, free_bytes: impl FnOnce() -> u64) -> bool {
+pub(crate) fn is_full(error: &sqlx::Error, free_bytes: impl FnOnce() -> u64) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
     match code.map(|code| code & 0xff) {
         Some(SQLITE_FULL) => true,
@@ -90,8 +90,33 @@ mod tests {
         let pool = db::open(&dir.path().join("db")).await.expect("opens");
         pool.close().await;
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("db"));
-        let one = sqlx::sqlite::SqlitePoolOptions::new().max_connections(1);
+        let one = db::pool_options().max_connections(1);
         one.connect_with(options.pragma("max_page_count", "1")).await.expect("opens")
+    }
+
+    /// Where COMMIT fails, SQLite may have rolled back by itself. sqlx then took the transaction for open ever after, and what
+    /// came later on that connection was answered and never committed.
+    #[tokio::test]
+    async fn a_connection_whose_transaction_ended_by_itself_is_not_used_again() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join("db");
+        db::open(&path).await.expect("opens").close().await;
+        let options = || sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+        let one = db::pool_options().max_connections(1).connect_with(options()).await.expect("opens");
+        let put = "INSERT INTO settings (name, value) VALUES (?, x'00')";
+        let mut broken = one.begin().await.expect("begins");
+        sqlx::query(put).bind("lost").execute(&mut *broken).await.expect("writes");
+        sqlx::query("ROLLBACK").execute(&mut *broken).await.expect("as SQLite does on a full disk");
+        broken.commit().await.expect_err("there is no transaction");
+
+        let mut good = one.begin().await.expect("begins");
+        sqlx::query(put).bind("kept").execute(&mut *good).await.expect("writes");
+        good.commit().await.expect("commits");
+        let other = db::pool_options().connect_with(options()).await.expect("opens");
+        let names: Vec<String> =
+            sqlx::query_scalar("SELECT name FROM settings").fetch_all(&other).await.expect("reads");
+        assert_eq!(names, ["kept"]);
+        sqlx::query(put).bind("more").execute(&other).await.expect("nobody holds the lock");
     }
 
     async fn fill(pool: &SqlitePool) -> Result<(), sqlx::Error> {

@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{SqlSafeStr, SqlitePool};
+use sqlx::{Connection, SqlSafeStr, SqlitePool};
 
+use crate::database;
+use crate::limits::DATABASE_START_BYTES;
+use crate::room;
 use crate::state_dir::{StateError, at, private};
 
 const CONNECTIONS: u32 = 4;
@@ -35,6 +38,27 @@ pub enum DbError {
         /// What SQLite said.
         source: sqlx::Error,
     },
+    /// There is no room for the files that SQLite keeps beside it.
+    #[error(
+        "the disk of {dir} is full: {free} bytes are free, and the database needs {needed} to start; make room, and start \
+         the master again. Nothing is wrong with the database",
+        needed = DATABASE_START_BYTES
+    )]
+    Full {
+        /// The state folder.
+        dir: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// It is a backup.
+    #[error(
+        "{path} is a backup and no database: move it away, and run `braidcast restore FILE` with it; a restore also puts \
+         the master's keys back that the backup holds"
+    )]
+    Backup {
+        /// The file.
+        path: PathBuf,
+    },
     /// It was written by a later version, or a migration fails.
     #[error("{path} cannot be brought up to date: {source}; was it written by a later version of the master?")]
     Migrate {
@@ -56,14 +80,42 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .connect_with(options)
-        .await
-        .map_err(|source| DbError::Open { path: path.to_owned(), source })?;
-    check(&pool).await.map_err(|source| DbError::Open { path: path.to_owned(), source })?;
+    let pool = pool_options().connect_with(options).await.map_err(|source| refusal(path, source))?;
+    check(&pool).await.map_err(|source| refusal(path, source))?;
+    if is_backup(&pool).await.map_err(|source| refusal(path, source))? {
+        pool.close().await;
+        return Err(DbError::Backup { path: path.to_owned() });
+    }
     migrator().run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
     Ok(pool)
+}
+
+/// A pool that uses no connection again whose transaction may not have ended: where COMMIT fails, as on a full disk, SQLite
+/// has rolled back by itself, the ROLLBACK that follows fails too, and sqlx takes the transaction for open ever after. What
+/// began on such a connection later would be a savepoint in no transaction, or in one that nobody commits.
+pub(crate) fn pool_options() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(CONNECTIONS).after_release(|connection, _| {
+        Box::pin(async move {
+            // The rollback of a transaction that was dropped is under way; the answer to a ping comes after it.
+            connection.ping().await?;
+            Ok(!connection.is_in_transaction())
+        })
+    })
+}
+
+/// Why a database cannot be opened: what SQLite says, or that its disk is full.
+fn refusal(path: &Path, source: sqlx::Error) -> DbError {
+    let dir = path.parent().unwrap_or(path);
+    let free = room::free_bytes(dir).unwrap_or(u64::MAX);
+    if database::is_full(&source, || free) {
+        return DbError::Full { dir: dir.to_owned(), free };
+    }
+    DbError::Open { path: path.to_owned(), source }
+}
+
+/// Whether a person has put a backup in the database's place by hand.
+async fn is_backup(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'backup_info')").fetch_one(pool).await
 }
 
 /// Finds out whether the file is damaged, before anything is written to it.

@@ -118,7 +118,11 @@ fn judge(disk: &Disk, reserved: bool) -> Option<Finding> {
         return Some(Finding::warning(what, why));
     }
     if !reserved {
-        let why = format!("full: {free} bytes are free; remove videos or other files, or enlarge the disk");
+        let wanted = 2 * RESERVE_BYTES;
+        let why = format!(
+            "full: the database uses its reserve, which is made again once {wanted} bytes are free; {free} are free now: \
+             remove videos or other files, or enlarge the disk"
+        );
         return Some(Finding::failure(what, why));
     }
     let little = (total / 20).min(LITTLE_ROOM_BYTES_MAX);

@@ -13,9 +13,10 @@ use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
 use crate::errors::ServiceError;
-use crate::sync::lock;
+use crate::sync::{lock, to_its_end};
 
 /// The Users service.
+#[derive(Clone)]
 pub(crate) struct UsersService {
     pub(crate) accounts: Accounts,
     pub(crate) passwords: Arc<Passwords>,
@@ -31,6 +32,22 @@ impl UsersService {
         let account = self.accounts.by_id(caller.user).await?.ok_or(ServiceError::TokenInvalid)?;
         gate::check_role(&Caller { role: account.role, ..caller.clone() }, needed)?;
         Ok(account)
+    }
+
+    async fn change_password(&self, username: &str, hash: &str) -> Result<(), ServiceError> {
+        let account = self.accounts.by_name(username).await?;
+        self.accounts.set_password(username, hash).await?;
+        account.iter().for_each(|account| self.tokens.revoke(account.id));
+        lock(&self.throttle).on_new_password(username);
+        Ok(())
+    }
+
+    async fn remove(&self, username: &str) -> Result<(), ServiceError> {
+        let account = self.accounts.by_name(username).await?;
+        self.accounts.remove(username).await?;
+        account.iter().for_each(|account| self.tokens.revoke(account.id));
+        lock(&self.throttle).on_removed(username);
+        Ok(())
     }
 }
 
@@ -62,10 +79,8 @@ impl v1::users_server::Users for UsersService {
         let password = Zeroizing::new(password);
         accounts::check_password(&password).map_err(ServiceError::from)?;
         let hash = self.passwords.hash(Queue::Caller(caller.user), password).await?;
-        let of = self.accounts.by_name(&username).await.map_err(ServiceError::from)?;
-        self.accounts.set_password(&username, &hash).await?;
-        of.iter().for_each(|account| self.tokens.revoke(account.id));
-        lock(&self.throttle).on_new_password(&username);
+        let (this, of) = (self.clone(), username.clone());
+        to_its_end(async move { this.change_password(&of, &hash).await }).await?;
         tracing::info!(username, by = caller.username, "set a password");
         Ok(Response::new(v1::SetPasswordResponse {}))
     }
@@ -77,10 +92,8 @@ impl v1::users_server::Users for UsersService {
         let caller = gate::caller(&request)?;
         self.standing(&caller, Role::Admin).await?;
         let username = request.into_inner().username;
-        let of = self.accounts.by_name(&username).await.map_err(ServiceError::from)?;
-        self.accounts.remove(&username).await?;
-        of.iter().for_each(|account| self.tokens.revoke(account.id));
-        lock(&self.throttle).on_removed(&username);
+        let (this, of) = (self.clone(), username.clone());
+        to_its_end(async move { this.remove(&of).await }).await?;
         tracing::info!(username, by = caller.username, "removed a user");
         Ok(Response::new(v1::RemoveUserResponse {}))
     }

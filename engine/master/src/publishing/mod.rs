@@ -33,7 +33,7 @@ use crate::publishing::attempts::{Attempt, Attempts};
 use crate::publishing::upload::{Parts, Writer};
 use crate::random;
 use crate::streams::StreamLengths;
-use crate::sync::lock;
+use crate::sync::{lock, to_its_end};
 
 /// The Publishing service.
 pub(crate) struct PublishingService {
@@ -130,9 +130,9 @@ impl PublishingService {
         let v1::UploadFinish { header, plain_roots } = finish?;
         check_roots(&attempt.layout, &plain_roots)?;
         let upload = Upload { asset, attempt, plain_roots, pack, header };
-        // In a task of its own: a publisher that hangs up now must not leave a pack that no row names.
+        // A publisher that hangs up now must not leave a pack that no row names.
         let (library, origin) = (Arc::clone(&self.library), self.origin.clone());
-        tokio::spawn(async move { upload.commit(&library, &origin).await }).await??;
+        to_its_end(async move { upload.commit(&library, &origin).await }).await?;
         self.steer.notify_one();
         Ok(())
     }

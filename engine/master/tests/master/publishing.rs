@@ -356,3 +356,23 @@ async fn servers_are_told_the_roots_that_they_must_check_against() {
     assert_eq!(hold.pack_bytes, length);
     tokio::time::timeout(PATIENCE, master.shutdown()).await.expect("open streams do not hold it up");
 }
+
+/// The database was changed by then, and what `ls` shows was not: the next start deleted packs that were shown as sound.
+#[tokio::test]
+async fn a_caller_who_hangs_up_while_a_video_is_removed_leaves_memory_and_database_alike() {
+    let mut master = Running::start().await;
+    let admin = master.admin().await;
+    for number in 0..24_u64 {
+        master.publish(&format!("video {number}"), 10).await.expect("publishes");
+        let mut catalogue = master.catalogue();
+        let remove = with_token(&admin, v1::RemoveVideoRequest { name: format!("video {number}") });
+        let _ = tokio::time::timeout(Duration::from_micros(150 * number), catalogue.remove_video(remove)).await;
+    }
+    // What is under way ends.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let names =
+        async |master: &Running| -> Vec<String> { master.videos().await.into_iter().map(|video| video.name).collect() };
+    let shown = names(&master).await;
+    master.restart(|_| {}).await;
+    assert_eq!(names(&master).await, shown);
+}
