@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sqlx::SqlitePool;
 
+use crate::database_file::DatabaseFile;
 use crate::errors::ServiceError;
 use crate::limits::{DATABASE_START_BYTES, RESERVE_BYTES};
 use crate::reserve::Reserve;
@@ -15,18 +16,21 @@ pub(crate) struct Database {
     pool: SqlitePool,
     /// `None`: a full disk is only reported.
     reserve: Option<Arc<Reserve>>,
+    /// `None`: nobody looks whether the file is still there.
+    file: Option<Arc<DatabaseFile>>,
 }
 
 impl From<SqlitePool> for Database {
     fn from(pool: SqlitePool) -> Self {
-        Self { pool, reserve: None }
+        Self { pool, reserve: None, file: None }
     }
 }
 
 impl Database {
-    /// The database in `pool`, which may take the room of `reserve` when its disk is full.
-    pub(crate) fn new(pool: SqlitePool, reserve: Arc<Reserve>) -> Self {
-        Self { pool, reserve: Some(reserve) }
+    /// The database in `pool`, which may take the room of `reserve` when its disk is full, and is not changed while `file`
+    /// is not in its place.
+    pub(crate) fn new(pool: SqlitePool, reserve: Arc<Reserve>, file: Arc<DatabaseFile>) -> Self {
+        Self { pool, reserve: Some(reserve), file: Some(file) }
     }
 
     /// For reading, and for the transactions within a [`Database::write`].
@@ -41,6 +45,7 @@ impl Database {
         F: Future<Output = Result<T, E>>,
         ServiceError: From<E>,
     {
+        self.file.as_deref().map_or(Ok(()), DatabaseFile::check)?;
         let outcome = work().await.map_err(ServiceError::from);
         let Some(reserve) = self.reserve.as_deref().filter(|reserve| met_full_disk(&outcome, reserve)) else {
             return outcome;
@@ -108,6 +113,10 @@ mod tests {
         sqlx::query(put).bind("lost").execute(&mut *broken).await.expect("writes");
         sqlx::query("ROLLBACK").execute(&mut *broken).await.expect("as SQLite does on a full disk");
         broken.commit().await.expect_err("there is no transaction");
+        // As a savepoint, which is what it would be, its end would leave a transaction open.
+        let mut undone = one.begin().await.expect("begins");
+        sqlx::query(put).bind("undone").execute(&mut *undone).await.expect("writes");
+        undone.rollback().await.expect("rolls back");
 
         let mut good = one.begin().await.expect("begins");
         sqlx::query(put).bind("kept").execute(&mut *good).await.expect("writes");
@@ -117,6 +126,10 @@ mod tests {
             sqlx::query_scalar("SELECT name FROM settings").fetch_all(&other).await.expect("reads");
         assert_eq!(names, ["kept"]);
         sqlx::query(put).bind("more").execute(&other).await.expect("nobody holds the lock");
+    }
+
+    fn file(dir: &tempfile::TempDir) -> Arc<DatabaseFile> {
+        Arc::new(DatabaseFile::at(dir.path().join("db")).expect("it is there"))
     }
 
     async fn fill(pool: &SqlitePool) -> Result<(), sqlx::Error> {
@@ -129,7 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary folder");
         let pool = full(&dir).await;
         let reserve = Arc::new(Reserve::open(dir.path()));
-        let database = Database::new(pool, Arc::clone(&reserve));
+        let database = Database::new(pool, Arc::clone(&reserve), file(&dir));
         let tries = Cell::new(0);
         let work = || {
             tries.set(tries.get() + 1);
@@ -145,7 +158,7 @@ mod tests {
     async fn a_write_that_the_reserve_makes_room_for_succeeds_and_other_errors_leave_the_reserve() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let pool = full(&dir).await;
-        let database = Database::new(pool, Arc::new(Reserve::open(dir.path())));
+        let database = Database::new(pool, Arc::new(Reserve::open(dir.path())), file(&dir));
         let refused = database.write(async || Err::<(), _>(ServiceError::LoginsBusy)).await;
         assert!(matches!(refused, Err(ServiceError::LoginsBusy)) && dir.path().join("reserve").exists());
         let work = || async { if dir.path().join("reserve").exists() { fill(database.pool()).await } else { Ok(()) } };

@@ -125,6 +125,12 @@ pub(crate) enum ServiceError {
         "{path} is full: the database needs {needed} bytes there, and {free} are free; remove files or enlarge the disk"
     )]
     DatabaseFull { path: PathBuf, needed: u64, free: u64 },
+    #[error(
+        "{path} is not the file that the master has open: it was moved or deleted. Nothing is changed until it is back; \
+             what the database held was written to {rescued}: if the file is lost, stop the master, and move that one to \
+             its place"
+    )]
+    DatabaseGone { path: PathBuf, rescued: PathBuf },
     #[error("{limit} {what} are under way: try again later")]
     TooMany { what: &'static str, limit: usize },
 
@@ -219,6 +225,7 @@ impl ServiceError {
             | E::PushNotAsked(_)
             | E::OtherLibrary { .. }
             | E::OriginGone { .. }
+            | E::DatabaseGone { .. }
             | E::Pack(_) => Code::FailedPrecondition,
             E::DiskFull { .. }
             | E::DatabaseFull { .. }

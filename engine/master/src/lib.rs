@@ -25,6 +25,7 @@ mod clock;
 mod cluster;
 mod config;
 mod database;
+mod database_file;
 mod db;
 mod distribution;
 mod errors;

@@ -33,6 +33,7 @@ use crate::catalogue::{CatalogueService, Shown};
 use crate::cluster::{Cluster, ClusterService};
 use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
 use crate::database::Database;
+use crate::database_file::DatabaseFile;
 use crate::db::{self, DbError};
 use crate::distribution::DistributionService;
 use crate::errors::ServiceError;
@@ -140,6 +141,7 @@ struct Parts {
     findings: Arc<Findings>,
     reserve: Arc<Reserve>,
     healing: Arc<Healing>,
+    file: Arc<DatabaseFile>,
 }
 
 impl Master {
@@ -185,6 +187,7 @@ impl Master {
             Aborting(tokio::spawn(healing().scrub(config.scrub_bytes_s))),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
             Aborting(tokio::spawn(async move { snapshots.run().await })),
+            Aborting(tokio::spawn(parts.file.run(parts.pool.clone(), Arc::clone(&parts.findings)))),
             Aborting(tokio::spawn(parts.reserve.run(config.origin_path(), parts.findings))),
         ];
         let (library, connections) = (parts.library.id(), bounds.connections.all);
@@ -245,7 +248,9 @@ impl Parts {
         origin: Origin,
         reserve: Arc<Reserve>,
     ) -> Result<Self, MasterError> {
-        let database = Database::new(pool.clone(), Arc::clone(&reserve));
+        let path = config.database_path();
+        let file = Arc::new(DatabaseFile::at(path.clone()).map_err(at(&path))?);
+        let database = Database::new(pool.clone(), Arc::clone(&reserve), Arc::clone(&file));
         let rows = identity::rows(&pool).await?;
         let id = identity::settle(config, &pool, &rows, &origin).await?;
         origin.anchor(id).map_err(at(&config.origin_path()))?;
@@ -271,6 +276,7 @@ impl Parts {
             pool,
             findings: Arc::default(),
             reserve,
+            file,
         })
     }
 

@@ -236,3 +236,27 @@ fn a_master_keeps_a_snapshot_of_today_that_can_be_restored() {
     cluster.start_master(&[]);
     assert!(cluster.client().names().is_empty(), "the account is there, and lists");
 }
+
+/// The file stayed open and took all changes, and nobody heard of it until the next start had none of them.
+#[test]
+fn a_database_that_is_deleted_while_the_master_runs_is_told_of_and_can_be_put_back() {
+    let mut cluster = Cluster::start(&[]);
+    cluster.add_server(&[]);
+    cluster.wait_listed(1);
+    let film = cluster.path("film");
+    write_film(&film, MIB, 1);
+    cluster.publish(&film, "first", 1);
+    let state = cluster.path("master");
+    let files = ["master.db", "master.db-wal", "master.db-shm"].map(|name| state.join(name));
+    files.iter().for_each(|file| fs::remove_file(file).expect("the master has it open"));
+    let client = cluster.client();
+    client.publish(&film, &["--name", "second"]).assert_refused(OTHER, &["master.db", "moved or deleted", "rescued"]);
+    assert_eq!(client.names(), ["first"]);
+    eventually("doctor tells of it", || client.run(["doctor"]).stdout.contains("FAIL  database").then_some(()));
+    cluster.stop_master();
+    let _ = fs::remove_file(&files[0]);
+    fs::rename(state.join("master.db.rescued"), &files[0]).expect("it was written");
+    cluster.start_master(&[]);
+    cluster.publish(&film, "second", 1);
+    assert_eq!(cluster.client().names(), ["first", "second"]);
+}
