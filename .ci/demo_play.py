@@ -14,7 +14,7 @@ from pathlib import Path
 import braidcast
 
 # Enough to see a server die in the middle, and not too many to decode twice.
-PICTURES_MAX = 180
+PICTURES_MAX = 150
 # Seconds of film to fetch ahead, and how much faster than it is played: so little that the film is still being fetched
 # when the server dies.
 AHEAD_SECONDS = 1.0

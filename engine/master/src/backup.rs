@@ -20,6 +20,7 @@ use crate::config::MasterConfig;
 pub(crate) use daily::Daily;
 pub use error::BackupError;
 pub use restore::{Restored, restore};
+pub(crate) use write::is_backup;
 pub use write::{Written, write};
 
 /// `BRCD`, in SQLite's header.

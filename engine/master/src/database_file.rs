@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use sqlx::SqlitePool;
 
@@ -15,6 +16,7 @@ use crate::errors::ServiceError;
 use crate::findings::{Finding, Findings};
 use crate::limits::RESERVE_CHECK_INTERVAL;
 use crate::state_dir::private;
+use crate::sync::lock;
 
 const TOPIC: &str = "database";
 
@@ -24,6 +26,8 @@ pub(crate) struct DatabaseFile {
     path: PathBuf,
     /// Device and inode.
     opened: (u64, u64),
+    /// Where the content of the database was written to since its file is gone.
+    rescued: Mutex<Option<PathBuf>>,
 }
 
 impl DatabaseFile {
@@ -33,56 +37,69 @@ impl DatabaseFile {
     /// There is none.
     pub(crate) fn at(path: PathBuf) -> io::Result<Self> {
         let opened = number(&path)?;
-        Ok(Self { path, opened })
-    }
-
-    fn is_in_place(&self) -> bool {
-        number(&self.path).is_ok_and(|found| found == self.opened)
+        Ok(Self { path, opened, rescued: Mutex::default() })
     }
 
     /// Refuses changes that would be lost.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
-        if self.is_in_place() {
+        if number(&self.path).is_ok_and(|found| found == self.opened) {
             return Ok(());
         }
-        Err(ServiceError::DatabaseGone { path: self.path.clone(), rescued: self.rescued() })
-    }
-
-    /// Where the content of a database goes whose file is gone.
-    fn rescued(&self) -> PathBuf {
-        self.path.with_added_extension("rescued")
+        let remedy = match &*lock(&self.rescued) {
+            Some(rescued) => format!(
+                "What the database held was written to {}: if the file is lost, stop the master, and move that one to its \
+                 place",
+                rescued.display()
+            ),
+            None => "Do not stop the master before it has written out what the database held: `braidcast doctor` tells"
+                .into(),
+        };
+        Err(ServiceError::DatabaseGone { path: self.path.clone(), remedy })
     }
 
     /// Looks for the file now and then, for as long as it is polled.
     pub(crate) async fn run(self: Arc<Self>, pool: SqlitePool, findings: Arc<Findings>) {
-        let mut is_told = false;
         loop {
             tokio::time::sleep(RESERVE_CHECK_INTERVAL).await;
-            match self.check() {
-                Ok(()) => {
-                    findings.set(TOPIC, Vec::new());
-                    is_told = false;
-                }
-                Err(refusal) if !is_told => {
-                    let done =
-                        self.rescue(&pool).await.map_or_else(|e| format!("; that failed: {e}"), |()| String::new());
-                    let why = format!("{refusal}{done}");
+            if self.check().is_ok() {
+                *lock(&self.rescued) = None;
+                findings.set(TOPIC, Vec::new());
+                continue;
+            }
+            let is_done = lock(&self.rescued).is_some();
+            let failed = if is_done { None } else { self.rescue(&pool).await.err() };
+            if let Err(refusal) = self.check() {
+                let failed = failed.map(|error| format!("; writing it out failed: {error}")).unwrap_or_default();
+                let why = format!("{refusal}{failed}");
+                if !is_done {
                     tracing::error!("{why}");
-                    findings.set(TOPIC, vec![Finding::failure(TOPIC, why)]);
-                    is_told = true;
                 }
-                Err(_) => {}
+                findings.set(TOPIC, vec![Finding::failure(TOPIC, why)]);
             }
         }
     }
 
+    /// Writes out what the open database holds, into a file that does not exist yet.
     async fn rescue(&self, pool: &SqlitePool) -> Result<(), ServiceError> {
-        let rescued = self.rescued();
-        // Made here for its mode: SQLite fills an empty file, and none that holds something.
-        let made = private().write(true).create(true).truncate(true).open(&rescued);
-        made.map_err(|source| ServiceError::Io { path: rescued.clone(), source })?;
-        sqlx::query("VACUUM INTO ?").bind(rescued.to_string_lossy().into_owned()).execute(pool).await?;
+        let rescued = self.free_name();
+        let at = |source| ServiceError::Io { path: rescued.clone(), source };
+        // Made here for its mode: SQLite fills an empty file.
+        private().write(true).create_new(true).open(&rescued).map_err(at)?;
+        let written = sqlx::query("VACUUM INTO ?").bind(rescued.to_string_lossy().into_owned()).execute(pool).await;
+        if let Err(error) = written {
+            let _ = fs::remove_file(&rescued);
+            return Err(error.into());
+        }
+        *lock(&self.rescued) = Some(rescued);
         Ok(())
+    }
+
+    /// One that was written out before is kept.
+    fn free_name(&self) -> PathBuf {
+        let first = self.path.with_added_extension("rescued");
+        let numbered = (1_u32..).map(|number| first.with_added_extension(number.to_string()));
+        let mut names = iter::once(first.clone()).chain(numbered);
+        names.find(|name| fs::symlink_metadata(name).is_err()).unwrap_or(first)
     }
 }
 
@@ -109,9 +126,10 @@ mod tests {
                 fs::write(&path, "x").expect("written");
             }
             let refused = file.check().expect_err(put);
-            assert!(refused.to_string().contains("master.db.rescued"), "{refused}");
+            assert!(refused.to_string().contains("Do not stop the master"), "{refused}");
         }
         file.rescue(&pool).await.expect("writes it out");
+        assert!(file.check().expect_err("still gone").to_string().contains("master.db.rescued"));
         let rescued = dir.path().join("master.db.rescued");
         assert_eq!(fs::metadata(&rescued).expect("there").mode() & 0o777, 0o600);
         let again = db::open(&rescued).await.expect("is a database");

@@ -7,6 +7,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlSafeStr, SqlitePool};
 
+use crate::backup;
 use crate::database;
 use crate::limits::DATABASE_START_BYTES;
 use crate::room;
@@ -41,7 +42,7 @@ pub enum DbError {
     /// There is no room for the files that SQLite keeps beside it.
     #[error(
         "the disk of {dir} is full: {free} bytes are free, and the database needs {needed} to start; make room, and start \
-         the master again. Nothing is wrong with the database",
+         the master again. That says nothing against the database",
         needed = DATABASE_START_BYTES
     )]
     Full {
@@ -72,7 +73,12 @@ pub enum DbError {
 /// Opens the database at `path`, making it if it is absent.
 pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
     // Made here for its mode, which SQLite copies to the files that it keeps beside it.
-    private().append(true).create(true).open(path).map_err(at(path))?;
+    let file = private().read(true).append(true).create(true).open(path).map_err(at(path))?;
+    // Before SQLite opens it: that alone changes bytes which a backup's digest covers.
+    if backup::is_backup(&file) {
+        return Err(DbError::Backup { path: path.to_owned() });
+    }
+    drop(file);
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -82,19 +88,23 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
         .busy_timeout(BUSY_TIMEOUT);
     let pool = pool_options().connect_with(options).await.map_err(|source| refusal(path, source))?;
     check(&pool).await.map_err(|source| refusal(path, source))?;
-    if is_backup(&pool).await.map_err(|source| refusal(path, source))? {
-        pool.close().await;
-        return Err(DbError::Backup { path: path.to_owned() });
-    }
-    migrator().run(&pool).await.map_err(|source| DbError::Migrate { path: path.to_owned(), source })?;
+    migrator().run(&pool).await.map_err(|source| match source {
+        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) if is_out_of_room(path, &source) => {
+            refusal(path, source)
+        }
+        source => DbError::Migrate { path: path.to_owned(), source },
+    })?;
     Ok(pool)
 }
 
 /// A pool that uses no connection again whose transaction may not have ended: where COMMIT fails, as on a full disk, SQLite
 /// has rolled back by itself, the ROLLBACK that follows fails too, and sqlx takes the transaction for open ever after. What
 /// began on such a connection later would be a savepoint in no transaction, or in one that nobody commits.
+///
+/// Connections stay open while they are idle: they hold what was in a file that is deleted (`database_file`).
 pub(crate) fn pool_options() -> SqlitePoolOptions {
-    SqlitePoolOptions::new().max_connections(CONNECTIONS).after_release(|connection, _| {
+    let options = SqlitePoolOptions::new().max_connections(CONNECTIONS).min_connections(1);
+    options.idle_timeout(None).max_lifetime(None).after_release(|connection, _| {
         Box::pin(async move {
             // The rollback of a transaction that was dropped is under way; the answer to a ping comes after it.
             connection.ping().await?;
@@ -105,17 +115,21 @@ pub(crate) fn pool_options() -> SqlitePoolOptions {
 
 /// Why a database cannot be opened: what SQLite says, or that its disk is full.
 fn refusal(path: &Path, source: sqlx::Error) -> DbError {
-    let dir = path.parent().unwrap_or(path);
-    let free = room::free_bytes(dir).unwrap_or(u64::MAX);
-    if database::is_full(&source, || free) {
+    if is_out_of_room(path, &source) {
+        let (dir, free) = room_beside(path);
         return DbError::Full { dir: dir.to_owned(), free };
     }
     DbError::Open { path: path.to_owned(), source }
 }
 
-/// Whether a person has put a backup in the database's place by hand.
-async fn is_backup(pool: &SqlitePool) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'backup_info')").fetch_one(pool).await
+fn is_out_of_room(path: &Path, error: &sqlx::Error) -> bool {
+    database::is_full(error, || room_beside(path).1)
+}
+
+/// The folder of a database, and the bytes that are free there.
+fn room_beside(path: &Path) -> (&Path, u64) {
+    let dir = path.parent().unwrap_or(path);
+    (dir, room::free_bytes(dir).unwrap_or(u64::MAX))
 }
 
 /// Finds out whether the file is damaged, before anything is written to it.

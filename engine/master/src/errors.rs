@@ -126,11 +126,10 @@ pub(crate) enum ServiceError {
     )]
     DatabaseFull { path: PathBuf, needed: u64, free: u64 },
     #[error(
-        "{path} is not the file that the master has open: it was moved or deleted. Nothing is changed until it is back; \
-             what the database held was written to {rescued}: if the file is lost, stop the master, and move that one to \
-             its place"
+        "{path} is not the file that the master has open: it was moved or deleted, and nothing is changed until it is \
+             back. {remedy}"
     )]
-    DatabaseGone { path: PathBuf, rescued: PathBuf },
+    DatabaseGone { path: PathBuf, remedy: String },
     #[error("{limit} {what} are under way: try again later")]
     TooMany { what: &'static str, limit: usize },
 

@@ -182,7 +182,7 @@ fn check_target(file: &Path) -> Result<(), BackupError> {
 }
 
 /// Whether a file says of itself that it is a backup.
-pub(super) fn is_backup(file: &File) -> bool {
+pub(crate) fn is_backup(file: &File) -> bool {
     let (mut magic, mut id) = ([0; 16], [0; 4]);
     let read = file.read_exact_at(&mut magic, 0).and_then(|()| file.read_exact_at(&mut id, APPLICATION_ID_AT));
     read.is_ok() && &magic == b"SQLite format 3\0" && u32::from_be_bytes(id) == APPLICATION_ID

@@ -38,7 +38,7 @@ use crate::library::{Asset, Library};
 use crate::limits::{HOLDINGS_MAX, ORDERS_QUEUED, ORDERS_RETRY, SERVER_ID_BYTES_MAX, SERVERS_MAX, STEER_INTERVAL};
 use crate::net;
 use crate::random;
-use crate::sync::lock;
+use crate::sync::{lock, to_its_end};
 use crate::tickets::KeyRing;
 
 /// The cluster of media servers, shared by the services.
@@ -294,7 +294,8 @@ impl v1::cluster_server::Cluster for ClusterService {
         self.check_join_token(&request.get_ref().join_token)?;
         net::prove(request.extensions(), None);
         let request = request.into_inner();
-        let Joined { server_id, join, ticket_keys } = self.cluster.join(request).await?;
+        let cluster = Arc::clone(&self.cluster);
+        let Joined { server_id, join, ticket_keys } = to_its_end(async move { cluster.join(request).await }).await?;
         let server_token = self.tokens.sign_server(&server_id, join)?;
         let library_id = self.cluster.library.id().to_string();
         Ok(Response::new(v1::JoinResponse { server_id, server_token, ticket_keys, library_id }))

@@ -97,6 +97,25 @@ async fn a_restore_keeps_what_it_replaces() {
     assert_eq!(videos(&fixture.master).await, ["film", "later"], "and can be put back");
 }
 
+/// Opening a file as a database changes bytes that a backup's digest covers: it would be refused as damaged ever after.
+#[tokio::test]
+async fn a_backup_in_the_databases_place_is_refused_untouched_and_restores_from_there() {
+    let (mut fixture, _) = Fixture::with_backup().await;
+    let (file, moved) = (fixture.file.clone(), fixture.dir.path().join("moved.backup"));
+    fixture.master.stop().await;
+    let put = |config: &MasterConfig| {
+        fs::copy(&file, config.state_dir.join("master.db")).expect("copied");
+    };
+    let error = fixture.master.refused_restart(put).await.to_string();
+    assert!(error.contains("is a backup") && error.contains("braidcast restore"), "{error}");
+    let config = fixture.master.config.clone();
+    fs::rename(config.state_dir.join("master.db"), &moved).expect("moved");
+    assert_eq!(fs::read(&moved).expect("there"), fs::read(&fixture.file).expect("there"), "not a byte has changed");
+    backup::restore(&config, &moved).await.expect("restores");
+    fixture.master.restart(|_| {}).await;
+    assert_eq!(videos(&fixture.master).await, ["film"]);
+}
+
 /// The id in the origin tells that its disk is mounted, so a restore does not write the id into an empty folder.
 #[tokio::test]
 async fn a_master_restored_before_its_origin_is_mounted_waits_for_the_disk_or_for_a_person() {
