@@ -120,7 +120,7 @@ fn judge(disk: &Disk, reserved: bool) -> Option<Finding> {
     if !reserved {
         let wanted = 2 * RESERVE_BYTES;
         let why = format!(
-            "the database has used its reserve, which is made again once {wanted} bytes are free; {free} are free now: \
+            "full, or nearly so: the database has used its reserve, which is made again once {wanted} bytes are free; {free} are free now: \
              remove videos or other files, or enlarge the disk"
         );
         let is_full = *free < RESERVE_BYTES;
