@@ -123,12 +123,7 @@ fn judge(disk: &Disk, reserved: bool) -> Option<Finding> {
             "full, or nearly so: the database has used its reserve, which is made again once {wanted} bytes are free; {free} are free now: \
              remove videos or other files, or enlarge the disk"
         );
-        let is_full = *free < RESERVE_BYTES;
-        return Some(if is_full {
-            Finding::failure(what, format!("full: {why}"))
-        } else {
-            Finding::warning(what, why)
-        });
+        return Some(Finding::failure(what, why));
     }
     let little = (total / 20).min(LITTLE_ROOM_BYTES_MAX);
     let why = || format!("{free} of {total} bytes are free; remove videos or enlarge the disk before it is full");
