@@ -103,7 +103,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
 ///
 /// Connections stay open while they are idle: they hold what was in a file that is deleted (`database_file`).
 pub(crate) fn pool_options() -> SqlitePoolOptions {
-    let options = SqlitePoolOptions::new().max_connections(CONNECTIONS).min_connections(1);
+    let options = SqlitePoolOptions::new().max_connections(CONNECTIONS);
     options.idle_timeout(None).max_lifetime(None).after_release(|connection, _| {
         Box::pin(async move {
             // The rollback of a transaction that was dropped is under way; the answer to a ping comes after it.
