@@ -80,25 +80,6 @@ fn a_name_that_is_taken_goes_to_another_file_only_on_request() {
     assert_holds_only(&dev, &["film"]);
 }
 
-/// With --replace the second file would take the place of the first, which is published then and gone.
-#[test]
-fn two_files_of_one_name_are_refused_before_anything_is_published() {
-    let dev = Dev::of([]).servers(1).start();
-    let files = ["a", "b"].map(|folder| {
-        fs::create_dir(dev.path(folder)).expect("own folder");
-        let file = dev.path(folder).join("lesson.mp4");
-        write_film(&file, 5_000, 1);
-        file
-    });
-    for flags in [&["--as-file"][..], &["--as-file", "--replace"]] {
-        let mut arguments: Vec<&OsStr> = vec![OsStr::new("publish")];
-        arguments.extend(flags.iter().map(OsStr::new));
-        arguments.extend(files.iter().map(|file| file.as_os_str()));
-        dev.client().run(arguments).assert_refused(USAGE, &["a/lesson.mp4", "b/lesson.mp4", "nothing was published"]);
-        assert_holds_only(&dev, &[]);
-    }
-}
-
 #[test]
 fn names_that_a_file_can_have_are_kept_and_others_refused() {
     let dev = Dev::of([]).servers(1).start();
