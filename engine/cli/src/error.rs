@@ -91,9 +91,9 @@ pub(crate) enum CliError {
     /// Orphans that were to be deleted are not there.
     #[error("{missing} of the {named} orphans that were named are not there; `braidcast orphans` lists those that are")]
     NoOrphans {
-        /// How many.
+        /// How many of the named orphans are not there.
         missing: u64,
-        /// Of how many.
+        /// How many orphans were named.
         named: u64,
     },
     /// A password could not be read.

@@ -6,8 +6,7 @@
 use std::fs;
 use std::io;
 use std::iter;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use sqlx::SqlitePool;
@@ -15,7 +14,7 @@ use sqlx::SqlitePool;
 use crate::errors::ServiceError;
 use crate::findings::{Finding, Findings};
 use crate::limits::RESERVE_CHECK_INTERVAL;
-use crate::state_dir::private;
+use crate::state_dir::{FileId, private};
 use crate::sync::lock;
 
 const TOPIC: &str = "database";
@@ -24,8 +23,7 @@ const TOPIC: &str = "database";
 #[derive(Debug)]
 pub(crate) struct DatabaseFile {
     path: PathBuf,
-    /// Device and inode.
-    opened: (u64, u64),
+    opened: FileId,
     /// Where the content of the database was written to since its file is gone.
     rescued: Mutex<Option<PathBuf>>,
 }
@@ -36,13 +34,13 @@ impl DatabaseFile {
     /// # Errors
     /// There is none.
     pub(crate) fn at(path: PathBuf) -> io::Result<Self> {
-        let opened = number(&path)?;
+        let opened = FileId::at(&path)?;
         Ok(Self { path, opened, rescued: Mutex::default() })
     }
 
     /// Refuses changes that would be lost.
     pub(crate) fn check(&self) -> Result<(), ServiceError> {
-        if number(&self.path).is_ok_and(|found| found == self.opened) {
+        if FileId::at(&self.path).is_ok_and(|found| found == self.opened) {
             return Ok(());
         }
         let remedy = match &*lock(&self.rescued) {
@@ -103,12 +101,10 @@ impl DatabaseFile {
     }
 }
 
-fn number(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::db;
 

@@ -51,13 +51,13 @@ pub enum DbError {
         /// Bytes that are free.
         free: u64,
     },
-    /// It is a backup.
+    /// A person has put a backup in the database's place.
     #[error(
         "{path} is a backup and no database: move it away, and run `braidcast restore FILE` with it; a restore also puts \
          the master's keys back that the backup holds"
     )]
     Backup {
-        /// The file.
+        /// Where the database should be.
         path: PathBuf,
     },
     /// It was written by a later version, or a migration fails.

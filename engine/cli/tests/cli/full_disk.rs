@@ -21,15 +21,24 @@ fn fill(path: &Path) {
     }
 }
 
-#[test]
-fn on_a_full_disk_people_sign_in_list_fetch_and_remove_and_then_publish_again() {
+/// A master whose state folder is a disk of its own, of so many MiB. `None`, and counted as skipped, where nothing may be
+/// mounted.
+fn on_a_small_disk(mib: u64) -> Option<(Cluster, Mount)> {
     let mut disk = None;
     let mount = |folder: &Path| {
         fs::create_dir(folder.join("master")).expect("own folder");
-        disk = Mount::tmpfs(&folder.join("master"), "size=96m,mode=700");
+        disk = Mount::tmpfs(&folder.join("master"), &format!("size={mib}m,mode=700"));
     };
-    let mut cluster = Cluster::start_prepared(mount, &[], &[]);
-    let Some(_disk) = disk else { return skip("mounting a small disk needs root") };
+    let cluster = Cluster::start_prepared(mount, &[], &[]);
+    if disk.is_none() {
+        skip("mounting a small disk needs root");
+    }
+    Some((cluster, disk?))
+}
+
+#[test]
+fn on_a_full_disk_people_sign_in_list_fetch_and_remove_and_then_publish_again() {
+    let Some((mut cluster, _disk)) = on_a_small_disk(96) else { return };
     cluster.add_server(&[]);
     cluster.wait_listed(1);
     let reserve = cluster.path("master/reserve");
@@ -69,13 +78,7 @@ fn on_a_full_disk_people_sign_in_list_fetch_and_remove_and_then_publish_again() 
 /// later was lost with the next start.
 #[test]
 fn what_is_answered_after_a_disk_was_full_is_still_so_after_a_restart() {
-    let mut disk = None;
-    let mount = |folder: &Path| {
-        fs::create_dir(folder.join("master")).expect("own folder");
-        disk = Mount::tmpfs(&folder.join("master"), "size=96m,mode=700");
-    };
-    let mut cluster = Cluster::start_prepared(mount, &[], &[]);
-    let Some(_disk) = disk else { return skip("mounting a small disk needs root") };
+    let Some((mut cluster, _disk)) = on_a_small_disk(96) else { return };
     cluster.add_server(&[]);
     cluster.wait_listed(1);
     let film = cluster.path("film");
@@ -109,13 +112,7 @@ fn what_is_answered_after_a_disk_was_full_is_still_so_after_a_restart() {
 
 #[test]
 fn a_master_starts_on_a_full_disk() {
-    let mut disk = None;
-    let mount = |folder: &Path| {
-        fs::create_dir(folder.join("master")).expect("own folder");
-        disk = Mount::tmpfs(&folder.join("master"), "size=64m,mode=700");
-    };
-    let mut cluster = Cluster::start_prepared(mount, &[], &[]);
-    let Some(_disk) = disk else { return skip("mounting a small disk needs root") };
+    let Some((mut cluster, _disk)) = on_a_small_disk(64) else { return };
     let reserve = cluster.path("master/reserve");
     eventually("the reserve is there", || reserve.exists().then_some(()));
     cluster.stop_master();

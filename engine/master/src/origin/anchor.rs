@@ -4,13 +4,12 @@
 //! disk was mounted on, fills another disk, and is hidden as soon as the origin's disk is mounted again.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use braidcast_media::LibraryId;
 
 use super::Origin;
 use crate::identity::{self, ORIGIN_FILE};
+use crate::state_dir::FileId;
 use crate::sync::lock;
 
 /// The folder that the master started with.
@@ -18,21 +17,7 @@ use crate::sync::lock;
 pub(super) struct Anchor {
     /// Whose packs it holds.
     library: LibraryId,
-    folder: Folder,
-}
-
-/// One folder of one mounted file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Folder {
-    device: u64,
-    inode: u64,
-}
-
-impl Folder {
-    fn at(path: &Path) -> io::Result<Self> {
-        let metadata = std::fs::metadata(path)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
-    }
+    folder: FileId,
 }
 
 /// Another folder stands in the place of the origin's.
@@ -46,7 +31,7 @@ impl Origin {
     /// # Errors
     /// The folder is not there.
     pub(crate) fn anchor(&self, library: LibraryId) -> io::Result<()> {
-        *lock(&self.anchor) = Some(Anchor { library, folder: Folder::at(&self.dir)? });
+        *lock(&self.anchor) = Some(Anchor { library, folder: FileId::at(&self.dir)? });
         Ok(())
     }
 
@@ -60,7 +45,7 @@ impl Origin {
         // Before the start is through, and in `braidcast restore`, no folder is known yet.
         let Some(anchor) = anchor.as_mut() else { return Ok(()) };
         let not_in_place = || io::Error::other(NotInPlace);
-        let found = Folder::at(&self.dir).map_err(|_| not_in_place())?;
+        let found = FileId::at(&self.dir).map_err(|_| not_in_place())?;
         if found != anchor.folder {
             match identity::read(&self.dir.join(ORIGIN_FILE)) {
                 Ok(Some(library)) if library == anchor.library => anchor.folder = found,
@@ -74,6 +59,7 @@ impl Origin {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use braidcast_media::library_id::LIBRARY_ID_BYTES;
     use braidcast_media::{AssetId, PackLayout};
