@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use braidcast_av::{ConvertError, Converter, Picture, PictureError, PixelFormat, Plane, yuv420p_bytes};
+use braidcast_av::{ConvertError, Converter, Picture, PictureError, PixelFormat, Samples, yuv420p_bytes};
 use numpy::{Element, PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -91,17 +91,11 @@ impl Converters {
     }
 }
 
-/// The samples of one plane.
-enum Samples {
-    Bytes(Vec<u8>),
-    Words(Vec<u16>),
-}
-
 /// The picture's own planes.
 pub(crate) fn planes<'py>(py: Python<'py>, picture: &Picture) -> PyResult<Bound<'py, PyTuple>> {
     let copied = py.detach(|| {
         let planes = picture.planes()?;
-        let copied = planes.iter().map(|plane| ([plane.height, plane.width, plane.components], samples(plane)));
+        let copied = planes.iter().map(|plane| ([plane.height, plane.width, plane.components], plane.samples()));
         Ok(copied.collect::<Vec<_>>())
     });
     let copied = copied.map_err(|error: PictureError| errors::of_convert(&error.into()))?;
@@ -110,19 +104,6 @@ pub(crate) fn planes<'py>(py: Python<'py>, picture: &Picture) -> PyResult<Bound<
         Samples::Words(words) => shaped(py, words, height, width, components),
     });
     PyTuple::new(py, arrays.collect::<PyResult<Vec<_>>>()?)
-}
-
-fn samples(plane: &Plane<'_>) -> Samples {
-    if plane.sample_bytes == 1 {
-        let mut bytes = Vec::with_capacity(plane.height * plane.row_bytes());
-        plane.rows().for_each(|row| bytes.extend_from_slice(row));
-        return Samples::Bytes(bytes);
-    }
-    let mut words = Vec::with_capacity(plane.height * plane.row_bytes() / 2);
-    for row in plane.rows() {
-        words.extend(row.as_chunks().0.iter().map(|&word| u16::from_le_bytes(word)));
-    }
-    Samples::Words(words)
 }
 
 fn rows_of_yuv420p<'py>(

@@ -32,7 +32,7 @@ use std::sync::Once;
 
 pub use convert::{ConvertError, Converter, PixelFormat, yuv420p_bytes};
 pub use decode::{DecodeError, Decoder, Received, TrackError};
-pub use picture::{Picture, PictureError, Plane};
+pub use picture::{Picture, PictureError, Plane, Samples};
 
 /// Makes FFmpeg ready: its errors have texts, and it writes nothing to standard error.
 fn initialize() {

@@ -34,6 +34,15 @@ pub struct Plane<'a> {
     pub data: &'a [u8],
 }
 
+/// A copy of a plane's samples, row by row, with nothing between the rows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Samples {
+    /// Of 8 bits.
+    Bytes(Vec<u8>),
+    /// Of 9 to 16 bits.
+    Words(Vec<u16>),
+}
+
 /// Why a decoded picture's samples cannot be given.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PictureError {
@@ -193,5 +202,20 @@ impl<'a> Plane<'a> {
     pub fn rows(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let row_bytes = self.row_bytes();
         self.data.chunks(self.stride.max(1)).map(move |row| &row[..row_bytes])
+    }
+
+    /// A copy of the samples.
+    pub fn samples(&self) -> Samples {
+        let plane_bytes = self.height * self.row_bytes();
+        if self.sample_bytes == 1 {
+            let mut bytes = Vec::with_capacity(plane_bytes);
+            self.rows().for_each(|row| bytes.extend_from_slice(row));
+            return Samples::Bytes(bytes);
+        }
+        let mut words = Vec::with_capacity(plane_bytes / 2);
+        for row in self.rows() {
+            words.extend(row.as_chunks().0.iter().map(|&word| u16::from_le_bytes(word)));
+        }
+        Samples::Words(words)
     }
 }
