@@ -157,9 +157,7 @@ impl Master {
         let join_token = state_dir::join_token(&config.join_token_path())?;
         let tls = tls::server_config(&config)?;
         let parts = Parts::open(&config).await?;
-        if let Some(admin) = &config.bootstrap_admin {
-            parts.bootstrap(admin).await?;
-        }
+        parts.bootstrap(config.bootstrap_admin.as_ref()).await?;
         let router = parts.router(&config, &join_token);
         let descriptors = descriptors::raise_limit().map_err(MasterError::Descriptors)?;
         let bounds = descriptors::connection_bounds(descriptors);
@@ -280,10 +278,18 @@ impl Parts {
         })
     }
 
-    async fn bootstrap(&self, admin: &BootstrapAdmin) -> Result<(), MasterError> {
+    /// Makes the first administrator in a library without accounts.
+    async fn bootstrap(&self, admin: Option<&BootstrapAdmin>) -> Result<(), MasterError> {
         if self.accounts.any().await? {
             return Ok(());
         }
+        let Some(admin) = admin else {
+            tracing::warn!(
+                "nobody can sign in, because there is no account yet: start the master again with --bootstrap-admin NAME \
+                 --bootstrap-password-file FILE"
+            );
+            return Ok(());
+        };
         accounts::check_username(&admin.username).map_err(MasterError::AdminName)?;
         accounts::check_password(&admin.password).map_err(MasterError::AdminPassword)?;
         let hash = self.passwords.hash(Queue::Caller(NOBODY), admin.password.clone()).await.map_err(hashing)?;
