@@ -1,9 +1,13 @@
 //! Accounts as the database keeps them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use braidcast_proto::v1;
+use sqlx::SqliteConnection;
 
+use crate::auth::standing::{Credential, Standing};
+use crate::auth::tokens::Caller;
 use crate::clock;
 use crate::database::Database;
 use crate::errors::ServiceError;
@@ -103,28 +107,40 @@ fn account((id, username, role, password_hash): Row) -> Result<Account, sqlx::Er
     Ok(Account { id: UserId(id), username, role, password_hash })
 }
 
+/// The account with a number, within a transaction of another store.
+pub(crate) async fn by_id(connection: &mut SqliteConnection, id: UserId) -> Result<Option<Account>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE id = ?")
+        .bind(id.0)
+        .fetch_optional(connection)
+        .await?;
+    row.map(account).transpose()
+}
+
 /// The accounts in the database.
 #[derive(Clone)]
 pub(crate) struct Accounts {
     database: Database,
+    standing: Arc<Standing>,
 }
 
 impl Accounts {
-    pub(crate) fn new(database: impl Into<Database>) -> Self {
-        Self { database: database.into() }
+    /// Reads who there is.
+    pub(crate) async fn open(database: impl Into<Database>) -> Result<Self, sqlx::Error> {
+        let accounts = Self { database: database.into(), standing: Arc::default() };
+        for account in accounts.list().await? {
+            accounts.standing.set(account.id, Credential::of(&account.password_hash));
+        }
+        Ok(accounts)
+    }
+
+    /// The same accounts in memory, as every change of them leaves them.
+    pub(crate) fn standing(&self) -> &Arc<Standing> {
+        &self.standing
     }
 
     pub(crate) async fn by_name(&self, username: &str) -> Result<Option<Account>, sqlx::Error> {
         let row: Option<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE username = ?")
             .bind(username)
-            .fetch_optional(self.database.pool())
-            .await?;
-        row.map(account).transpose()
-    }
-
-    pub(crate) async fn by_id(&self, id: UserId) -> Result<Option<Account>, sqlx::Error> {
-        let row: Option<Row> = sqlx::query_as("SELECT id, username, role, password_hash FROM users WHERE id = ?")
-            .bind(id.0)
             .fetch_optional(self.database.pool())
             .await?;
         row.map(account).transpose()
@@ -138,39 +154,49 @@ impl Accounts {
         rows.into_iter().map(account).collect()
     }
 
-    /// Adds an account, unless the name is taken.
-    pub(crate) async fn add(&self, username: &str, role: Role, password_hash: &str) -> Result<(), ServiceError> {
+    /// Adds an account in the name of `by`, unless the name is taken.
+    pub(crate) async fn add(
+        &self,
+        by: &Caller,
+        username: &str,
+        role: Role,
+        password_hash: &str,
+    ) -> Result<(), ServiceError> {
+        let _changing = self.standing.change(by).await?;
+        // All rows are asked for, so that SQLite has committed before it is believed.
         let insert = || {
-            sqlx::query(
+            sqlx::query_scalar::<_, i64>(
                 "INSERT INTO users (username, role, password_hash, created_at) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (username) DO NOTHING",
+                 ON CONFLICT (username) DO NOTHING RETURNING id",
             )
             .bind(username)
             .bind(role as i64)
             .bind(password_hash)
             .bind(clock::unix_s_signed())
-            .execute(self.database.pool())
+            .fetch_all(self.database.pool())
         };
-        let done = self.database.write(insert).await?;
-        if done.rows_affected() == 0 {
-            return Err(ServiceError::UserTaken { username: username.to_owned() });
-        }
+        let id = self.database.write(insert).await?.pop();
+        let id = id.ok_or_else(|| ServiceError::UserTaken { username: username.to_owned() })?;
+        self.standing.set(UserId(id), Credential::of(password_hash));
         Ok(())
     }
 
     /// Adds an administrator if there is no account at all; tells whether it did.
     pub(crate) async fn add_first(&self, username: &str, password_hash: &str) -> Result<bool, sqlx::Error> {
-        let done = sqlx::query(
+        let added: Vec<i64> = sqlx::query_scalar(
             "INSERT INTO users (username, role, password_hash, created_at)
-             SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM users)",
+             SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM users) RETURNING id",
         )
         .bind(username)
         .bind(Role::Admin as i64)
         .bind(password_hash)
         .bind(clock::unix_s_signed())
-        .execute(self.database.pool())
+        .fetch_all(self.database.pool())
         .await?;
-        Ok(done.rows_affected() == 1)
+        for id in &added {
+            self.standing.set(UserId(*id), Credential::of(password_hash));
+        }
+        Ok(!added.is_empty())
     }
 
     /// Whether there is any account.
@@ -178,37 +204,52 @@ impl Accounts {
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users)").fetch_one(self.database.pool()).await
     }
 
-    /// Sets a password and ends every login that the old one began.
-    pub(crate) async fn set_password(&self, username: &str, password_hash: &str) -> Result<(), ServiceError> {
-        self.database.write(|| self.try_set_password(username, password_hash)).await
+    /// Sets a password in the name of `by`, and ends every login that the old one began. By number: another account may
+    /// have got the name while the call waited.
+    pub(crate) async fn set_password(
+        &self,
+        by: &Caller,
+        account: &Account,
+        password_hash: &str,
+    ) -> Result<(), ServiceError> {
+        let _changing = self.standing.change(by).await?;
+        self.database.write(|| self.try_set_password(account, password_hash)).await?;
+        self.standing.set(account.id, Credential::of(password_hash));
+        Ok(())
     }
 
-    async fn try_set_password(&self, username: &str, password_hash: &str) -> Result<(), ServiceError> {
+    async fn try_set_password(&self, account: &Account, password_hash: &str) -> Result<(), ServiceError> {
         let mut transaction = self.database.pool().begin().await?;
-        let id: Option<i64> = sqlx::query_scalar("UPDATE users SET password_hash = ? WHERE username = ? RETURNING id")
+        let done = sqlx::query("UPDATE users SET password_hash = ? WHERE id = ?")
             .bind(password_hash)
-            .bind(username)
-            .fetch_optional(&mut *transaction)
+            .bind(account.id.0)
+            .execute(&mut *transaction)
             .await?;
-        let id = id.ok_or_else(|| ServiceError::NoUser { username: username.to_owned() })?;
-        sqlx::query("DELETE FROM refresh_tokens WHERE user_id = ?").bind(id).execute(&mut *transaction).await?;
+        if done.rows_affected() == 0 {
+            return Err(ServiceError::NoUser { username: account.username.clone() });
+        }
+        sqlx::query("DELETE FROM refresh_tokens WHERE user_id = ?")
+            .bind(account.id.0)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(())
     }
 
-    /// Removes an account and its logins, unless nobody could manage users afterwards.
-    pub(crate) async fn remove(&self, username: &str) -> Result<(), ServiceError> {
+    /// Removes an account and its logins in the name of `by`, unless nobody could manage users afterwards.
+    pub(crate) async fn remove(&self, by: &Caller, username: &str) -> Result<(), ServiceError> {
+        let _changing = self.standing.change(by).await?;
         let delete = || {
-            sqlx::query(
+            sqlx::query_scalar::<_, i64>(
                 "DELETE FROM users WHERE username = ?1
-                 AND (role < ?2 OR EXISTS (SELECT 1 FROM users WHERE role = ?2 AND username <> ?1))",
+                 AND (role < ?2 OR EXISTS (SELECT 1 FROM users WHERE role = ?2 AND username <> ?1)) RETURNING id",
             )
             .bind(username)
             .bind(Role::Admin as i64)
-            .execute(self.database.pool())
+            .fetch_all(self.database.pool())
         };
-        let done = self.database.write(delete).await?;
-        if done.rows_affected() == 1 {
+        if let Some(id) = self.database.write(delete).await?.pop() {
+            self.standing.remove(UserId(id));
             return Ok(());
         }
         let username = username.to_owned();
@@ -231,6 +272,26 @@ mod tests {
         for bad in ["", "two words", "line\nbreak", "nul\0", &"x".repeat(USERNAME_BYTES_MAX + 1)] {
             assert!(check_username(bad).is_err(), "{bad:?}");
         }
+    }
+
+    /// Another account may have got the name while a new password was hashed.
+    #[tokio::test]
+    async fn a_new_password_is_for_the_account_that_was_meant_and_not_for_the_next_of_its_name() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let pool = crate::db::open(&dir.path().join("db")).await.expect("database");
+        let accounts = Accounts::open(pool).await.expect("accounts");
+        accounts.add_first("ada", "hash").await.expect("account");
+        let ada = accounts.by_name("ada").await.expect("query").expect("account");
+        let (user, credential) = (ada.id, Credential::of("hash"));
+        let ada = Caller { user, username: ada.username, role: ada.role, credential };
+        accounts.add(&ada, "ben", Role::Viewer, "first").await.expect("adds");
+        let old = accounts.by_name("ben").await.expect("query").expect("account");
+        accounts.remove(&ada, "ben").await.expect("removes");
+        accounts.add(&ada, "ben", Role::Admin, "second").await.expect("adds");
+        let set = accounts.set_password(&ada, &old, "third").await;
+        assert!(matches!(set, Err(ServiceError::NoUser { .. })));
+        let new = accounts.by_name("ben").await.expect("query").expect("account");
+        assert_eq!(new.password_hash, "second");
     }
 
     #[test]

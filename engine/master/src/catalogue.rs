@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
 use crate::auth::gate;
+use crate::auth::standing::Standing;
 use crate::cluster::Cluster;
 use crate::errors::ServiceError;
 use crate::film::Film;
@@ -25,6 +26,7 @@ pub(crate) struct Shown {
     pub(crate) origin: Origin,
     /// Told when there is something for the servers to drop.
     pub(crate) steer: Arc<Notify>,
+    pub(crate) standing: Arc<Standing>,
 }
 
 impl Shown {
@@ -85,8 +87,12 @@ impl v1::catalogue_server::Catalogue for CatalogueService {
         request: Request<v1::RemoveVideoRequest>,
     ) -> Result<Response<v1::RemoveVideoResponse>, Status> {
         let caller = gate::caller(&request)?;
-        let shown = Arc::clone(&self.0);
-        let removed = to_its_end(async move { shown.remove(&request.get_ref().name).await }).await?;
+        let (shown, by) = (Arc::clone(&self.0), caller.clone());
+        let removed = to_its_end(async move {
+            let _held = shown.standing.hold(&by).await?;
+            shown.remove(&request.get_ref().name).await
+        });
+        let removed = removed.await?;
         tracing::info!(name = %removed.name, asset = %removed.id, by = caller.username, "removed a video");
         Ok(Response::new(v1::RemoveVideoResponse {}))
     }

@@ -46,6 +46,12 @@ pub(crate) const SIGNED_IN_MAX: usize = 16_384;
 /// A refresh token that comes back within this time of being spent is a program that raced itself; later it is a
 /// stolen one, and ends its login.
 pub(crate) const REFRESH_RACE: Duration = Duration::from_secs(60);
+/// Logins of one user; one more ends the one that was used least recently. With [`SPENT_TOKENS_KEPT`] they take some
+/// 15 MB of the database.
+pub(crate) const LOGINS_PER_USER_MAX: u32 = 4_096;
+/// Spent refresh tokens of a login that are kept, to tell programs that race each other from a thief; older ones are told
+/// by the login that they name.
+pub(crate) const SPENT_TOKENS_KEPT: u32 = 16;
 /// Life of a media server's token; a server that it is stale for joins again.
 pub(crate) const SERVER_TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 /// Shortest join token, in bytes: 128 bits in hex.
@@ -68,8 +74,13 @@ pub(crate) const ATTEMPTS_PER_USER_MAX: usize = ATTEMPTS_MAX / 4;
 pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_hours(1);
 /// Uploads at a time.
 pub(crate) const UPLOADS_MAX: usize = 16;
+/// Those of one user among them, as many as `braidcast publish` sends: a publisher whose uploads hang must not keep the
+/// others from publishing.
+pub(crate) const UPLOADS_PER_USER_MAX: usize = UPLOADS_MAX / 2;
 /// Uploads that wait for their turn: publishers send several files at a time, and together more than [`UPLOADS_MAX`].
 pub(crate) const UPLOADS_WAITING_MAX: usize = ATTEMPTS_MAX;
+/// Those of one user among them.
+pub(crate) const UPLOADS_WAITING_PER_USER_MAX: usize = ATTEMPTS_PER_USER_MAX;
 /// How long an upload waits for its turn.
 pub(crate) const UPLOAD_TURN_WAIT: Duration = Duration::from_secs(60);
 /// Extents of an upload that wait for the disk.
@@ -319,6 +330,8 @@ pub(crate) const LIST_BATCH: usize = 256;
 pub(crate) const BEGIN_PUBLISH_BYTES_MAX: usize = FILM_BYTES_MAX + 8 * 1024;
 /// Such requests in memory at a time, read, decoded and checked: some 8 MiB each. Further ones wait unread.
 pub(crate) const DESCRIPTIONS_AT_ONCE_MAX: usize = 8;
+/// Those of one user among them: requests that never arrive in full must not keep other publishers waiting.
+pub(crate) const DESCRIPTIONS_PER_USER_MAX: usize = DESCRIPTIONS_AT_ONCE_MAX / 4;
 const _: () = assert!(BEGIN_PUBLISH_BYTES_MAX < MESSAGE_BYTES_MAX);
 /// Calls of callers who are not known yet, under way; one whose request has not arrived leaves for another.
 pub(crate) const STRANGERS_CALLS_MAX: usize = 512;

@@ -6,7 +6,8 @@ use braidcast_media::AssetId;
 use braidcast_proto::v1;
 use tonic::{Request, Response, Status};
 
-use crate::auth::gate;
+use crate::auth::gate::{self, Caller};
+use crate::auth::standing::Standing;
 use crate::errors::ServiceError;
 use crate::findings::{Finding, Findings};
 use crate::limits::ORPHANS_LISTED;
@@ -16,6 +17,7 @@ use crate::origin::{Origin, Orphan};
 pub(crate) struct MaintenanceService {
     pub(crate) origin: Origin,
     pub(crate) findings: Arc<Findings>,
+    pub(crate) standing: Arc<Standing>,
 }
 
 impl MaintenanceService {
@@ -24,12 +26,14 @@ impl MaintenanceService {
         tokio::task::spawn_blocking(move || origin.orphans()).await?
     }
 
-    async fn remove(&self, assets: Vec<u64>, by: &str) -> Result<v1::RemoveOrphansResponse, ServiceError> {
+    async fn remove(&self, assets: Vec<u64>, by: &Caller) -> Result<v1::RemoveOrphansResponse, ServiceError> {
         if assets.len() > ORPHANS_LISTED {
             return Err(ServiceError::TooManyOrphans { found: assets.len(), limit: ORPHANS_LISTED });
         }
-        let (origin, by) = (self.origin.clone(), by.to_owned());
+        let held = self.standing.hold(by).await?;
+        let (origin, by) = (self.origin.clone(), by.username.clone());
         tokio::task::spawn_blocking(move || {
+            let _held = held;
             let mut done = v1::RemoveOrphansResponse::default();
             for asset in assets.into_iter().map(AssetId) {
                 if let Some(bytes) = origin.remove_orphan(asset)? {
@@ -82,6 +86,6 @@ impl v1::maintenance_server::Maintenance for MaintenanceService {
         request: Request<v1::RemoveOrphansRequest>,
     ) -> Result<Response<v1::RemoveOrphansResponse>, Status> {
         let caller = gate::caller(&request)?;
-        Ok(Response::new(self.remove(request.into_inner().assets, &caller.username).await?))
+        Ok(Response::new(self.remove(request.into_inner().assets, &caller).await?))
     }
 }

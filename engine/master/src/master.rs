@@ -261,10 +261,11 @@ impl Parts {
         let cluster = Cluster::open(config, database.clone(), same, suspected, Arc::clone(&steer)).await?;
         let cluster = Arc::new(cluster);
         let healing = Healing::new(Arc::clone(&library), origin.clone(), Arc::clone(&cluster), suspicions);
+        let accounts = Accounts::open(database.clone()).await?;
         Ok(Self {
-            accounts: Accounts::new(database.clone()),
+            tokens: Arc::new(Tokens::open(&pool, config.token_lifetime, Arc::clone(accounts.standing())).await?),
+            accounts,
             passwords: Arc::new(Passwords::new().await.map_err(hashing)?),
-            tokens: Arc::new(Tokens::open(&pool, config.token_lifetime).await?),
             refresh: Arc::new(RefreshTokens::new(database, config.refresh_lifetime)),
             cluster,
             healing,
@@ -309,20 +310,17 @@ impl Parts {
             tokens: Arc::clone(&self.tokens),
             refusals: Seldom::default(),
         };
-        let users = UsersService {
-            accounts: self.accounts.clone(),
-            passwords: Arc::clone(&self.passwords),
-            throttle,
-            tokens: Arc::clone(&self.tokens),
-        };
+        let users = UsersService { accounts: self.accounts.clone(), passwords: Arc::clone(&self.passwords), throttle };
+        let standing = || Arc::clone(self.accounts.standing());
         let catalogue = CatalogueService(Arc::new(Shown {
             library: Arc::clone(&self.library),
             cluster: Arc::clone(&self.cluster),
             origin: self.origin.clone(),
             steer: Arc::clone(&self.steer),
+            standing: standing(),
         }));
-        let publishing =
-            PublishingService::new(Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.steer));
+        let (library, steer) = (Arc::clone(&self.library), Arc::clone(&self.steer));
+        let publishing = PublishingService::new(library, self.origin.clone(), steer, standing());
         let distribution = DistributionService::new(
             Arc::clone(&self.library),
             self.origin.clone(),
@@ -342,7 +340,8 @@ impl Parts {
             DistributionServer::new(distribution).max_decoding_message_size(DISTRIBUTION_MESSAGE_BYTES_MAX);
         let cluster = ClusterServer::new(cluster).max_decoding_message_size(CLUSTER_MESSAGE_BYTES_MAX);
         let origin = OriginServer::new(origin).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let maintenance = MaintenanceService { origin: self.origin.clone(), findings: Arc::clone(&self.findings) };
+        let (origin_of_orphans, findings) = (self.origin.clone(), Arc::clone(&self.findings));
+        let maintenance = MaintenanceService { origin: origin_of_orphans, findings, standing: standing() };
         let maintenance = MaintenanceServer::new(maintenance).max_decoding_message_size(MAINTENANCE_MESSAGE_BYTES_MAX);
         let front = Front { calls: Calls::new(), tokens: Arc::clone(&self.tokens) };
         bounded_http2()

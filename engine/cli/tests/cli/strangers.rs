@@ -7,12 +7,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use braidcast_client::Profile;
+use braidcast_client::control::Role;
 use braidcast_client::profile::Credential;
 use braidcast_proto::v1::auth_client::AuthClient;
 use braidcast_proto::v1::catalogue_client::CatalogueClient;
 use braidcast_proto::v1::distribution_client::DistributionClient;
 use braidcast_proto::v1::issue_token_response::Result as Issued;
-use braidcast_proto::v1::{FailedHost, IssueTokenRequest, ListVideosRequest, RedistributeRequest};
+use braidcast_proto::v1::publishing_client::PublishingClient;
+use braidcast_proto::v1::{BeginPublishRequest, FailedHost, IssueTokenRequest, ListVideosRequest, RedistributeRequest};
 use http_body::Frame;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -62,10 +64,16 @@ async fn connect(profile: &Profile, from: Ipv4Addr) -> Channel {
 }
 
 /// Calls Join with a half-sent request, and gives the code that ends the call.
-async fn half_sent_join(mut channel: Channel, bytes: u32) -> Code {
-    let request = http::Request::post("/braidcast.v1.Cluster/Join")
+async fn half_sent_join(channel: Channel, bytes: u32) -> Code {
+    half_sent(channel, "Cluster/Join", "", bytes).await
+}
+
+/// Calls `method` with a half-sent request, and gives the code that ends the call.
+async fn half_sent(mut channel: Channel, method: &str, access_token: &str, bytes: u32) -> Code {
+    let request = http::Request::post(format!("/braidcast.v1.{method}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
+        .header("authorization", format!("Bearer {access_token}"))
         .body(HalfSent::body(bytes))
         .expect("a request");
     std::future::poll_fn(|cx| channel.poll_ready(cx)).await.expect("ready");
@@ -92,6 +100,14 @@ fn login(username: &str, password: &str) -> IssueTokenRequest {
         password: password.to_owned(),
         ..Default::default()
     }
+}
+
+/// Signs in on a connection of its own, and gives that and the access token.
+async fn signed_in(profile: &Profile) -> (Channel, String) {
+    let channel = connect(profile, Ipv4Addr::LOCALHOST).await;
+    let answer = AuthClient::new(channel.clone()).issue_token(login(&profile.username, &password(profile))).await;
+    let Some(Issued::Token(token)) = answer.expect("is let in").into_inner().result else { panic!("no token") };
+    (channel, token.access_token)
 }
 
 fn run<T>(what: impl Future<Output = T>) -> T {
@@ -198,20 +214,48 @@ fn one_users_connections_keep_nobody_out() {
     drop(held);
 }
 
+/// Descriptions of films wait for their turn to be read, and one publisher whose requests never arrive took all turns.
+#[test]
+fn half_sent_descriptions_of_one_publisher_keep_no_other_waiting() {
+    let cluster = Cluster::start(&[]);
+    let [paul, pia] = ["paul", "pia"].map(|name| {
+        let publisher = cluster.client().add(name, Role::Publisher);
+        Profile::load(publisher.profile()).expect("a profile")
+    });
+    run(async {
+        let (channel, token) = signed_in(&paul).await;
+        let mut calls = JoinSet::new();
+        for _ in 0..16 {
+            let (channel, token) = (channel.clone(), token.clone());
+            calls.spawn(async move { half_sent(channel, "Publishing/BeginPublish", &token, 1_000).await });
+        }
+        let begin = async |channel: Channel, token: &str, name: &str| {
+            let message = BeginPublishRequest { name: name.to_owned(), bytes: 1, ..Default::default() };
+            let mut request = Request::new(message);
+            let bearer = format!("Bearer {token}").parse().expect("ASCII");
+            request.metadata_mut().insert("authorization", bearer);
+            PublishingClient::new(channel).begin_publish(request).await
+        };
+        let own = tokio::time::timeout(Duration::from_secs(1), begin(channel.clone(), &token, "his own")).await;
+        assert!(own.is_err(), "paul has no turn left: {own:?}");
+        let (channel, token) = signed_in(&pia).await;
+        begin(channel, &token, "hers").await.expect("pia has turns of her own");
+        assert!(calls.try_join_next().is_none(), "paul's calls still stand");
+    });
+}
+
 /// A message of 4 MB with two million empty entries took 280 MB to decode.
 #[test]
 fn a_report_that_is_too_long_is_refused_before_it_is_read() {
     let mut cluster = Cluster::start(&[]);
     let (profile, pid) = (profile(&cluster), cluster.master().pid());
     run(async {
-        let channel = connect(&profile, Ipv4Addr::LOCALHOST).await;
-        let answer = AuthClient::new(channel.clone()).issue_token(login(&profile.username, &password(&profile))).await;
-        let Some(Issued::Token(token)) = answer.expect("is let in").into_inner().result else { panic!("no token") };
+        let (channel, token) = signed_in(&profile).await;
         let before = AnonymousPeak::watch(vec![pid]).finish_after_kib(Duration::from_millis(100));
         let watching = AnonymousPeak::watch(vec![pid]);
         let failed = vec![FailedHost::default(); 2_000_000];
         let mut request = Request::new(RedistributeRequest { asset: 1, window: None, failed });
-        let bearer = format!("Bearer {}", token.access_token).parse().expect("ASCII");
+        let bearer = format!("Bearer {token}").parse().expect("ASCII");
         request.metadata_mut().insert("authorization", bearer);
         let refused = DistributionClient::new(channel).redistribute(request).await.expect_err("is too long");
         assert_eq!(refused.code(), Code::OutOfRange, "{refused}");

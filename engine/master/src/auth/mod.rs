@@ -5,6 +5,7 @@ pub(crate) mod gate;
 pub(crate) mod passwords;
 mod recent;
 pub(crate) mod refresh;
+pub(crate) mod standing;
 pub(crate) mod throttle;
 pub(crate) mod tokens;
 mod turns;
@@ -128,7 +129,10 @@ impl AuthService {
         let Some(account) = self.judge(turn, attempt, pair.1.clone(), password).await? else {
             return Ok(wrong());
         };
-        let refresh_token = self.refresh.begin(account.id).await?;
+        // The password may have changed while this one was hashed.
+        let Some(refresh_token) = self.refresh.begin(&account).await? else {
+            return Ok(wrong());
+        };
         tracing::info!(username = pair.1, "logged in");
         Ok(Grant::Given { account, refresh_token })
     }
@@ -171,8 +175,8 @@ impl AuthService {
         if token.is_empty() {
             return Ok(refused("invalid_request", "the grant `refresh_token` needs `refresh_token`"));
         }
-        let (user, refresh_token) = match self.refresh.rotate(token).await? {
-            Refreshed::Next { user, token } => (user, token),
+        let (account, refresh_token) = match self.refresh.rotate(token).await? {
+            Refreshed::Next { account, token } => (account, token),
             Refreshed::Unknown => {
                 return Ok(refused("invalid_grant", "the refresh token is unknown or expired: log in again"));
             }
@@ -180,13 +184,8 @@ impl AuthService {
                 return Ok(refused("invalid_grant", "the refresh token was used already: log in again"));
             }
         };
-        match self.accounts.by_id(user).await? {
-            Some(account) => {
-                self.throttle().on_signed_in(&(network, account.username.clone()));
-                Ok(Grant::Given { account, refresh_token })
-            }
-            None => Ok(refused("invalid_grant", "the account is gone: log in as another user")),
-        }
+        self.throttle().on_signed_in(&(network, account.username.clone()));
+        Ok(Grant::Given { account, refresh_token })
     }
 
     fn throttle(&self) -> std::sync::MutexGuard<'_, Throttle> {

@@ -1,18 +1,22 @@
 //! Refresh tokens: opaque, good for one use, kept as hashes.
+//!
+//! A token is the number of its login and a secret, in hex. The number tells a token that was spent long ago, and whose
+//! row is gone, from one that never was.
 
 use std::time::Duration;
 
+use sqlx::SqliteConnection;
 use zeroize::Zeroizing;
 
-use crate::accounts::UserId;
+use crate::accounts::{self, Account, UserId};
 use crate::clock;
 use crate::database::Database;
 use crate::errors::ServiceError;
-use crate::limits::REFRESH_RACE;
+use crate::limits::{LOGINS_PER_USER_MAX, REFRESH_RACE, SPENT_TOKENS_KEPT};
 use crate::random;
 
-/// 256 bits in hex: a plain hash is enough to keep of it.
-const TOKEN_BYTES: usize = 32;
+/// 256 bits: a plain hash is enough to keep of it.
+const SECRET_BYTES: usize = 32;
 const LOGIN_BYTES: usize = 16;
 
 /// The refresh tokens in the database.
@@ -22,10 +26,9 @@ pub(crate) struct RefreshTokens {
 }
 
 /// What a refresh token was worth.
-#[derive(Debug)]
 pub(crate) enum Refreshed {
-    /// It was good, and this is the next one.
-    Next { user: UserId, token: Zeroizing<String> },
+    /// It was good, and this is the next one, for the account as it was at that moment.
+    Next { account: Account, token: Zeroizing<String> },
     /// Unknown, or expired.
     Unknown,
     /// Used before.
@@ -37,14 +40,34 @@ impl RefreshTokens {
         Self { database: database.into(), lifetime }
     }
 
-    /// The first token of a login.
-    pub(crate) async fn begin(&self, user: UserId) -> Result<Zeroizing<String>, ServiceError> {
-        self.database.write(|| self.try_begin(user)).await
+    /// The first token of a login; `None` if the account was removed or got another password since it was read. The
+    /// login that was used least recently ends where its user has too many.
+    pub(crate) async fn begin(&self, account: &Account) -> Result<Option<Zeroizing<String>>, ServiceError> {
+        self.database.write(|| self.try_begin(account)).await
     }
 
-    async fn try_begin(&self, user: UserId) -> Result<Zeroizing<String>, sqlx::Error> {
-        let mut connection = self.database.pool().acquire().await?;
-        self.insert(&mut connection, user, &random::draw::<LOGIN_BYTES>()).await
+    async fn try_begin(&self, account: &Account) -> Result<Option<Zeroizing<String>>, sqlx::Error> {
+        let mut transaction = self.database.pool().begin_with("BEGIN IMMEDIATE").await?;
+        let stands: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM users WHERE id = ? AND password_hash = ?)")
+            .bind(account.id.0)
+            .bind(&account.password_hash)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if !stands {
+            return Ok(None);
+        }
+        let token = self.insert(&mut transaction, account.id, &random::draw::<LOGIN_BYTES>()).await?;
+        sqlx::query(
+            "DELETE FROM refresh_tokens WHERE login IN (
+                 SELECT login FROM refresh_tokens WHERE user_id = ? AND spent_at IS NULL
+                 ORDER BY expires_at DESC LIMIT -1 OFFSET ?)",
+        )
+        .bind(account.id.0)
+        .bind(LOGINS_PER_USER_MAX)
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Some(token))
     }
 
     /// Spends a token and draws the next one of its login.
@@ -53,12 +76,15 @@ impl RefreshTokens {
     }
 
     async fn try_rotate(&self, token: &str) -> Result<Refreshed, sqlx::Error> {
-        let hash = hash(token);
+        let (hash, named) = (hash(token), login_of(token));
+        let named = named.as_ref().map(|login| &login[..]);
         // Anybody can send made-up tokens, and looking for one does not take the lock that writing takes.
-        let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ?)")
-            .bind(&hash[..])
-            .fetch_one(self.database.pool())
-            .await?;
+        let known: bool =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM refresh_tokens WHERE hash = ? OR login = ?)")
+                .bind(&hash[..])
+                .bind(named)
+                .fetch_one(self.database.pool())
+                .await?;
         if !known {
             return Ok(Refreshed::Unknown);
         }
@@ -69,34 +95,34 @@ impl RefreshTokens {
                 .bind(&hash[..])
                 .fetch_optional(&mut *transaction)
                 .await?;
-        let Some((user, login, expires_at, spent_at)) = row else {
-            return Ok(Refreshed::Unknown);
-        };
-        if let Some(spent_at) = spent_at {
+        let raced = |spent_at: i64| now.saturating_sub(spent_at).unsigned_abs() <= REFRESH_RACE.as_secs();
+        let (user, login) = match row {
+            Some((user, login, expires_at, None)) if now < expires_at => (UserId(user), login),
+            Some((.., None)) => return Ok(Refreshed::Unknown),
+            Some((.., Some(spent_at))) if raced(spent_at) => return Ok(Refreshed::Spent),
             // Either the thief of a token or its owner is late (RFC 9700, section 4.14.2). Nobody can tell which: the
             // login ends for both.
-            if now.saturating_sub(spent_at).unsigned_abs() > REFRESH_RACE.as_secs() {
-                sqlx::query("DELETE FROM refresh_tokens WHERE login = ?")
-                    .bind(&login)
-                    .execute(&mut *transaction)
-                    .await?;
+            row => {
+                let login = row.as_ref().map(|(_, login, ..)| &login[..]).or(named);
+                end(&mut transaction, login).await?;
                 transaction.commit().await?;
-                tracing::warn!(user, "a spent refresh token came back: its login was ended");
+                tracing::warn!("a spent refresh token came back: its login was ended");
+                return Ok(Refreshed::Spent);
             }
-            return Ok(Refreshed::Spent);
-        }
-        if expires_at <= now {
+        };
+        // In the same transaction: whoever gets another password now has no token from this one.
+        let Some(account) = accounts::by_id(&mut transaction, user).await? else {
             return Ok(Refreshed::Unknown);
-        }
+        };
         sqlx::query("UPDATE refresh_tokens SET spent_at = ? WHERE hash = ?")
             .bind(now)
             .bind(&hash[..])
             .execute(&mut *transaction)
             .await?;
-        let user = UserId(user);
+        forget_spent(&mut transaction, &login).await?;
         let token = self.insert(&mut transaction, user, &login).await?;
         transaction.commit().await?;
-        Ok(Refreshed::Next { user, token })
+        Ok(Refreshed::Next { account, token })
     }
 
     /// Removes what has expired.
@@ -111,11 +137,13 @@ impl RefreshTokens {
 
     async fn insert(
         &self,
-        connection: &mut sqlx::SqliteConnection,
+        connection: &mut SqliteConnection,
         user: UserId,
         login: &[u8],
     ) -> Result<Zeroizing<String>, sqlx::Error> {
-        let token = Zeroizing::new(random::draw_hex::<TOKEN_BYTES>());
+        let secret = Zeroizing::new(random::draw_hex::<SECRET_BYTES>());
+        let named: String = login.iter().map(|byte| format!("{byte:02x}")).collect();
+        let token = Zeroizing::new(named + &secret);
         let expires_at = (clock::since_epoch() + self.lifetime).as_secs().cast_signed();
         sqlx::query("INSERT INTO refresh_tokens (hash, user_id, login, expires_at) VALUES (?, ?, ?, ?)")
             .bind(&hash(&token)[..])
@@ -126,6 +154,33 @@ impl RefreshTokens {
             .await?;
         Ok(token)
     }
+}
+
+/// Ends a login: none of its tokens is good any more.
+async fn end(connection: &mut SqliteConnection, login: Option<&[u8]>) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM refresh_tokens WHERE login = ?").bind(login).execute(connection).await?;
+    Ok(())
+}
+
+/// Removes all but the newest spent tokens of a login: whoever rotates all day fills no disk.
+async fn forget_spent(connection: &mut SqliteConnection, login: &[u8]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM refresh_tokens WHERE hash IN (
+             SELECT hash FROM refresh_tokens WHERE login = ? AND spent_at IS NOT NULL
+             ORDER BY spent_at DESC LIMIT -1 OFFSET ?)",
+    )
+    .bind(login)
+    .bind(SPENT_TOKENS_KEPT)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The login that a token names. Those of earlier versions were secrets alone.
+fn login_of(token: &str) -> Option<[u8; LOGIN_BYTES]> {
+    let named = token.len() == 2 * (LOGIN_BYTES + SECRET_BYTES);
+    let hex = token.get(..2 * LOGIN_BYTES).filter(|_| named)?;
+    u128::from_str_radix(hex, 16).ok().map(u128::to_be_bytes)
 }
 
 fn hash(token: &str) -> [u8; 32] {
@@ -140,39 +195,47 @@ mod tests {
     use crate::accounts::Accounts;
     use crate::db;
 
-    async fn fixture(dir: &tempfile::TempDir, lifetime: Duration) -> (RefreshTokens, UserId, SqlitePool) {
+    async fn fixture(dir: &tempfile::TempDir, lifetime: Duration) -> (RefreshTokens, Account, SqlitePool) {
         let pool = db::open(&dir.path().join("db")).await.expect("database");
-        let accounts = Accounts::new(pool.clone());
+        let accounts = Accounts::open(pool.clone()).await.expect("accounts");
         accounts.add_first("anna", "hash").await.expect("account");
-        let user = accounts.by_name("anna").await.expect("query").expect("account").id;
-        (RefreshTokens::new(pool.clone(), lifetime), user, pool)
+        let anna = accounts.by_name("anna").await.expect("query").expect("account");
+        (RefreshTokens::new(pool.clone(), lifetime), anna, pool)
+    }
+
+    async fn begin(refresh: &RefreshTokens, account: &Account) -> Zeroizing<String> {
+        refresh.begin(account).await.expect("query").expect("the account stands")
+    }
+
+    async fn next(refresh: &RefreshTokens, token: &str) -> Zeroizing<String> {
+        match refresh.rotate(token).await.expect("query") {
+            Refreshed::Next { token, .. } => token,
+            Refreshed::Unknown | Refreshed::Spent => panic!("a fresh token is good"),
+        }
+    }
+
+    async fn rows(pool: &SqlitePool) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM refresh_tokens").fetch_one(pool).await.expect("query")
     }
 
     #[tokio::test]
     async fn a_token_is_good_once_and_the_next_one_follows() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let (refresh, user, _) = fixture(&dir, Duration::from_secs(60)).await;
-        let first = refresh.begin(user).await.expect("begins");
-        let Refreshed::Next { token: second, user: found } = refresh.rotate(&first).await.expect("query") else {
-            panic!("a fresh token is good");
-        };
-        assert_eq!(found, user);
+        let (refresh, anna, _) = fixture(&dir, Duration::from_secs(60)).await;
+        let first = begin(&refresh, &anna).await;
+        let second = next(&refresh, &first).await;
         assert!(matches!(refresh.rotate(&first).await.expect("query"), Refreshed::Spent));
-        assert!(
-            matches!(refresh.rotate(&second).await.expect("query"), Refreshed::Next { .. }),
-            "a race does not end the login"
-        );
+        // A race does not end the login.
+        next(&refresh, &second).await;
         assert!(matches!(refresh.rotate("garbage").await.expect("query"), Refreshed::Unknown));
     }
 
     #[tokio::test]
     async fn a_spent_token_that_comes_back_late_ends_the_login() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let (refresh, user, pool) = fixture(&dir, Duration::from_secs(60)).await;
-        let first = refresh.begin(user).await.expect("begins");
-        let Refreshed::Next { token: second, .. } = refresh.rotate(&first).await.expect("query") else {
-            panic!("a fresh token is good");
-        };
+        let (refresh, anna, pool) = fixture(&dir, Duration::from_secs(60)).await;
+        let first = begin(&refresh, &anna).await;
+        let second = next(&refresh, &first).await;
         let early = REFRESH_RACE.as_secs().cast_signed() + 1;
         sqlx::query("UPDATE refresh_tokens SET spent_at = spent_at - ? WHERE spent_at IS NOT NULL")
             .bind(early)
@@ -186,12 +249,79 @@ mod tests {
     #[tokio::test]
     async fn an_expired_token_is_refused_and_swept() {
         let dir = tempfile::tempdir().expect("temporary folder");
-        let (refresh, user, pool) = fixture(&dir, Duration::ZERO).await;
-        let token = refresh.begin(user).await.expect("begins");
+        let (refresh, anna, pool) = fixture(&dir, Duration::ZERO).await;
+        let token = begin(&refresh, &anna).await;
         assert!(matches!(refresh.rotate(&token).await.expect("query"), Refreshed::Unknown));
         refresh.sweep().await.expect("sweeps");
-        let left: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM refresh_tokens").fetch_one(&pool).await.expect("query");
-        assert_eq!(left, 0);
+        assert_eq!(rows(&pool).await, 0);
+    }
+
+    /// One viewer could make the database grow by rotating one token again and again: each row stayed for the life of a
+    /// token.
+    #[tokio::test]
+    async fn rotating_all_day_takes_no_room_and_the_oldest_token_still_ends_the_login() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (refresh, anna, pool) = fixture(&dir, Duration::from_secs(60)).await;
+        let first = begin(&refresh, &anna).await;
+        let mut last = first.clone();
+        for _ in 0..3 * SPENT_TOKENS_KEPT {
+            last = next(&refresh, &last).await;
+        }
+        assert_eq!(rows(&pool).await, i64::from(SPENT_TOKENS_KEPT) + 1);
+        let other = begin(&refresh, &anna).await;
+        assert!(matches!(refresh.rotate(&first).await.expect("query"), Refreshed::Spent));
+        assert!(matches!(refresh.rotate(&last).await.expect("query"), Refreshed::Unknown));
+        next(&refresh, &other).await;
+    }
+
+    #[tokio::test]
+    async fn one_login_too_many_ends_the_one_that_was_used_least_recently() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (refresh, anna, pool) = fixture(&dir, Duration::from_secs(60)).await;
+        let [first, second] = [begin(&refresh, &anna).await, begin(&refresh, &anna).await];
+        sqlx::query("UPDATE refresh_tokens SET expires_at = expires_at - 9").execute(&pool).await.expect("query");
+        let first = next(&refresh, &first).await;
+        let others = LOGINS_PER_USER_MAX - 1;
+        sqlx::query(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?)
+             INSERT INTO refresh_tokens (hash, user_id, login, expires_at)
+             SELECT randomblob(32), ?, randomblob(16), unixepoch() + 60 FROM n",
+        )
+        .bind(others - 1)
+        .bind(anna.id.0)
+        .execute(&pool)
+        .await
+        .expect("query");
+        next(&refresh, &begin(&refresh, &anna).await).await;
+        assert!(matches!(refresh.rotate(&second).await.expect("query"), Refreshed::Unknown));
+        next(&refresh, &first).await;
+    }
+
+    /// A password is hashed for 20 ms, and may change meanwhile.
+    #[tokio::test]
+    async fn an_old_password_begins_no_login_once_there_is_a_new_one() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (refresh, anna, pool) = fixture(&dir, Duration::from_secs(60)).await;
+        sqlx::query("UPDATE users SET password_hash = 'other'").execute(&pool).await.expect("query");
+        assert!(refresh.begin(&anna).await.expect("query").is_none());
+        sqlx::query("DELETE FROM users").execute(&pool).await.expect("query");
+        assert!(refresh.begin(&anna).await.expect("query").is_none());
+    }
+
+    /// Until the last version tokens had no login in them.
+    #[tokio::test]
+    async fn a_token_of_an_earlier_version_is_good_for_one_of_this() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let (refresh, anna, pool) = fixture(&dir, Duration::from_secs(60)).await;
+        let old = random::draw_hex::<SECRET_BYTES>();
+        sqlx::query("INSERT INTO refresh_tokens VALUES (?, ?, randomblob(16), unixepoch() + 60, NULL)")
+            .bind(&hash(&old)[..])
+            .bind(anna.id.0)
+            .execute(&pool)
+            .await
+            .expect("query");
+        let new = next(&refresh, &old).await;
+        assert!(matches!(refresh.rotate(&old).await.expect("query"), Refreshed::Spent));
+        next(&refresh, &new).await;
     }
 }

@@ -3,8 +3,7 @@
 //! HMAC under a key in the database: only masters make them and only masters read them. The audience keeps the two
 //! kinds apart.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
@@ -15,12 +14,12 @@ use sqlx::SqlitePool;
 use zeroize::Zeroizing;
 
 use crate::accounts::{Account, Role, UserId};
+use crate::auth::standing::{Credential, Standing};
 use crate::clock;
 use crate::db;
 use crate::errors::ServiceError;
 use crate::limits::SERVER_TOKEN_LIFETIME;
 use crate::random;
-use crate::sync::lock;
 
 const ALGORITHM: Algorithm = Algorithm::HS256;
 const CLIENTS: &str = "braidcast client";
@@ -33,9 +32,7 @@ pub(crate) struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     lifetime: Duration,
-    /// Accounts whose access tokens are void up to one signed at this Unix time in milliseconds, until all of those have
-    /// expired. A master that starts anew does not know them: the Users service asks the database besides.
-    revoked: Mutex<HashMap<UserId, u64>>,
+    standing: Arc<Standing>,
 }
 
 /// Who makes a call, by the word of an access token.
@@ -44,6 +41,8 @@ pub(crate) struct Caller {
     pub(crate) user: UserId,
     pub(crate) username: String,
     pub(crate) role: Role,
+    /// The password that the token was given for.
+    pub(crate) credential: Credential,
 }
 
 /// Which media server makes a call, by the word of its token.
@@ -61,8 +60,9 @@ struct ClientClaims {
     name: String,
     role: i64,
     exp: u64,
-    /// When it was signed, as a Unix time in milliseconds; `iat` has seconds.
-    signed_ms: u64,
+    /// [`Credential::to_hex`]; tokens of earlier versions have none.
+    #[serde(default)]
+    credential: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,30 +74,20 @@ struct ServerClaims {
 }
 
 impl Tokens {
-    /// Reads the key from the database, or draws it.
-    pub(crate) async fn open(pool: &SqlitePool, lifetime: Duration) -> Result<Self, sqlx::Error> {
+    /// Reads the key from the database, or draws it. A token is good for accounts of `standing`.
+    pub(crate) async fn open(
+        pool: &SqlitePool,
+        lifetime: Duration,
+        standing: Arc<Standing>,
+    ) -> Result<Self, sqlx::Error> {
         let fresh = Zeroizing::new(random::draw::<KEY_BYTES>());
         let key = Zeroizing::new(db::setting_or(pool, KEY_SETTING, &*fresh).await?);
-        Ok(Self::new(&key, lifetime))
+        Ok(Self::new(&key, lifetime, standing))
     }
 
-    fn new(key: &[u8], lifetime: Duration) -> Self {
+    fn new(key: &[u8], lifetime: Duration, standing: Arc<Standing>) -> Self {
         let (encoding, decoding) = (EncodingKey::from_secret(key), DecodingKey::from_secret(key));
-        Self { encoding, decoding, lifetime, revoked: Mutex::default() }
-    }
-
-    /// Makes all access tokens of an account void that were signed before: it was removed, or has a new password, and
-    /// whoever holds one may be the one who was to be kept out.
-    pub(crate) fn revoke(&self, user: UserId) {
-        let now_ms = clock::unix_ms();
-        let lifetime_ms = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
-        let mut revoked = lock(&self.revoked);
-        revoked.retain(|_, at_ms| at_ms.saturating_add(lifetime_ms) > now_ms);
-        revoked.insert(user, now_ms);
-    }
-
-    fn is_revoked(&self, user: UserId, signed_ms: u64) -> bool {
-        lock(&self.revoked).get(&user).is_some_and(|at_ms| signed_ms <= *at_ms)
+        Self { encoding, decoding, lifetime, standing }
     }
 
     /// How long an access token lasts.
@@ -113,7 +103,7 @@ impl Tokens {
             name: account.username.clone(),
             role: account.role as i64,
             exp: (clock::since_epoch() + self.lifetime).as_secs(),
-            signed_ms: clock::unix_ms(),
+            credential: Credential::of(&account.password_hash).to_hex(),
         })
     }
 
@@ -131,12 +121,11 @@ impl Tokens {
     pub(crate) fn read_client(&self, token: &str) -> Result<Caller, ServiceError> {
         let claims: ClientClaims = self.read(token, CLIENTS)?;
         let user = UserId(claims.sub.parse().map_err(|_| ServiceError::TokenInvalid)?);
-        if self.is_revoked(user, claims.signed_ms) {
-            // The client asks for a new one, and learns there that it must log in again.
-            return Err(ServiceError::TokenStale);
-        }
         let role = Role::from_number(claims.role).ok_or(ServiceError::TokenInvalid)?;
-        Ok(Caller { user, username: claims.name, role })
+        let credential = Credential::from_hex(&claims.credential);
+        let caller = Caller { user, username: claims.name, role, credential };
+        self.standing.check(&caller)?;
+        Ok(caller)
     }
 
     /// Which media server holds this token.
@@ -168,11 +157,13 @@ mod tests {
     use super::*;
 
     fn tokens(key: u8, lifetime: Duration) -> Tokens {
-        Tokens::new(&[key; KEY_BYTES], lifetime)
+        let standing = Standing::default();
+        standing.set(UserId(7), Credential::of(&anna().password_hash));
+        Tokens::new(&[key; KEY_BYTES], lifetime, Arc::new(standing))
     }
 
     fn anna() -> Account {
-        Account { id: UserId(7), username: "anna".into(), role: Role::Publisher, password_hash: String::new() }
+        Account { id: UserId(7), username: "anna".into(), role: Role::Publisher, password_hash: "first".into() }
     }
 
     #[test]
@@ -198,22 +189,24 @@ mod tests {
     }
 
     #[test]
-    fn tokens_of_an_account_that_was_removed_or_has_a_new_password_are_void_and_later_ones_are_not() {
+    fn a_token_is_good_for_the_account_and_the_password_that_it_was_given_for() {
         let tokens = tokens(1, Duration::from_secs(60));
-        let other = Account { id: UserId(8), ..anna() };
-        let [before, of_other] = [anna(), other].map(|account| tokens.sign_client(&account).expect("signs"));
-        tokens.revoke(UserId(7));
+        let before = tokens.sign_client(&anna()).expect("signs");
+        let unknown = tokens.sign_client(&Account { id: UserId(8), ..anna() }).expect("signs");
+        assert!(matches!(tokens.read_client(&unknown), Err(ServiceError::TokenStale)));
+        tokens.standing.set(UserId(7), Credential::of("second"));
         assert!(matches!(tokens.read_client(&before), Err(ServiceError::TokenStale)));
-        assert!(tokens.read_client(&of_other).is_ok());
-        std::thread::sleep(Duration::from_millis(2));
-        assert!(tokens.read_client(&tokens.sign_client(&anna()).expect("signs")).is_ok());
+        let after = tokens.sign_client(&Account { password_hash: "second".into(), ..anna() }).expect("signs");
+        assert!(tokens.read_client(&after).is_ok());
+        tokens.standing.remove(UserId(7));
+        assert!(matches!(tokens.read_client(&after), Err(ServiceError::TokenStale)));
     }
 
     #[test]
     fn an_expired_token_is_told_from_a_forged_one() {
         let tokens = tokens(1, Duration::ZERO);
-        let claims =
-            ClientClaims { aud: CLIENTS.into(), sub: "7".into(), name: "anna".into(), role: 1, exp: 1, signed_ms: 0 };
+        let (aud, sub, name) = (CLIENTS.into(), "7".into(), "anna".into());
+        let claims = ClientClaims { aud, sub, name, role: 1, exp: 1, credential: String::new() };
         let token = tokens.sign(&claims).expect("signs");
         assert!(matches!(tokens.read_client(&token), Err(ServiceError::TokenStale)));
     }

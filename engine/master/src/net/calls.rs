@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Bytes, Service, StdError, http};
 use tonic::server::NamedService;
@@ -22,10 +22,12 @@ use crate::auth::tokens::{Caller, ServerCaller};
 use crate::errors::ServiceError;
 use crate::limits::{
     BEGIN_PUBLISH_BYTES_MAX, CALL_MAX, CALLS_MAX, CALLS_PER_SERVER_MAX, CALLS_PER_USER_MAX, DESCRIPTIONS_AT_ONCE_MAX,
-    LISTS_MAX, LISTS_PER_USER_MAX, SERVERS_CALLS_MAX, STRANGERS_CALLS_MAX, STRANGERS_CALLS_PER_NETWORK_MAX,
+    DESCRIPTIONS_PER_USER_MAX, LISTS_MAX, LISTS_PER_USER_MAX, SERVERS_CALLS_MAX, STRANGERS_CALLS_MAX,
+    STRANGERS_CALLS_PER_NETWORK_MAX,
 };
 use crate::net::answer::Answer;
 use crate::net::line::UnderWay;
+use crate::net::permits::Permits;
 use crate::net::seats::{Bounds, Claim, Full, Occupant, Seat, Seats};
 use crate::net::shares::{Share, ShareBounds, Shares, Spent};
 use crate::net::{Seldom, peer};
@@ -37,7 +39,7 @@ pub(crate) struct Calls {
     servers: Arc<Shares<String>>,
     lists: Arc<Shares<UserId>>,
     /// One permit for each description of a film that may be in memory while it is checked.
-    descriptions: Arc<Semaphore>,
+    descriptions: Arc<Permits<UserId>>,
     refusals: Seldom,
 }
 
@@ -48,12 +50,13 @@ impl Calls {
             per_network: STRANGERS_CALLS_PER_NETWORK_MAX,
             movable: STRANGERS_CALLS_MAX,
         };
+        let descriptions = ShareBounds { all: DESCRIPTIONS_AT_ONCE_MAX, each: DESCRIPTIONS_PER_USER_MAX };
         Arc::new(Self {
             strangers: Seats::new(strangers),
             users: Shares::new(ShareBounds { all: CALLS_MAX, each: CALLS_PER_USER_MAX }),
             servers: Shares::new(ShareBounds { all: SERVERS_CALLS_MAX, each: CALLS_PER_SERVER_MAX }),
             lists: Shares::new(ShareBounds { all: LISTS_MAX, each: LISTS_PER_USER_MAX }),
-            descriptions: Arc::new(Semaphore::new(DESCRIPTIONS_AT_ONCE_MAX)),
+            descriptions: Arc::new(Permits::new(descriptions)),
             refusals: Seldom::default(),
         })
     }
@@ -217,7 +220,9 @@ where
             Err(refused) => return Box::pin(async move { Ok(tonic::Status::from(refused).into_http()) }),
         };
         let bytes_max = rule.request_bytes_max;
-        let turns = bytes_max.map(|_| Arc::clone(&self.calls.descriptions));
+        // Such a call has a caller: the gate stands in front.
+        let user = request.extensions().get::<Caller>().filter(|_| bytes_max.is_some()).map(|caller| caller.user);
+        let turns = user.map(|user| (Arc::clone(&self.calls.descriptions), user));
         let bytes_left = bytes_max.unwrap_or(usize::MAX);
         let watch = Arc::clone(&arriving);
         let request = request.map(|body| Body::new(ArrivingBody { body, arriving: watch, bytes_left }));
@@ -225,9 +230,9 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let answering = async move {
-            // Nothing of the request is read before. The semaphore is never closed.
+            // Nothing of the request is read before.
             let _turn = match turns {
-                Some(turns) => turns.acquire_owned().await.ok(),
+                Some((turns, user)) => Some(turns.acquire(user).await),
                 None => None,
             };
             inner.call(request).await

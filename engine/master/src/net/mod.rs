@@ -21,9 +21,10 @@ pub(crate) mod calls;
 pub(crate) mod descriptors;
 pub(crate) mod line;
 mod network;
+pub(crate) mod permits;
 mod seats;
 mod seldom;
-mod shares;
+pub(crate) mod shares;
 
 pub(crate) use line::{peer, prove};
 pub(crate) use network::Network;

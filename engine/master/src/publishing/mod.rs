@@ -17,17 +17,23 @@ use braidcast_media::hashes::Hash;
 use braidcast_media::layout::HASH_BYTES;
 use braidcast_media::{AssetId, ContentKey, PackLayout, StreamId};
 use braidcast_proto::v1;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::auth::gate;
+use crate::accounts::UserId;
+use crate::auth::gate::{self, Caller};
+use crate::auth::standing::Standing;
 use crate::clock;
 use crate::errors::ServiceError;
 use crate::film::Film;
 use crate::library::{Asset, Library};
-use crate::limits::{UPLOAD_TURN_WAIT, UPLOADS_MAX, UPLOADS_WAITING_MAX};
+use crate::limits::{
+    UPLOAD_TURN_WAIT, UPLOADS_MAX, UPLOADS_PER_USER_MAX, UPLOADS_WAITING_MAX, UPLOADS_WAITING_PER_USER_MAX,
+};
 use crate::names::VideoName;
+use crate::net::permits::{Permit, Permits};
+use crate::net::shares::{ShareBounds, Shares, Spent};
 use crate::origin::Origin;
 use crate::publishing::attempts::{Attempt, Attempts};
 use crate::publishing::upload::{Parts, Writer};
@@ -42,23 +48,26 @@ pub(crate) struct PublishingService {
     /// Told when there is something new for the servers to hold or drop.
     steer: Arc<Notify>,
     attempts: Mutex<Attempts>,
-    uploads: Semaphore,
-    waiting_uploads: Semaphore,
+    standing: Arc<Standing>,
+    uploads: Permits<UserId>,
+    waiting_uploads: Arc<Shares<UserId>>,
 }
 
 impl PublishingService {
-    pub(crate) fn new(library: Arc<Library>, origin: Origin, steer: Arc<Notify>) -> Self {
+    pub(crate) fn new(library: Arc<Library>, origin: Origin, steer: Arc<Notify>, standing: Arc<Standing>) -> Self {
+        let waiting = ShareBounds { all: UPLOADS_WAITING_MAX, each: UPLOADS_WAITING_PER_USER_MAX };
         Self {
             library,
             origin,
             steer,
             attempts: Mutex::new(Attempts::default()),
-            uploads: Semaphore::new(UPLOADS_MAX),
-            waiting_uploads: Semaphore::new(UPLOADS_WAITING_MAX),
+            standing,
+            uploads: Permits::new(ShareBounds { all: UPLOADS_MAX, each: UPLOADS_PER_USER_MAX }),
+            waiting_uploads: Shares::new(waiting),
         }
     }
 
-    async fn begin(&self, caller: gate::Caller, request: v1::BeginPublishRequest) -> Result<AssetKey, ServiceError> {
+    async fn begin(&self, caller: Caller, request: v1::BeginPublishRequest) -> Result<AssetKey, ServiceError> {
         let name = VideoName::parse(&request.name)?;
         let v1::BeginPublishRequest { replace, replicas, .. } = request;
         let streams = StreamLengths {
@@ -102,19 +111,20 @@ impl PublishingService {
         }
     }
 
-    /// Waits until there are fewer than [`UPLOADS_MAX`] uploads. Nothing of the upload is read before.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, ServiceError> {
+    /// Waits until there are fewer than [`UPLOADS_MAX`] uploads, and fewer than [`UPLOADS_PER_USER_MAX`] of this user.
+    /// Nothing of the upload is read before.
+    async fn turn(&self, user: UserId) -> Result<Permit, ServiceError> {
         let too_many = |what, limit| ServiceError::TooMany { what, limit };
-        let place = self.waiting_uploads.try_acquire();
-        let _place = place.map_err(|_| too_many("uploads that wait for their turn", UPLOADS_WAITING_MAX))?;
-        match timeout(UPLOAD_TURN_WAIT, self.uploads.acquire()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => Err(too_many("uploads", UPLOADS_MAX)),
-        }
+        let _place = self.waiting_uploads.take(user).map_err(|spent| match spent {
+            Spent::Own => too_many("uploads of yours that wait for their turn", UPLOADS_WAITING_PER_USER_MAX),
+            Spent::All => too_many("uploads that wait for their turn", UPLOADS_WAITING_MAX),
+        })?;
+        let turn = timeout(UPLOAD_TURN_WAIT, self.uploads.acquire(user)).await;
+        turn.map_err(|_| too_many("uploads", UPLOADS_MAX))
     }
 
-    async fn receive(&self, caller: gate::Caller, mut parts: Parts) -> Result<(), ServiceError> {
-        let _turn = self.turn().await?;
+    async fn receive(&self, caller: Caller, mut parts: Parts) -> Result<(), ServiceError> {
+        let _turn = self.turn(caller.user).await?;
         let asset = AssetId(parts.start().await?.asset);
         let attempt = lock(&self.attempts).take(Instant::now(), asset, caller.user)?;
         if !attempt.replace {
@@ -131,8 +141,8 @@ impl PublishingService {
         check_roots(&attempt.layout, &plain_roots)?;
         let upload = Upload { asset, attempt, plain_roots, pack, header };
         // A publisher that hangs up now must not leave a pack that no row names.
-        let (library, origin) = (Arc::clone(&self.library), self.origin.clone());
-        to_its_end(async move { upload.commit(&library, &origin).await }).await?;
+        let (library, origin, standing) = (Arc::clone(&self.library), self.origin.clone(), Arc::clone(&self.standing));
+        to_its_end(async move { upload.commit(&library, &origin, &standing, &caller).await }).await?;
         self.steer.notify_one();
         Ok(())
     }
@@ -153,7 +163,13 @@ struct Upload {
 }
 
 impl Upload {
-    async fn commit(self, library: &Library, origin: &Origin) -> Result<(), ServiceError> {
+    async fn commit(
+        self,
+        library: &Library,
+        origin: &Origin,
+        standing: &Standing,
+        by: &Caller,
+    ) -> Result<(), ServiceError> {
         let Self { asset: id, attempt, plain_roots, pack, header } = self;
         let needed = attempt.layout.disk_bytes();
         let header_hash: Hash = tokio::task::spawn_blocking(move || upload::finish(pack, &header))
@@ -174,7 +190,11 @@ impl Upload {
             published_at: clock::unix_s(),
         };
         let is_film = asset.film.is_some();
-        let committed = library.commit(asset, replace).await;
+        // An upload lasts for hours, and its publisher may have been put out meanwhile.
+        let committed = match standing.hold(by).await {
+            Ok(_held) => library.commit(asset, replace).await,
+            Err(refused) => Err(refused),
+        };
         let obsolete = match &committed {
             Ok(old) => old.as_ref().map(|old| old.id),
             // A pack that the database may name stays: at the worst the next start makes it an orphan.
@@ -217,7 +237,8 @@ impl v1::publishing_server::Publishing for PublishingService {
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let caller = gate::caller(&request)?;
-        self.receive(caller, Parts::new(request.into_inner())).await?;
+        let parts = Parts::new(request.into_inner(), caller.clone(), Arc::clone(&self.standing));
+        self.receive(caller, parts).await?;
         Ok(Response::new(v1::UploadResponse {}))
     }
 }

@@ -1,5 +1,7 @@
 //! One upload: the parts of a pack as they arrive, and the thread that writes them.
 
+use std::sync::Arc;
+
 use braidcast_media::hashes::Hash;
 use braidcast_media::pack::PackWriter;
 use braidcast_media::{hashes, pack::PackError};
@@ -9,15 +11,22 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
 
+use crate::auth::gate::Caller;
+use crate::auth::standing::Standing;
 use crate::errors::ServiceError;
 use crate::limits::{UPLOAD_IDLE_MAX, UPLOAD_QUEUE_EXTENTS};
 
 /// The parts of one upload, in the order that the protocol asks for.
-pub(crate) struct Parts(Streaming<v1::UploadRequest>);
+pub(crate) struct Parts {
+    stream: Streaming<v1::UploadRequest>,
+    caller: Caller,
+    standing: Arc<Standing>,
+}
 
 impl Parts {
-    pub(crate) fn new(stream: Streaming<v1::UploadRequest>) -> Self {
-        Self(stream)
+    /// The parts that `caller` sends, for as long as its account stands.
+    pub(crate) fn new(stream: Streaming<v1::UploadRequest>, caller: Caller, standing: Arc<Standing>) -> Self {
+        Self { stream, caller, standing }
     }
 
     /// The first part.
@@ -29,10 +38,11 @@ impl Parts {
     }
 
     async fn next(&mut self) -> Result<Option<Part>, ServiceError> {
-        let message = tokio::time::timeout(UPLOAD_IDLE_MAX, self.0.message())
+        let message = tokio::time::timeout(UPLOAD_IDLE_MAX, self.stream.message())
             .await
             .map_err(|_| ServiceError::UploadIdle(UPLOAD_IDLE_MAX))?
             .map_err(|_| ServiceError::UploadBroken)?;
+        self.standing.check(&self.caller)?;
         match message {
             Some(v1::UploadRequest { part: Some(part) }) => Ok(Some(part)),
             Some(v1::UploadRequest { part: None }) => Err(ServiceError::UploadOrder("an empty part")),

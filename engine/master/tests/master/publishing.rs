@@ -6,6 +6,7 @@ use braidcast_media::{AssetId, hashes};
 use braidcast_proto::v1;
 use braidcast_proto::v1::upload_request::Part;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -307,35 +308,74 @@ async fn an_attempt_belongs_to_the_user_that_began_it() {
     master.upload(&admin, upload.parts()).await.expect("the owner's is not spent by that");
 }
 
-/// As many as a master takes at a time, `UPLOADS_MAX`.
-const UPLOADS_MAX: usize = 16;
+/// As many as a master takes of one user at a time, `UPLOADS_PER_USER_MAX`; of two it takes all that it takes.
+const UPLOADS_PER_USER_MAX: usize = 8;
 
-#[tokio::test]
-async fn more_uploads_than_are_taken_at_a_time_wait_for_their_turn() {
-    let master = Running::start().await;
-    let token = master.admin().await;
-    let mut stalled = Vec::new();
-    for n in 0..UPLOADS_MAX {
-        let upload = master.begin(&token, &format!("stalled-{n}"), 1_000, false, 0).await.expect("begins");
+/// An upload that has begun and sends nothing.
+struct Stalled {
+    upload: Upload,
+    parts: mpsc::Sender<v1::UploadRequest>,
+    running: JoinHandle<Result<(), Status>>,
+}
+
+impl Stalled {
+    async fn begin(master: &Running, token: &str, name: &str) -> Self {
+        let upload = master.begin(token, name, 1_000_000, true, 0).await.expect("begins");
         let (parts, waiting) = mpsc::channel(1);
         parts.send(v1::UploadRequest { part: Some(upload.start()) }).await.expect("room");
-        let request = with_token(&token, ReceiverStream::new(waiting));
+        let request = with_token(token, ReceiverStream::new(waiting));
         let mut publishing = master.publishing();
         let running = tokio::spawn(async move { publishing.upload(request).await.map(|_| ()) });
-        stalled.push((upload, parts, running));
+        Self { upload, parts, running }
     }
-    eventually("all turns are taken", async || (master.origin_files().len() == UPLOADS_MAX).then_some(())).await;
-    let late = master.begin(&token, "late", 1_000, false, 0).await.expect("begins");
-    let mut waiting = std::pin::pin!(master.upload(&token, late.parts()));
+
+    /// Sends the rest, of which a master that has hung up takes nothing.
+    async fn finish(self) -> Result<(), Status> {
+        for part in self.upload.parts().split_off(1) {
+            let _taken = self.parts.send(v1::UploadRequest { part: Some(part) }).await;
+        }
+        drop(self.parts);
+        self.running.await.expect("no panic")
+    }
+}
+
+/// One publisher whose uploads hung took all turns, and nobody else could publish.
+#[tokio::test]
+async fn uploads_of_one_user_wait_for_their_turn_and_keep_no_other_user_waiting() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    let paul = master.user("paul", v1::Role::Publisher).await;
+    let mut stalled = Vec::new();
+    for n in 0..UPLOADS_PER_USER_MAX {
+        stalled.push(Stalled::begin(&master, &paul, &format!("stalled-{n}")).await);
+    }
+    let all_are_taken = async || (master.origin_files().len() == UPLOADS_PER_USER_MAX).then_some(());
+    eventually("all turns of paul are taken", all_are_taken).await;
+    let late = master.begin(&paul, "late", 1_000, false, 0).await.expect("begins");
+    let mut waiting = std::pin::pin!(master.upload(&paul, late.parts()));
     let too_early = tokio::time::timeout(Duration::from_millis(500), &mut waiting).await;
     assert!(too_early.is_err(), "it waits: {too_early:?}");
-    let (upload, parts, running) = stalled.pop().expect("there are some");
-    for part in upload.parts().split_off(1) {
-        parts.send(v1::UploadRequest { part: Some(part) }).await.expect("it is taken");
-    }
-    drop(parts);
-    running.await.expect("no panic").expect("it goes on");
+    let other = master.begin(&admin, "other", 1_000, false, 0).await.expect("begins");
+    master.upload(&admin, other.parts()).await.expect("another user has turns of its own");
+    stalled.pop().expect("there are some").finish().await.expect("it goes on");
     waiting.await.expect("its turn has come");
+}
+
+/// Who publishes was looked at once, when the upload began: hours later a removed publisher still replaced a video.
+#[tokio::test]
+async fn an_upload_whose_publisher_was_removed_meanwhile_ends_and_replaces_nothing() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    let kept = master.publish("film", 1_000).await.expect("publishes");
+    let paul = master.user("paul", v1::Role::Publisher).await;
+    let stalled = Stalled::begin(&master, &paul, "film").await;
+    eventually("it has begun", async || (master.origin_files().len() == 2).then_some(())).await;
+    let remove = v1::RemoveUserRequest { username: "paul".into() };
+    master.users().remove_user(with_token(&admin, remove)).await.expect("removes");
+    assert_eq!(stalled.finish().await.expect_err("paul is out").code(), Code::Unauthenticated);
+    let only_the_old = async || (master.origin_files() == [format!("{}.pack", kept.asset)]).then_some(());
+    eventually("nothing is left of it", only_the_old).await;
+    assert_eq!(master.videos().await.first().map(|video| video.asset), Some(kept.asset.0));
 }
 
 #[tokio::test]

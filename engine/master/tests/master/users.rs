@@ -1,9 +1,10 @@
 //! Accounts and roles.
 
 use braidcast_proto::v1;
+use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::harness::{ADMIN, PASSWORD, Running, password_grant, refresh_grant, with_token};
+use crate::harness::{ADMIN, PASSWORD, Running, eventually, password_grant, refresh_grant, with_token};
 
 fn add(username: &str, password: &str, role: v1::Role) -> v1::AddUserRequest {
     v1::AddUserRequest { username: username.into(), password: password.into(), role: role.into() }
@@ -120,12 +121,39 @@ async fn a_removed_administrator_makes_no_account_and_sets_no_password_also_afte
         let remove = with_token(&eve, v1::RemoveUserRequest { username: ADMIN.into() });
         let removed = master.users().remove_user(remove).await;
         assert_eq!(removed.expect_err("eve is out").code(), Code::Unauthenticated, "{state}");
+        let list = master.catalogue().list_videos(with_token(&eve, v1::ListVideosRequest {})).await;
+        assert_eq!(list.expect_err("eve is out").code(), Code::Unauthenticated, "{state}");
         if state == "at once" {
-            let list = master.catalogue().list_videos(with_token(&eve, v1::ListVideosRequest {})).await;
-            assert_eq!(list.expect_err("eve is out").code(), Code::Unauthenticated);
             master.restart(|_| {}).await;
         }
     }
+}
+
+/// Calls wait for their passwords to be hashed, and who may make them was looked at before that alone.
+#[tokio::test]
+async fn calls_of_an_administrator_that_wait_when_it_is_removed_change_nothing() {
+    let master = Running::start().await;
+    let admin = master.admin().await;
+    let eve = master.user("eve", v1::Role::Admin).await;
+    let mut waiting = JoinSet::new();
+    for n in 0..60 {
+        let (mut users, request) = (master.users(), with_token(&eve, add(&format!("m{n}"), PASSWORD, v1::Role::Admin)));
+        waiting.spawn(async move { users.add_user(request).await.map(|_| ()) });
+    }
+    let (mut users, request) = (master.users(), with_token(&eve, set(ADMIN, "stolen password")));
+    waiting.spawn(async move { users.set_password(request).await.map(|_| ()) });
+    let count = async || {
+        let list = master.users().list_users(with_token(&admin, v1::ListUsersRequest {})).await;
+        list.expect("the administrator may").into_inner().users.len()
+    };
+    eventually("some were made", async || (count().await > 2).then_some(())).await;
+    let remove = with_token(&admin, v1::RemoveUserRequest { username: "eve".into() });
+    master.users().remove_user(remove).await.expect("removes");
+    let made = count().await;
+    let ends = waiting.join_all().await;
+    assert!(ends.iter().any(|end| matches!(end, Err(status) if status.code() == Code::Unauthenticated)), "{ends:?}");
+    assert_eq!(count().await, made);
+    master.login(ADMIN, PASSWORD).await;
 }
 
 /// A new password is what one sets when somebody else may be signed in.

@@ -73,9 +73,14 @@ impl Client {
 
     /// Adds an account that may list and fetch, and gives a client that is logged in with it.
     pub(crate) fn add_viewer(&self, name: &str) -> Self {
+        self.add(name, Role::Viewer)
+    }
+
+    /// Adds an account with a role, and gives a client that is logged in with it.
+    pub(crate) fn add(&self, name: &str, role: Role) -> Self {
         let password = Secret::new("a password of one's own");
         self.ask(async |control| {
-            control.add_user(name, &password, Role::Viewer).await.expect("an administrator adds accounts");
+            control.add_user(name, &password, role).await.expect("an administrator adds accounts");
         });
         let mut profile = Profile::load(&self.profile).expect("a profile");
         profile.path = self.profile.with_file_name(format!("{name}.toml"));
