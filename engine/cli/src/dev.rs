@@ -61,7 +61,7 @@ pub(crate) enum DevError {
         state: PathBuf,
     },
     /// The folder of videos is of no use.
-    #[error("cannot list the videos in {path}: {source}")]
+    #[error("cannot list the videos in {path}: {source}; give `braidcast dev` the folder that they are in")]
     Videos {
         /// Which folder.
         path: PathBuf,

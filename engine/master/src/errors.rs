@@ -118,9 +118,10 @@ pub(crate) enum ServiceError {
     #[error("{path} is not the folder that the master started with: mount the origin's disk there again")]
     OriginGone { path: PathBuf },
     #[error(
-        "{path} is full: the video needs {needed} bytes there, and {free} are free; remove some or enlarge the disk"
+        "{path} is full: the video needs {needed} bytes there, and {free} are free{beside}; remove some or enlarge the disk",
+        beside = beside(*kept)
     )]
-    DiskFull { path: PathBuf, needed: u64, free: u64 },
+    DiskFull { path: PathBuf, needed: u64, free: u64, kept: u64 },
     #[error(
         "{path} is full: the database needs {needed} bytes there, and {free} are free; remove files or enlarge the disk"
     )]
@@ -177,6 +178,11 @@ pub(crate) enum ServiceError {
     Signing(jsonwebtoken::errors::Error),
     #[error("a task of the master's failed: see the master's log")]
     Task(#[from] tokio::task::JoinError),
+}
+
+/// Says of free bytes that others are kept for the database, where packs share its disk.
+fn beside(kept: u64) -> String {
+    if kept == 0 { String::new() } else { format!(" beside {kept} that are kept for the database") }
 }
 
 impl ServiceError {

@@ -100,10 +100,10 @@ pub enum MasterError {
     #[error("the database cannot be read: {0}")]
     Query(#[from] sqlx::Error),
     /// The first administrator's name is not allowed.
-    #[error(transparent)]
+    #[error("--bootstrap-admin: {0}")]
     AdminName(AccountNameError),
     /// The first administrator's password is not allowed.
-    #[error(transparent)]
+    #[error("the first line of --bootstrap-password-file: {0}")]
     AdminPassword(PasswordError),
     /// A password cannot be hashed.
     #[error("passwords cannot be hashed: {0}")]

@@ -133,7 +133,7 @@ impl Origin {
     }
 
     fn full(&self, needed: u64, free: u64) -> ServiceError {
-        ServiceError::DiskFull { path: self.dir.clone(), needed, free }
+        ServiceError::DiskFull { path: self.dir.clone(), needed, free, kept: self.left_to_database() }
     }
 
     /// Bytes that packs may take.

@@ -120,8 +120,8 @@ fn judge(disk: &Disk, reserved: bool) -> Option<Finding> {
     if !reserved {
         let wanted = 2 * RESERVE_BYTES;
         let why = format!(
-            "full, or nearly so: the database has used its reserve, which is made again once {wanted} bytes are free; \
-             {free} are free now: remove videos or other files, or enlarge the disk"
+            "full, or nearly so: the database has no reserve left, which is made again once {wanted} bytes are free; \
+             {free} were free a moment ago: remove videos or, where that is refused, other files, or enlarge the disk"
         );
         return Some(Finding::failure(what, why));
     }

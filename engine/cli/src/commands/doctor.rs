@@ -9,7 +9,7 @@ use std::time::Duration;
 use braidcast_client::control::{Host, VideoRef, Window};
 use braidcast_client::{Control, ControlError, Profile};
 use braidcast_io::Capabilities;
-use braidcast_proto::v1::{ServerStatus, Severity};
+use braidcast_proto::v1::{ServerStatus, Severity, Video};
 use clap::Args;
 
 use crate::args::ProfileArg;
@@ -190,10 +190,27 @@ async fn check_videos(control: &Control, findings: &mut Findings) -> Result<(), 
             format!("{more} more of {} have no sound copy at the origin; `braidcast ls` shows each", videos.len());
         findings.fail("videos", why)?;
     }
+    check_copies(&videos, findings)?;
     if unsound.is_empty() {
         findings.ok("videos", format!("the origin has a sound copy of all {}, as far as it was read", videos.len()))?;
     }
     Ok(())
+}
+
+/// Names the videos that fewer servers hold than should.
+fn check_copies(videos: &[Video], findings: &mut Findings) -> Result<(), CliError> {
+    let few: Vec<_> = videos.iter().filter(|video| video.replicas_held < video.replicas_wanted).collect();
+    let why =
+        "other servers are being filled now, or have no room for it (USED in `braidcast servers`), or there are none";
+    for video in few.iter().take(VIDEOS_NAMED_MAX) {
+        let Video { name, replicas_held, replicas_wanted, .. } = video;
+        let held = format!("held by {replicas_held} servers of {replicas_wanted} wanted: {why}");
+        findings.warn(&format!("video {name:?}"), held)?;
+    }
+    match few.len().checked_sub(VIDEOS_NAMED_MAX).filter(|more| *more > 0) {
+        Some(more) => findings.warn("videos", format!("{more} more are held by fewer servers than wanted: {why}")),
+        None => Ok(()),
+    }
 }
 
 /// What the master itself has found out, which it tells administrators only.

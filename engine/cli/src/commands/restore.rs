@@ -54,6 +54,7 @@ pub(crate) async fn run(args: RestoreArgs) -> Result<(), CliError> {
     for path in &done.moved {
         text += &format!("what stood in the way is kept as {}\n", path.display());
     }
+    text += "accounts and passwords are those of the backup: remove again whom you have removed since\n";
     let state = config.state_dir.display();
     text += &if done.origin_empty {
         let origin = config.state_dir.join("origin");

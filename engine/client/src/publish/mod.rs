@@ -86,7 +86,7 @@ pub enum PublishError {
         source: io::Error,
     },
     /// It is a folder, a device or a pipe.
-    #[error("{path} is no regular file but {kind}; publish files one by one")]
+    #[error("{path} is no regular file but {kind}; name the files, as in FOLDER/*")]
     NotAFile {
         /// What was given.
         path: PathBuf,
