@@ -132,6 +132,7 @@ fn of_backup(error: &BackupError) -> Code {
         BackupError::NoDatabase { .. } => NOT_FOUND,
         BackupError::NoBackup { .. } | BackupError::Damaged { .. } => INTEGRITY,
         BackupError::State(StateError::InUse { .. })
+        | BackupError::Busy { .. }
         | BackupError::Later { .. }
         | BackupError::OtherLibrary { .. }
         | BackupError::ForeignPacks { .. }

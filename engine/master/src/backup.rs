@@ -8,6 +8,7 @@
 mod daily;
 mod digest;
 mod error;
+mod partial;
 mod read;
 mod restore;
 pub(crate) mod snapshots;

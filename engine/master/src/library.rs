@@ -156,7 +156,7 @@ impl Library {
         )
         .fetch_all(database.pool())
         .await?;
-        let removed = removed::load(database.pool(), clock::unix_s_signed()).await?;
+        let removed = removed::load(database.pool()).await?;
         let mut shelf = Shelf { removed, ..Shelf::default() };
         for row in rows {
             shelf.put(Arc::new(asset(row)?));

@@ -214,8 +214,6 @@ pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
 // The library.
 
-/// How long a removed asset is remembered: a media server that was away for less drops its copy when it is back.
-pub(crate) const REMOVED_KEPT: Duration = Duration::from_hours(365 * 24);
 /// Removed assets that are remembered; the oldest goes first. In memory they take 16 MiB at most.
 pub(crate) const REMOVED_MAX: usize = 1_000_000;
 /// Packs that do not match the database which a refusal names.

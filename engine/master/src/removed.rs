@@ -8,12 +8,11 @@ use std::collections::HashSet;
 use braidcast_media::AssetId;
 use sqlx::{SqliteConnection, SqlitePool};
 
-use crate::limits::{REMOVED_KEPT, REMOVED_MAX};
+use crate::limits::REMOVED_MAX;
 
-/// Forgets what was removed too long ago, and gives the rest.
-pub(crate) async fn load(pool: &SqlitePool, now: i64) -> Result<HashSet<AssetId>, sqlx::Error> {
-    let oldest = now.saturating_sub_unsigned(REMOVED_KEPT.as_secs());
-    sqlx::query("DELETE FROM removed_assets WHERE removed_at < ?").bind(oldest).execute(pool).await?;
+/// Gives all that are remembered. None is forgotten for its age: one start with a clock that is years ahead would forget
+/// them all, and media servers that were away would keep their copies for ever.
+pub(crate) async fn load(pool: &SqlitePool) -> Result<HashSet<AssetId>, sqlx::Error> {
     let assets: Vec<i64> = sqlx::query_scalar("SELECT asset FROM removed_assets").fetch_all(pool).await?;
     Ok(assets.into_iter().map(asset).collect())
 }
@@ -69,8 +68,6 @@ mod tests {
         let forgotten = insert(&mut connection, new, "film", 30, REMOVED_MAX).await.expect("inserts");
         assert_eq!(forgotten, [old]);
         drop(connection);
-        let year = REMOVED_KEPT.as_secs().cast_signed();
-        assert_eq!(load(&pool, 20 + year).await.expect("loads"), HashSet::from([young, new]));
-        assert_eq!(load(&pool, 20 + year + 1).await.expect("loads"), HashSet::from([new]));
+        assert_eq!(load(&pool).await.expect("loads"), HashSet::from([young, new]));
     }
 }

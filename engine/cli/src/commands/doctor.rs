@@ -204,11 +204,11 @@ fn check_copies(videos: &[Video], findings: &mut Findings) -> Result<(), CliErro
         "other servers are being filled now, or have no room for it (USED in `braidcast servers`), or there are none";
     for video in few.iter().take(VIDEOS_NAMED_MAX) {
         let Video { name, replicas_held, replicas_wanted, .. } = video;
-        let held = format!("held by {replicas_held} servers of {replicas_wanted} wanted: {why}");
+        let held = format!("{replicas_held} of {replicas_wanted} wanted copies are on servers: {why}");
         findings.warn(&format!("video {name:?}"), held)?;
     }
     match few.len().checked_sub(VIDEOS_NAMED_MAX).filter(|more| *more > 0) {
-        Some(more) => findings.warn("videos", format!("{more} more are held by fewer servers than wanted: {why}")),
+        Some(more) => findings.warn("videos", format!("{more} more have fewer copies on servers than wanted: {why}")),
         None => Ok(()),
     }
 }

@@ -34,9 +34,9 @@ fn what_is_no_readable_file_is_not_published() {
     mkfifo(&pipe, Mode::S_IRUSR).expect("a file system with pipes");
     let missing = dev.path("missing.mp4");
     for (path, words) in [
-        (folder.as_path(), &["folder", "a directory", "publish files"][..]),
+        (folder.as_path(), &["folder", "a directory", "name the files"][..]),
         (Path::new(".."), &["..", "a directory"]),
-        (pipe.as_path(), &["pipe", "publish files"]),
+        (pipe.as_path(), &["pipe", "name the files"]),
         (Path::new("/dev/zero"), &["/dev/zero", "a device"]),
         (missing.as_path(), &["missing.mp4", "No such file", "is the path right"]),
     ] {
@@ -199,6 +199,8 @@ fn a_server_without_room_takes_nothing_and_the_others_serve() {
     assert_eq!(sha256_of_file(&cluster.path("copy")), sha256);
     assert!(got.sources.iter().all(|source| source.address == roomy), "{got:?}");
     assert!(packs(&small).is_empty(), "{:?}", packs(&small));
+    let doctor = cluster.client().run(["doctor"]).success().stdout;
+    assert!(doctor.contains("warn  video \"film\": 1 of 2 wanted copies are on servers"), "{doctor}");
 }
 
 #[test]

@@ -49,6 +49,12 @@ pub enum BackupError {
         /// What is free.
         free: u64,
     },
+    /// Another program writes the same backup.
+    #[error("another `braidcast backup` writes {path}: wait for it, or choose another name")]
+    Busy {
+        /// The backup.
+        path: PathBuf,
+    },
     /// Something else stands where the backup is to be written.
     #[error("{path} exists and is no backup of braidcast: choose another name")]
     Occupied {

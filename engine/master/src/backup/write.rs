@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use zeroize::Zeroizing;
 
+use super::partial::Partial;
 use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, digest, files};
 use crate::clock;
 use crate::config::MasterConfig;
@@ -52,22 +53,15 @@ pub async fn write(config: &MasterConfig, file: &Path) -> Result<Written, Backup
     };
     check_target(file)?;
     check_room(file, bytes + RESERVE_BYTES)?;
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(PARTIAL_SUFFIX);
-    let partial = PathBuf::from(partial);
-    make_empty(&partial)?;
-    let written = fill(config, &database, &partial).await;
-    let placed = written.and_then(|written| {
-        let place = || {
-            File::open(&partial)?.sync_all()?;
-            fs::rename(&partial, file)?;
-            sync_parent(file)?;
-            fs::metadata(file)
-        };
-        let bytes = place().map_err(at(file))?.len();
-        Ok(Written { bytes, ..written })
-    });
-    placed.inspect_err(|_| remove_rest(&partial))
+    let partial = Partial::beside(file)?;
+    let written = fill(config, &database, partial.path()).await?;
+    let place = || {
+        partial.place(file)?;
+        sync_parent(file)?;
+        fs::metadata(file)
+    };
+    let bytes = place().map_err(at(file))?.len();
+    Ok(Written { bytes, ..written })
 }
 
 /// Makes the backup in the empty file `partial`.
