@@ -101,7 +101,9 @@ pub enum ControlError {
         reason: String,
     },
     /// A fresh access token is not accepted.
-    #[error("the master at {address} does not accept the token that it has just issued: {reason}; is its clock right?")]
+    #[error(
+        "the master at {address} does not accept the token that it has just issued: {reason}. If nobody changed the account meanwhile, is the master's clock right?"
+    )]
     TokenRefused {
         /// The address.
         address: String,

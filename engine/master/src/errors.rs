@@ -20,6 +20,8 @@ pub(crate) enum ServiceError {
     TokenMissing,
     #[error("the access token has expired: refresh it and call again")]
     TokenStale,
+    #[error("the account was removed or got another password after the access token was issued: log in again")]
+    TokenVoid,
     #[error("the access token is not one of this master: log in again")]
     TokenInvalid,
     #[error("the join token is wrong: give the server the one in the master's join-token file")]
@@ -202,9 +204,12 @@ impl ServiceError {
     fn code(&self) -> Code {
         use ServiceError as E;
         match self {
-            E::TokenMissing | E::TokenStale | E::TokenInvalid | E::WrongJoinToken | E::NotJoined { .. } => {
-                Code::Unauthenticated
-            }
+            E::TokenMissing
+            | E::TokenStale
+            | E::TokenVoid
+            | E::TokenInvalid
+            | E::WrongJoinToken
+            | E::NotJoined { .. } => Code::Unauthenticated,
             E::Role { .. } => Code::PermissionDenied,
             E::NoVideo { .. } | E::NoAsset(_) | E::NoUser { .. } => Code::NotFound,
             E::NameTaken { .. } | E::UserTaken { .. } => Code::AlreadyExists,

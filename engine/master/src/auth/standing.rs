@@ -60,8 +60,7 @@ impl Standing {
     /// Refuses a caller whose account was removed or got another password since its token was signed.
     pub(crate) fn check(&self, caller: &Caller) -> Result<(), ServiceError> {
         let now = lock(&self.credentials).get(&caller.user).copied();
-        // The client asks for a new token, and learns there that it must log in again.
-        if now == Some(caller.credential) { Ok(()) } else { Err(ServiceError::TokenStale) }
+        if now == Some(caller.credential) { Ok(()) } else { Err(ServiceError::TokenVoid) }
     }
 
     /// For what a call does at its end: a caller who was put out while the call waited is refused, and one who was not

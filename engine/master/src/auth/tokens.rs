@@ -193,13 +193,13 @@ mod tests {
         let tokens = tokens(1, Duration::from_secs(60));
         let before = tokens.sign_client(&anna()).expect("signs");
         let unknown = tokens.sign_client(&Account { id: UserId(8), ..anna() }).expect("signs");
-        assert!(matches!(tokens.read_client(&unknown), Err(ServiceError::TokenStale)));
+        assert!(matches!(tokens.read_client(&unknown), Err(ServiceError::TokenVoid)));
         tokens.standing.set(UserId(7), Credential::of("second"));
-        assert!(matches!(tokens.read_client(&before), Err(ServiceError::TokenStale)));
+        assert!(matches!(tokens.read_client(&before), Err(ServiceError::TokenVoid)));
         let after = tokens.sign_client(&Account { password_hash: "second".into(), ..anna() }).expect("signs");
         assert!(tokens.read_client(&after).is_ok());
         tokens.standing.remove(UserId(7));
-        assert!(matches!(tokens.read_client(&after), Err(ServiceError::TokenStale)));
+        assert!(matches!(tokens.read_client(&after), Err(ServiceError::TokenVoid)));
     }
 
     #[test]
