@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use braidcast_client::download::Progress;
 use indicatif::{BinaryBytes, HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
@@ -11,6 +12,9 @@ use indicatif::{BinaryBytes, HumanBytes, MultiProgress, ProgressBar, ProgressSty
 use crate::output;
 
 const BAR: &str = "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}";
+const WAITING: &str = "{prefix}  asking for media servers that have it: {elapsed}";
+/// How often the time is shown for which nothing has come.
+const TICK: Duration = Duration::from_secs(1);
 const LINE: &str = "  {msg}";
 
 /// How far the publication of some files is: one bar for all of them.
@@ -113,21 +117,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct DownloadBars {
     screen: MultiProgress,
     whole: ProgressBar,
+    /// Nothing has been shown yet.
+    waits: bool,
     sources: HashMap<SocketAddr, ProgressBar>,
 }
 
 impl DownloadBars {
-    /// Bars for the video called `name`.
+    /// Bars for the video called `name`. Until the first progress is shown they tell for how long that is waited for.
     pub(crate) fn new(name: &str) -> Self {
         let screen = MultiProgress::new();
         let whole = screen.add(bar(name));
-        Self { screen, whole, sources: HashMap::new() }
+        whole.set_style(style(WAITING));
+        whole.enable_steady_tick(TICK);
+        Self { screen, whole, waits: true, sources: HashMap::new() }
     }
 
     /// Shows how far it is.
     pub(crate) fn show(&mut self, progress: &Progress) {
         if self.whole.is_hidden() {
             return;
+        }
+        if std::mem::take(&mut self.waits) {
+            self.whole.disable_steady_tick();
+            self.whole.set_style(style(BAR));
+            // The rate is that of what comes now, not of what was there already.
+            self.whole.set_position(progress.bytes_done);
+            self.whole.reset_eta();
         }
         self.whole.set_length(progress.bytes_total);
         self.whole.set_position(progress.bytes_done);
@@ -154,12 +169,15 @@ impl DownloadBars {
 }
 
 fn bar(name: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template(BAR).expect("a fixed template");
-    ProgressBar::new(0).with_style(style).with_prefix(output::printable(name).into_owned())
+    ProgressBar::new(0).with_style(style(BAR)).with_prefix(output::printable(name).into_owned())
 }
 
 fn line() -> ProgressBar {
-    ProgressBar::new_spinner().with_style(ProgressStyle::with_template(LINE).expect("a fixed template"))
+    ProgressBar::new_spinner().with_style(style(LINE))
+}
+
+fn style(template: &'static str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("a fixed template")
 }
 
 #[cfg(test)]
