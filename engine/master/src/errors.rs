@@ -64,6 +64,10 @@ pub(crate) enum ServiceError {
     OtherLibrary { found: String, own: LibraryId },
     #[error("there is no user named {username:?}")]
     NoUser { username: String },
+    #[error("there is no media server {server:?}: `braidcast servers` lists their addresses and ids")]
+    NoServer { server: String },
+    #[error("the media server {server_id} is connected: stop it first, else it joins again at once")]
+    ServerConnected { server_id: String },
 
     #[error(
         "a video named {name:?} is there already: publish with `--replace` to put this one in its place, \
@@ -211,7 +215,7 @@ impl ServiceError {
             | E::WrongJoinToken
             | E::NotJoined { .. } => Code::Unauthenticated,
             E::Role { .. } => Code::PermissionDenied,
-            E::NoVideo { .. } | E::NoAsset(_) | E::NoUser { .. } => Code::NotFound,
+            E::NoVideo { .. } | E::NoAsset(_) | E::NoUser { .. } | E::NoServer { .. } => Code::NotFound,
             E::NameTaken { .. } | E::UserTaken { .. } => Code::AlreadyExists,
             E::VideoName(_)
             | E::AccountName(_)
@@ -232,6 +236,7 @@ impl ServiceError {
             | E::UploadOrder(_)
             | E::ClockOff { .. }
             | E::LastAdmin { .. }
+            | E::ServerConnected { .. }
             | E::PushNotAsked(_)
             | E::OtherLibrary { .. }
             | E::OriginGone { .. }

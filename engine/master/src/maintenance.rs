@@ -8,15 +8,18 @@ use tonic::{Request, Response, Status};
 
 use crate::auth::gate::{self, Caller};
 use crate::auth::standing::Standing;
+use crate::cluster::Cluster;
 use crate::errors::ServiceError;
 use crate::findings::{Finding, Findings};
 use crate::limits::ORPHANS_LISTED;
 use crate::origin::{Origin, Orphan};
+use crate::sync::to_its_end;
 
 /// The Maintenance service.
 pub(crate) struct MaintenanceService {
     pub(crate) origin: Origin,
     pub(crate) findings: Arc<Findings>,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) standing: Arc<Standing>,
 }
 
@@ -87,5 +90,21 @@ impl v1::maintenance_server::Maintenance for MaintenanceService {
     ) -> Result<Response<v1::RemoveOrphansResponse>, Status> {
         let caller = gate::caller(&request)?;
         Ok(Response::new(self.remove(request.into_inner().assets, &caller).await?))
+    }
+
+    async fn forget_server(
+        &self,
+        request: Request<v1::ForgetServerRequest>,
+    ) -> Result<Response<v1::ForgetServerResponse>, Status> {
+        let caller = gate::caller(&request)?;
+        let server = request.into_inner().server;
+        let (cluster, standing, by) = (Arc::clone(&self.cluster), Arc::clone(&self.standing), caller.clone());
+        let forgotten = to_its_end(async move {
+            let _held = standing.hold(&by).await?;
+            cluster.forget(&server).await
+        });
+        let server_id = forgotten.await?;
+        tracing::info!(server_id, by = caller.username, "forgot a media server");
+        Ok(Response::new(v1::ForgetServerResponse { server_id }))
     }
 }

@@ -153,7 +153,13 @@ async fn check_servers(control: &Control, findings: &mut Findings) -> Result<(),
     for server in &servers {
         let what = format!("server {}", server.address);
         if !server.listed {
-            findings.fail(&what, format!("not listed: {}; see its log", server.reason))?;
+            findings.fail(
+                &what,
+                format!(
+                    "not listed: {}; see its log, or `braidcast servers --forget` it if it is gone for good",
+                    server.reason
+                ),
+            )?;
             continue;
         }
         if !server.reason.is_empty() {

@@ -13,14 +13,26 @@ use crate::output;
 
 /// Flags of `braidcast servers`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  braidcast servers                            list all, listed or not
+  braidcast servers --forget 192.0.2.7:4700    one that is gone for good is no longer missed")]
 pub(crate) struct ServersArgs {
+    /// Forget a media server that is gone for good (administrators); one that comes back joins as a new one
+    #[arg(long, value_name = "ADDRESS|ID")]
+    forget: Option<String>,
     #[command(flatten)]
     profile: ProfileArg,
 }
 
-/// Lists the media servers.
+/// Lists the media servers, or forgets one.
 pub(crate) async fn run(args: ServersArgs) -> Result<(), CliError> {
-    let servers = connect(&args.profile).await?.list_servers().await?;
+    let control = connect(&args.profile).await?;
+    if let Some(server) = args.forget {
+        let server_id = control.forget_server(&server).await?;
+        return output::print(&format!("forgot the media server {server_id}\n"));
+    }
+    let servers = control.list_servers().await?;
     let rows: Vec<[String; 8]> = servers.iter().map(row).collect();
     let header = ["ADDRESS", "ID", "HEARD", "HOLDS", "USED", "SESSIONS", "SENT", "STATE"];
     output::print(&output::table(header, &rows))

@@ -2,7 +2,8 @@
 
 use braidcast_proto::v1::maintenance_client::MaintenanceClient;
 use braidcast_proto::v1::{
-    Finding, ListFindingsRequest, ListOrphansRequest, ListOrphansResponse, RemoveOrphansRequest, RemoveOrphansResponse,
+    Finding, ForgetServerRequest, ListFindingsRequest, ListOrphansRequest, ListOrphansResponse, RemoveOrphansRequest,
+    RemoveOrphansResponse,
 };
 
 use super::Control;
@@ -35,6 +36,20 @@ impl Control {
             })
             .await?
             .into_inner())
+    }
+
+    /// Forgets a media server that is gone for good, by its id or address; gives its id.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::Precondition`] while it is connected, [`ControlError::NotPermitted`]
+    /// and the rest.
+    pub async fn forget_server(&self, server: &str) -> Result<String, ControlError> {
+        let request = ForgetServerRequest { server: server.to_owned() };
+        let what = format!("server {server:?}");
+        let answer = self.call(&what, request, async |channel, request| {
+            MaintenanceClient::new(channel).forget_server(request).await
+        });
+        Ok(answer.await?.into_inner().server_id)
     }
 
     /// Deletes orphans for good: at most as many as one list holds.

@@ -46,7 +46,8 @@ fn needed(path: &str) -> Option<Needed> {
         | "Users/ListUsers"
         | "Maintenance/ListFindings"
         | "Maintenance/ListOrphans"
-        | "Maintenance/RemoveOrphans" => Needed::User(Role::Admin),
+        | "Maintenance/RemoveOrphans"
+        | "Maintenance/ForgetServer" => Needed::User(Role::Admin),
         _ => return None,
     })
 }

@@ -122,6 +122,15 @@ impl Cluster {
         self.registry().statuses(Instant::now())
     }
 
+    /// Forgets a server that is not connected, by its id or address; gives its id.
+    pub(crate) async fn forget(&self, server: &str) -> Result<String, ServiceError> {
+        let _one = self.key_changes.lock().await;
+        let server_id = self.registry().disconnected(server)?;
+        self.store.remove(&server_id).await?;
+        self.registry().servers.remove(&server_id);
+        Ok(server_id)
+    }
+
     /// Has a server check extents of its copy.
     pub(crate) fn verify(&self, server_id: &str, order: v1::VerifyOrder) {
         self.registry().verify(Instant::now(), server_id, order);

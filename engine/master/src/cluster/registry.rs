@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::cluster::pace::Pace;
 use crate::cluster::server::{Holding, OrderStream, Report, Server};
+use crate::errors::ServiceError;
 use crate::library::Asset;
 use crate::limits::VERIFY_PAUSE;
 use crate::tickets::{KeyRing, NumberedKey};
@@ -166,6 +167,17 @@ impl Registry {
                 key: server.keys.sealing(now, server.keys_announced).clone(),
             })
             .collect()
+    }
+
+    /// The id of a server, named by its id or address, that has no stream.
+    pub(crate) fn disconnected(&self, name: &str) -> Result<String, ServiceError> {
+        let by_address = || self.servers.iter().find(|(_, server)| server.address.to_string() == name);
+        let found = self.servers.get_key_value(name).or_else(by_address);
+        let (server_id, server) = found.ok_or_else(|| ServiceError::NoServer { server: name.to_owned() })?;
+        match server.stream {
+            None => Ok(server_id.clone()),
+            Some(_) => Err(ServiceError::ServerConnected { server_id: server_id.clone() }),
+        }
     }
 
     /// All servers, as the catalogue shows them.

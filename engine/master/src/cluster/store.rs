@@ -68,6 +68,13 @@ impl ServerStore {
         self.database.write(|| self.try_save(server_id, address, keys)).await
     }
 
+    /// Forgets a server and its keys.
+    pub(crate) async fn remove(&self, server_id: &str) -> Result<(), ServiceError> {
+        let delete =
+            || sqlx::query("DELETE FROM servers WHERE server_id = ?").bind(server_id).execute(self.database.pool());
+        self.database.write(delete).await.map(|_| ())
+    }
+
     async fn try_save(&self, server_id: &str, address: SocketAddr, keys: &KeyRing) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT INTO servers (server_id, address, key_id, key, previous_key_id, previous_key, rotated_at)

@@ -129,6 +129,29 @@ async fn a_server_that_falls_silent_or_goes_is_not_listed() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_gone_for_good_is_forgotten_by_its_address_and_comes_back_as_a_new_one() {
+    let mut master = Running::start().await;
+    let admin = master.admin().await;
+    let publisher = master.user("paul", v1::Role::Publisher).await;
+    let server = FakeServer::listed(&master, "s1", 9001).await;
+    let keys = server.joined_with.clone();
+    let forget = async |master: &Running, token: &str, server: &str| {
+        let request = with_token(token, v1::ForgetServerRequest { server: server.into() });
+        master.maintenance().forget_server(request).await.map(|answer| answer.into_inner().server_id)
+    };
+    let refused = forget(&master, &admin, "127.0.0.1:9001").await.expect_err("connected");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    drop(server);
+    unlisted_because(&master, "s1", "stream is closed").await;
+    assert_eq!(forget(&master, &publisher, "s1").await.expect_err("no administrator").code(), Code::PermissionDenied);
+    assert_eq!(forget(&master, &admin, "127.0.0.1:9001").await.expect("forgotten"), "s1");
+    assert_eq!(forget(&master, &admin, "s1").await.expect_err("unknown").code(), Code::NotFound);
+    master.restart(|_| {}).await;
+    assert!(master.servers().await.is_empty());
+    assert_ne!(FakeServer::listed(&master, "s1", 9001).await.joined_with, keys);
+}
+
+#[tokio::test]
 async fn a_server_whose_clock_runs_off_is_not_listed_until_it_agrees_again() {
     let master = Running::start().await;
     let server = FakeServer::listed(&master, "s1", 9001).await;

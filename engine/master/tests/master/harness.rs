@@ -12,6 +12,7 @@ use braidcast_proto::v1::catalogue_client::CatalogueClient;
 use braidcast_proto::v1::cluster_client::ClusterClient;
 use braidcast_proto::v1::distribution_client::DistributionClient;
 use braidcast_proto::v1::issue_token_response::Result as IssueResult;
+use braidcast_proto::v1::maintenance_client::MaintenanceClient;
 use braidcast_proto::v1::origin_client::OriginClient;
 use braidcast_proto::v1::publishing_client::PublishingClient;
 use braidcast_proto::v1::upload_request::Part;
@@ -108,6 +109,10 @@ impl Running {
 
     pub(crate) fn catalogue(&self) -> CatalogueClient<Channel> {
         CatalogueClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn maintenance(&self) -> MaintenanceClient<Channel> {
+        MaintenanceClient::new(self.channel.clone())
     }
 
     pub(crate) fn publishing(&self) -> PublishingClient<Channel> {
