@@ -90,6 +90,7 @@ pub(crate) fn total<'a>(shards: impl IntoIterator<Item = &'a ShardCounters>) -> 
         total.packets.expired_ticket += packets.expired_ticket;
         total.packets.bad_proof += packets.bad_proof;
         total.packets.too_many_sessions += packets.too_many_sessions;
+        total.packets.displaced_sessions += packets.displaced_sessions;
         total.packets.bad_tag += packets.bad_tag;
         total.packets.replayed += packets.replayed;
         total.packets.unknown_session += packets.unknown_session;

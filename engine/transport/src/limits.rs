@@ -48,9 +48,9 @@ pub const PACED_FOR_MAX: Duration = Duration::from_secs(1);
 pub const REPLAY_WINDOW: u32 = 1_024;
 /// PULLs that a session may have unanswered.
 pub const PULLS_UNANSWERED_MAX: u16 = 512;
-/// Sessions of a shard that have not sent a PULL yet.
+/// Sessions of a shard that have not sent a PULL yet. Beyond it one of the user who holds the most of them leaves.
 pub const HALF_OPEN_MAX: usize = 1_024;
-/// Sessions of a shard.
+/// Sessions of a shard. Beyond it one of the user who holds the most leaves, if the newcomer's user holds fewer.
 pub const SESSIONS_MAX: usize = 65_536;
 /// Sessions that one ticket may open on a shard.
 pub const SESSIONS_PER_TICKET_MAX: u16 = 64;

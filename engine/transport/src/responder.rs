@@ -3,6 +3,7 @@
 //! It never sees a chunk. The caller looks the runs of a [`Request`] up, sends them, and ends the answer with the
 //! packet that [`Responder::answer`] makes. All state of a client is one `Session`.
 
+mod by_user;
 mod greeting;
 pub mod paced;
 mod session;
@@ -20,7 +21,8 @@ use crate::limits;
 use crate::packet::{self, Kind, Limits, SmallPacket, Status};
 pub use crate::packet::{Runs, SmallPacket as EndPacket};
 use crate::seeded::Seeded;
-use greeting::{HalfOpen, HelloTag, TicketTag};
+use by_user::ByUser;
+use greeting::{HelloTag, TicketTag};
 use session::Session;
 
 /// Both clocks, as the caller reads them.
@@ -44,9 +46,10 @@ pub struct ResponderConfig {
     pub rate_kib_s: u32,
     /// Most chunks of one PULL. Default [`limits::CHUNKS_PER_PULL_MAX`], which is also the most.
     pub chunks_per_pull: u16,
-    /// Sessions of this shard. Default [`limits::SESSIONS_MAX`].
+    /// Sessions of this shard. Beyond it the user who holds the most gives way. Default [`limits::SESSIONS_MAX`].
     pub sessions_max: usize,
-    /// Sessions that have not pulled yet. Default [`limits::HALF_OPEN_MAX`].
+    /// Sessions that have not pulled yet, at least 1. Beyond it the user who holds the most of them gives way. Default
+    /// [`limits::HALF_OPEN_MAX`].
     pub half_open_max: usize,
 }
 
@@ -139,6 +142,8 @@ pub struct Counters {
     pub bad_proof: u64,
     /// HELLO beyond the bounds on sessions.
     pub too_many_sessions: u64,
+    /// Session that left a full table for a newer one.
+    pub displaced_sessions: u64,
     /// PULL that does not open.
     pub bad_tag: u64,
     /// PULL seen before, or too old.
@@ -161,7 +166,10 @@ pub struct Responder {
     sessions: HashMap<u64, Box<Session>>,
     /// The session that each HELLO opened, for as long as it lives.
     by_hello: HashMap<HelloTag, u64>,
-    half_open: HalfOpen,
+    /// Whose session leaves when `sessions` is full.
+    by_user: ByUser,
+    /// Sessions that have not pulled yet.
+    half_open: ByUser,
     sessions_of_ticket: HashMap<TicketTag, u16>,
     hints: HintBudget,
     epoch: Option<Instant>,
@@ -175,13 +183,14 @@ impl Responder {
         let mut random = Seeded::new(seed);
         let mac_key = random.draw();
         let mut responder = Self {
-            half_open: HalfOpen::new(config.half_open_max),
             config,
             keys: Vec::new(),
             random,
             mac_key,
             sessions: HashMap::new(),
             by_hello: HashMap::new(),
+            by_user: ByUser::default(),
+            half_open: ByUser::default(),
             sessions_of_ticket: HashMap::new(),
             hints: HintBudget::default(),
             epoch: None,
@@ -232,7 +241,6 @@ impl Responder {
         for handle in idle.collect::<Vec<_>>() {
             self.forget(handle);
         }
-        self.half_open.retain(|handle| self.sessions.contains_key(&handle));
     }
 
     /// How many sessions there are, half-open ones included.
@@ -265,8 +273,9 @@ impl Responder {
             self.counters.replayed += 1;
             return None;
         }
-        if session.establish() {
-            self.half_open.established(handle);
+        self.by_user.on_heard(session.entries().by_user);
+        if let Some(place) = session.establish() {
+            self.half_open.remove(place);
         }
         let pull = opened.as_ref().ok();
         let refusal = match pull {

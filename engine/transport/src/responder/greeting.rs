@@ -1,11 +1,10 @@
 //! HELLO, and what is kept of clients that have not pulled yet.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use braidcast_media::ticket::{self, Ticket};
 
-use super::session::Session;
+use super::session::{Entries, Session};
 use super::{Now, Responder, SHARD_SHIFT};
 use crate::handshake::{HelloView, parse_hello};
 use crate::keys::{SessionKeys, hello_is_proven};
@@ -36,9 +35,7 @@ impl Responder {
         let view = parse_hello(hello)?;
         let ticket = self.check_ticket(now, hello, &view)?;
         let ticket_tag: TicketTag = *view.ticket.first_chunk()?;
-        //= PROTOCOL H5: A server MUST bound half-open sessions by a ring and established sessions per ticket by a limit.
-        let of_ticket = self.sessions_of_ticket.get(&ticket_tag).copied().unwrap_or(0);
-        if of_ticket >= SESSIONS_PER_TICKET_MAX || self.sessions.len() >= self.config.sessions_max {
+        if !self.make_room(&ticket, ticket_tag) {
             self.counters.too_many_sessions += 1;
             return None;
         }
@@ -47,15 +44,44 @@ impl Responder {
         let keys = SessionKeys::derive(&ticket.secret, hello, &clear);
         let lifetime_s = ticket.expires_at.saturating_sub(now.unix_s).try_into().unwrap_or(u32::MAX);
         let welcome = packet::welcome(&clear, &keys, self.limits(ticket.rate_kib_s, lifetime_s));
-        let session = Session::new(now.instant, from, keys, welcome.clone(), &ticket, ticket_tag, tag);
+        let entries = Entries {
+            hello: tag,
+            ticket: ticket_tag,
+            by_user: self.by_user.insert(ticket.user, handle),
+            half_open: Some(self.half_open.insert(ticket.user, handle)),
+        };
+        let session = Session::new(now.instant, from, keys, welcome.clone(), &ticket, entries);
         self.sessions.insert(handle, Box::new(session));
         self.by_hello.insert(tag, handle);
         *self.sessions_of_ticket.entry(ticket_tag).or_default() += 1;
         self.swept_at.get_or_insert(now.instant);
-        if let Some(displaced) = self.half_open.push(handle) {
-            self.forget(displaced);
-        }
         Some(welcome)
+    }
+
+    /// Has a session leave where a table is full; says whether there is room for one more.
+    fn make_room(&mut self, ticket: &Ticket, tag: TicketTag) -> bool {
+        //= PROTOCOL H5: A server MUST bound the sessions of a shard, those of them that are half-open, and those of each ticket.
+        if self.sessions_of_ticket.get(&tag).is_some_and(|&sessions| sessions >= SESSIONS_PER_TICKET_MAX) {
+            return false;
+        }
+        //= PROTOCOL H8: Where a shard is full of half-open sessions, a HELLO MUST take the place of one of them by the rule of H7; where H7 would refuse the HELLO, that of the oldest of the user who holds the most.
+        if self.half_open.len() >= self.config.half_open_max.max(1) {
+            let leaves = self.half_open.leaves_for(ticket.user).or_else(|| self.half_open.longest_silent_of_most());
+            self.displace(leaves);
+        }
+        //= PROTOCOL H7: Where a shard is full of sessions, a HELLO MUST take the place of the longest silent session of the user who holds the most, if that user is left with at least as many as the HELLO's user then has; else that of the longest silent session of the HELLO's own user; and where that user has none, the server MUST refuse the HELLO.
+        if self.sessions.len() >= self.config.sessions_max {
+            let leaves = self.by_user.leaves_for(ticket.user);
+            return self.displace(leaves);
+        }
+        true
+    }
+
+    fn displace(&mut self, leaves: Option<u64>) -> bool {
+        let Some(handle) = leaves else { return false };
+        self.counters.displaced_sessions += 1;
+        self.forget(handle);
+        true
     }
 
     fn check_ticket(&mut self, now: Now, hello: &[u8; HELLO_BYTES], view: &HelloView<'_>) -> Option<Ticket> {
@@ -90,46 +116,21 @@ impl Responder {
         }
     }
 
-    /// Drops a session and all that points to it, but for its place among the half-open ones.
+    /// Drops a session and all that points to it.
     pub(super) fn forget(&mut self, handle: u64) {
         let Some(session) = self.sessions.remove(&handle) else { return };
-        self.by_hello.remove(&session.hello_tag());
-        if let Some(count) = self.sessions_of_ticket.get_mut(&session.ticket_tag()) {
+        let entries = session.entries();
+        self.by_user.remove(entries.by_user);
+        if let Some(place) = entries.half_open {
+            self.half_open.remove(place);
+        }
+        self.by_hello.remove(&entries.hello);
+        if let Some(count) = self.sessions_of_ticket.get_mut(&entries.ticket) {
             *count -= 1;
             if *count == 0 {
-                self.sessions_of_ticket.remove(&session.ticket_tag());
+                self.sessions_of_ticket.remove(&entries.ticket);
             }
         }
-    }
-}
-
-/// The ring of sessions that have not pulled yet, the oldest first. Who falls out of it is forgotten.
-pub(super) struct HalfOpen {
-    ring: VecDeque<u64>,
-    max: usize,
-}
-
-impl HalfOpen {
-    pub(super) fn new(max: usize) -> Self {
-        Self { ring: VecDeque::new(), max: max.max(1) }
-    }
-
-    /// Adds a session and gives the one that it displaces, if it does.
-    fn push(&mut self, handle: u64) -> Option<u64> {
-        self.ring.push_back(handle);
-        (self.ring.len() > self.max).then(|| self.ring.pop_front()).flatten()
-    }
-
-    /// A session has pulled: it leaves the ring.
-    pub(super) fn established(&mut self, handle: u64) {
-        // A session pulls first soon after its greeting, so it is near the back.
-        if let Some(place) = self.ring.iter().rposition(|&other| other == handle) {
-            self.ring.remove(place);
-        }
-    }
-
-    pub(super) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
-        self.ring.retain(|&handle| keep(handle));
     }
 }
 

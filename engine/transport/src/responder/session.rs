@@ -7,6 +7,7 @@ use braidcast_media::AssetId;
 use braidcast_media::layout::PACKET_BYTES;
 use braidcast_media::ticket::Ticket;
 
+use super::by_user::Place;
 use super::greeting::{HelloTag, TicketTag};
 use super::paced::Slots;
 use super::{Now, Outcome, Refusal, Request, ResponderConfig};
@@ -18,17 +19,27 @@ use crate::limits::{
 use crate::packet::{End, Malformed, Proof, Pull, SmallPacket, Status};
 use crate::replay::ReplayWindow;
 
+/// Where the responder's tables hold a session.
+pub(super) struct Entries {
+    /// The HELLO that opened it.
+    pub(super) hello: HelloTag,
+    /// The ticket of that HELLO.
+    pub(super) ticket: TicketTag,
+    /// Its place among all sessions of its user.
+    pub(super) by_user: Place,
+    /// Its place among those that have not pulled yet. `None`: it has pulled.
+    pub(super) half_open: Option<Place>,
+}
+
 /// One client's session.
 pub(super) struct Session {
     client: SocketAddr,
     keys: SessionKeys,
     welcome: SmallPacket,
-    ticket_tag: TicketTag,
-    hello_tag: HelloTag,
+    entries: Entries,
     expires_at: u64,
     rate_kib_s: u32,
     assets: Box<[AssetId]>,
-    established: bool,
     replay: ReplayWindow,
     ends: u64,
     /// Bytes of DATA sent, and of ENDs that were larger than their PULLs.
@@ -51,19 +62,16 @@ impl Session {
         keys: SessionKeys,
         welcome: SmallPacket,
         ticket: &Ticket,
-        ticket_tag: TicketTag,
-        hello_tag: HelloTag,
+        entries: Entries,
     ) -> Self {
         Self {
             client,
             keys,
             welcome,
-            ticket_tag,
-            hello_tag,
+            entries,
             expires_at: ticket.expires_at,
             rate_kib_s: ticket.rate_kib_s,
             assets: ticket.assets.clone().into(),
-            established: false,
             replay: ReplayWindow::new(),
             ends: 0,
             sent_bytes: 0,
@@ -84,12 +92,8 @@ impl Session {
         &self.welcome
     }
 
-    pub(super) fn ticket_tag(&self) -> TicketTag {
-        self.ticket_tag
-    }
-
-    pub(super) fn hello_tag(&self) -> HelloTag {
-        self.hello_tag
+    pub(super) fn entries(&self) -> &Entries {
+        &self.entries
     }
 
     pub(super) fn is_idle(&self, now: Instant) -> bool {
@@ -111,9 +115,9 @@ impl Session {
         new
     }
 
-    /// Tells the first PULL of a session from all later ones.
-    pub(super) fn establish(&mut self) -> bool {
-        !std::mem::replace(&mut self.established, true)
+    /// Takes the session's place among the half-open ones at its first PULL; `None` at all later ones.
+    pub(super) fn establish(&mut self) -> Option<Place> {
+        self.entries.half_open.take()
     }
 
     /// Believes a proof of receipt if it is one that this server made for this session.

@@ -69,22 +69,23 @@ pub(crate) struct Pass {
 #[derive(Clone, Copy)]
 pub(crate) struct PassFor {
     pub(crate) number: u8,
+    pub(crate) user: u64,
     pub(crate) asset: AssetId,
     pub(crate) expires_at: u64,
     pub(crate) rate_kib_s: u32,
 }
 
 impl PassFor {
-    /// For one hour, without a limit of the rate. Tickets of different numbers are different tickets.
+    /// For user 1 and one hour, without a limit of the rate. Tickets of different numbers are different tickets.
     pub(crate) fn number(number: u8) -> Self {
-        Self { number, asset: ASSET, expires_at: EPOCH_S + 3_600, rate_kib_s: 0 }
+        Self { number, user: 1, asset: ASSET, expires_at: EPOCH_S + 3_600, rate_kib_s: 0 }
     }
 
     pub(crate) fn sealed_by(self, key: &TicketKey) -> Pass {
         let secret = [self.number; 32];
         let ticket = Ticket {
             secret: SessionSecret::new(secret),
-            user: 1,
+            user: self.user,
             expires_at: self.expires_at,
             rate_kib_s: self.rate_kib_s,
             assets: vec![self.asset],

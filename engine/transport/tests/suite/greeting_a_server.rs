@@ -172,7 +172,7 @@ fn a_hello_repeated_after_its_session_was_forgotten_is_remembered_anew() {
     assert_eq!(server.reply(address(1), &hello), Some(second));
 }
 
-//= PROTOCOL H5: A server MUST bound half-open sessions by a ring and established sessions per ticket by a limit.
+//= PROTOCOL H5: A server MUST bound the sessions of a shard, those of them that are half-open, and those of each ticket.
 #[test]
 fn half_open_sessions_are_a_ring_from_which_the_oldest_goes_first() {
     let mut server = Server::with(ResponderConfig { half_open_max: 8, ..ResponderConfig::default() });
@@ -228,16 +228,6 @@ fn a_ticket_opens_its_share_of_sessions_and_not_one_more() {
     server.responder.handle_timeout(now);
     server.open(address(1), &pass, 201);
     assert_eq!(server.responder.sessions(), 1, "idle sessions give their ticket's share back");
-}
-
-#[test]
-fn a_full_shard_takes_no_more_sessions() {
-    let mut server = Server::with(ResponderConfig { sessions_max: 3, ..ResponderConfig::default() });
-    for number in 0..3 {
-        server.open(address(1), &PassFor::number(number).sealed(), 1).granted(&mut server, &[(0, 1)]);
-    }
-    assert_eq!(server.reply(address(1), &hello_of(&PassFor::number(3).sealed(), 1)), None);
-    assert_eq!((server.responder.sessions(), server.responder.counters().too_many_sessions), (3, 1));
 }
 
 #[test]

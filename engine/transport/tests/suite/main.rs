@@ -6,6 +6,7 @@ mod asset;
 mod believing;
 mod downloads;
 mod finding_losses;
+mod full_tables;
 mod greeting_a_server;
 mod link;
 mod pulling;
