@@ -342,7 +342,8 @@ impl Parts {
             DistributionServer::new(distribution).max_decoding_message_size(DISTRIBUTION_MESSAGE_BYTES_MAX);
         let cluster = ClusterServer::new(cluster).max_decoding_message_size(CLUSTER_MESSAGE_BYTES_MAX);
         let origin = OriginServer::new(origin).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let maintenance = MaintenanceService { origin: self.origin.clone(), findings: Arc::clone(&self.findings) };
+        let (library, findings) = (Arc::clone(&self.library), Arc::clone(&self.findings));
+        let maintenance = MaintenanceService { origin: self.origin.clone(), library, findings };
         let maintenance = MaintenanceServer::new(maintenance).max_decoding_message_size(MAINTENANCE_MESSAGE_BYTES_MAX);
         let front = Front { calls: Calls::new(), tokens: Arc::clone(&self.tokens) };
         bounded_http2()
