@@ -9,6 +9,7 @@ use braidcast_client::profile::ProfileError;
 use braidcast_client::publish::PublishError;
 use braidcast_master::MasterError;
 use braidcast_master::backup::BackupError;
+use braidcast_media::AssetId;
 use braidcast_server::ServerError;
 
 use crate::dev::DevError;
@@ -95,6 +96,19 @@ pub(crate) enum CliError {
         missing: u64,
         /// How many orphans were named.
         named: u64,
+    },
+    /// Orphans that were to be deleted may be the only copies of videos.
+    #[error(
+        "{kept} orphans were kept, {asset} for one: it may be the only copy of {name:?}, whose pack in the origin is lost or \
+         damaged. `braidcast info` says what heals it; once that is done, or the video was removed, the orphan can go"
+    )]
+    OrphansNeeded {
+        /// How many were kept.
+        kept: usize,
+        /// The first of them.
+        asset: AssetId,
+        /// The video that may need it.
+        name: String,
     },
     /// A password could not be read.
     #[error("cannot read the password: {0}")]

@@ -76,7 +76,7 @@ pub(crate) fn of(error: &CliError) -> Code {
         CliError::Master(MasterError::Config(_)) => USAGE,
         CliError::Backup(error) => of_backup(error),
         CliError::Dev(error) => of_dev(error),
-        CliError::Master(_) | CliError::Server(_) | CliError::Unhealthy(_) => OTHER,
+        CliError::Master(_) | CliError::Server(_) | CliError::Unhealthy(_) | CliError::OrphansNeeded { .. } => OTHER,
         CliError::Password(_) | CliError::NoHome | CliError::Runtime(_) => OTHER,
         CliError::Read { .. } | CliError::Write { .. } | CliError::Trace(_) | CliError::Output(_) => LOCAL_FILE,
         CliError::Interrupted => INTERRUPTED,

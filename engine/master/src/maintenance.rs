@@ -11,6 +11,8 @@ use crate::auth::standing::Standing;
 use crate::cluster::Cluster;
 use crate::errors::ServiceError;
 use crate::findings::{Finding, Findings};
+use crate::healing;
+use crate::library::Library;
 use crate::limits::ORPHANS_LISTED;
 use crate::origin::{Origin, Orphan};
 use crate::sync::to_its_end;
@@ -18,15 +20,23 @@ use crate::sync::to_its_end;
 /// The Maintenance service.
 pub(crate) struct MaintenanceService {
     pub(crate) origin: Origin,
+    pub(crate) library: Arc<Library>,
     pub(crate) findings: Arc<Findings>,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) standing: Arc<Standing>,
 }
 
 impl MaintenanceService {
-    async fn orphans(&self) -> Result<(Vec<Orphan>, usize), ServiceError> {
-        let origin = self.origin.clone();
-        tokio::task::spawn_blocking(move || origin.orphans()).await?
+    /// The orphans, each with the name of the video whose only copy it may be, and how many there are.
+    async fn orphans(&self) -> Result<(Vec<(Orphan, Option<String>)>, usize), ServiceError> {
+        let (origin, library) = (self.origin.clone(), Arc::clone(&self.library));
+        tokio::task::spawn_blocking(move || {
+            let (orphans, total) = origin.orphans()?;
+            // One that cannot be read just now is listed all the same.
+            let with_name = |orphan: Orphan| (orphan, needed_by(&origin, &library, orphan.asset).unwrap_or_default());
+            Ok((orphans.into_iter().map(with_name).collect(), total))
+        })
+        .await?
     }
 
     async fn remove(&self, assets: Vec<u64>, by: &Caller) -> Result<v1::RemoveOrphansResponse, ServiceError> {
@@ -34,12 +44,17 @@ impl MaintenanceService {
             return Err(ServiceError::TooManyOrphans { found: assets.len(), limit: ORPHANS_LISTED });
         }
         let held = self.standing.hold(by).await?;
-        let (origin, by) = (self.origin.clone(), by.username.clone());
+        let (origin, library, by) = (self.origin.clone(), Arc::clone(&self.library), by.username.clone());
         tokio::task::spawn_blocking(move || {
             let _held = held;
             let mut done = v1::RemoveOrphansResponse::default();
             for asset in assets.into_iter().map(AssetId) {
-                if let Some(bytes) = origin.remove_orphan(asset)? {
+                if let Some(name) = needed_by(&origin, &library, asset)? {
+                    if origin.has_orphan(asset) {
+                        tracing::warn!(%asset, name, by, "an orphan is kept: it may be the only copy of this video");
+                        done.kept.push(v1::KeptOrphan { asset: asset.0, needed_by: name });
+                    }
+                } else if let Some(bytes) = origin.remove_orphan(asset)? {
                     tracing::info!(%asset, bytes, by, "deleted an orphan");
                     done.removed += 1;
                     done.bytes += bytes;
@@ -51,13 +66,39 @@ impl MaintenanceService {
     }
 }
 
-/// What is to be said of the orphans.
-fn of_orphans(total: usize) -> Option<Finding> {
-    let why = format!(
-        "{total} whole packs in the origin's folder `orphans` are not in the database; `braidcast orphans` lists them \
-         and deletes them if you say so, and a newer database takes its own back"
-    );
-    (total > 0).then(|| Finding::warning("orphans", why))
+/// The video whose only copy may stand among the orphans of `asset`. `None`: they are no video's that the database has,
+/// or the pack of that video is sound.
+fn needed_by(origin: &Origin, library: &Library, asset: AssetId) -> Result<Option<String>, ServiceError> {
+    let needs = |id| {
+        let known = library.by_id(id).ok();
+        known.is_some_and(|asset| library.damage(id).is_some() || !healing::has_outline(origin, &asset))
+    };
+    let wants = |id| library.by_id(id).ok().map(|asset| asset.header_hash);
+    let needing = origin.orphan_needed_by(asset, &needs, &wants)?;
+    // `None`: removed a moment ago.
+    Ok(needing.and_then(|id| library.by_id(id).ok()).map(|asset| asset.name.to_string()))
+}
+
+/// What is to be said of the orphans: those that are nobody's, and those that a video needs.
+fn of_orphans(orphans: &[(Orphan, Option<String>)], total: usize) -> impl Iterator<Item = Finding> {
+    let needed: Vec<&str> = orphans.iter().filter_map(|(_, needed_by)| needed_by.as_deref()).collect();
+    let others = total - needed.len();
+    let others = (others > 0).then(|| {
+        let why = format!(
+            "{others} whole packs in the origin's folder `orphans` are not in the database; `braidcast orphans` lists \
+             them and deletes them if you say so, and a newer database takes its own back"
+        );
+        Finding::warning("orphans", why)
+    });
+    let needed = needed.first().map(|name| {
+        let why = format!(
+            "{} files in the origin's folder `orphans` may be the only copies of videos whose packs are not sound, {name:?} \
+             for one: they are not deleted before the packs are healed or the videos removed",
+            needed.len()
+        );
+        Finding::warning("orphans", why)
+    });
+    others.into_iter().chain(needed)
 }
 
 #[tonic::async_trait]
@@ -66,8 +107,9 @@ impl v1::maintenance_server::Maintenance for MaintenanceService {
         &self,
         _request: Request<v1::ListFindingsRequest>,
     ) -> Result<Response<v1::ListFindingsResponse>, Status> {
-        let (_, orphans) = self.orphans().await?;
-        let findings = self.findings.all().into_iter().chain(of_orphans(orphans)).map(v1::Finding::from).collect();
+        let (orphans, total) = self.orphans().await?;
+        let of_orphans = of_orphans(&orphans, total);
+        let findings = self.findings.all().into_iter().chain(of_orphans).map(v1::Finding::from).collect();
         Ok(Response::new(v1::ListFindingsResponse { findings }))
     }
 
@@ -76,9 +118,9 @@ impl v1::maintenance_server::Maintenance for MaintenanceService {
         _request: Request<v1::ListOrphansRequest>,
     ) -> Result<Response<v1::ListOrphansResponse>, Status> {
         let (orphans, total) = self.orphans().await?;
-        let to_proto = |orphan: Orphan| {
+        let to_proto = |(orphan, needed_by): (Orphan, Option<String>)| {
             let Orphan { asset, bytes, written_at } = orphan;
-            v1::Orphan { asset: asset.0, bytes, written_at }
+            v1::Orphan { asset: asset.0, bytes, written_at, needed_by: needed_by.unwrap_or_default() }
         };
         let orphans = orphans.into_iter().map(to_proto).collect();
         Ok(Response::new(v1::ListOrphansResponse { orphans, total: total as u64 }))

@@ -342,6 +342,7 @@ impl Parts {
         let origin = OriginServer::new(origin).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let maintenance = MaintenanceService {
             origin: self.origin.clone(),
+            library: Arc::clone(&self.library),
             findings: Arc::clone(&self.findings),
             cluster: Arc::clone(&self.cluster),
             standing: standing(),

@@ -98,18 +98,27 @@ impl Origin {
         }
     }
 
-    /// Removes a pack that the database does not name any more. What cannot be removed is swept at the next start.
+    /// Removes a pack that the database does not name any more. What cannot be removed is swept at the next start. A whole
+    /// pack that stands under its name and is another asset's is no part of what was removed: it becomes an orphan.
     pub(crate) fn remove(&self, asset: AssetId) {
         let path = self.path(asset);
         if let Err(error) = self.check_in_place() {
             tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; a start with its disk does it");
             return;
         }
-        match fs::remove_file(&path).and_then(|()| sync_parent(&path)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; the next start tries again");
+        if let Some(other) = place::pack_of_other(&path, asset) {
+            match self.make_orphan(&path, other) {
+                Ok(to) => {
+                    tracing::warn!(%asset, %other, to = %to.display(), "the pack of another asset was moved here");
+                }
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "the pack of another asset cannot be moved");
+                }
             }
-            _ => {}
+        } else if let Err(error) = fs::remove_file(&path).and_then(|()| sync_parent(&path))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %path.display(), %error, "a pack cannot be removed; the next start tries again");
         }
         if let Err(error) = self.unmark(asset) {
             tracing::warn!(path = %path.display(), %error, "the mark of a removed pack cannot be removed");
@@ -198,6 +207,21 @@ mod tests {
             ["ff.pack", "+0000000000000ff.pack", "00000000000000FF.pack", "00000000000000ff.pack.partial", ".pack"]
         {
             assert_eq!(pack_asset(Path::new(name)), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_whole_pack_of_another_asset_outlives_the_removal_of_the_one_whose_name_it_has() {
+        let (_dir, origin) = origin();
+        let (removed, other) = (AssetId(1), AssetId(2));
+        for (bytes_lost, is_kept) in [(0, true), (1, false)] {
+            write_pack(&origin.path(removed), other);
+            let file = File::options().write(true).open(origin.path(removed)).expect("opens");
+            let bytes = file.metadata().expect("a file").len();
+            file.set_len(bytes - bytes_lost).expect("cut");
+            origin.remove(removed);
+            assert!(!origin.path(removed).exists());
+            assert_eq!(origin.remove_orphan(other).expect("looks"), is_kept.then_some(bytes));
         }
     }
 

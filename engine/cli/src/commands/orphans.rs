@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal};
 
 use braidcast_client::Control;
 use braidcast_media::AssetId;
-use braidcast_proto::v1::{ListOrphansResponse, Orphan};
+use braidcast_proto::v1::{KeptOrphan, ListOrphansResponse, Orphan};
 use clap::Args;
 use indicatif::HumanBytes;
 
@@ -19,7 +19,8 @@ use crate::output;
 #[command(after_help = "\
 An orphan is a whole pack in the master's origin that its database does not know: published after a backup that was
 put back, or left by a master that was killed. The master keeps them, and takes one back when a newer database knows
-it. Without its database's key nobody can open one. Needs an administrator's profile.
+it. Without its database's key nobody can open one. One that may be the only copy of a video whose pack is lost or
+damaged (NEEDED BY) is not deleted before that pack is healed or the video removed. Needs an administrator's profile.
 
 Examples:
   braidcast orphans
@@ -53,6 +54,7 @@ pub(crate) async fn run(args: OrphansArgs) -> Result<(), CliError> {
     confirm(args.yes, &format!("{} orphans", named.len()))?;
     let done = control.remove_orphans(named.iter().map(|asset| asset.0).collect()).await?;
     deleted(done.removed, done.bytes)?;
+    refuse_kept(&done.kept)?;
     match (named.len() as u64).saturating_sub(done.removed) {
         0 => Ok(()),
         missing => Err(CliError::NoOrphans { missing, named: named.len() as u64 }),
@@ -62,10 +64,10 @@ pub(crate) async fn run(args: OrphansArgs) -> Result<(), CliError> {
 fn list(found: &ListOrphansResponse) -> String {
     let row = |orphan: &Orphan| {
         let size = HumanBytes(orphan.bytes).to_string();
-        [AssetId(orphan.asset).to_string(), size, output::time(orphan.written_at)]
+        [AssetId(orphan.asset).to_string(), size, output::time(orphan.written_at), orphan.needed_by.clone()]
     };
-    let rows: Vec<[String; 3]> = found.orphans.iter().map(row).collect();
-    let mut text = output::table(["ASSET", "SIZE", "WRITTEN"], &rows);
+    let rows: Vec<[String; 4]> = found.orphans.iter().map(row).collect();
+    let mut text = output::table(["ASSET", "SIZE", "WRITTEN", "NEEDED BY"], &rows);
     if found.total > rows.len() as u64 {
         text += &format!("and {} more\n", found.total - rows.len() as u64);
     }
@@ -75,16 +77,27 @@ fn list(found: &ListOrphansResponse) -> String {
 /// Deletes what was listed, list by list, and so nothing that became an orphan since the last one.
 async fn delete_all(control: &Control, mut found: ListOrphansResponse) -> Result<(), CliError> {
     let (mut removed, mut bytes) = (0, 0);
+    let mut kept = Vec::new();
     while !found.orphans.is_empty() {
         let done = control.remove_orphans(found.orphans.iter().map(|orphan| orphan.asset).collect()).await?;
         removed += done.removed;
         bytes += done.bytes;
+        // Every list begins anew, so the last one has all that were kept.
+        kept = done.kept;
         if done.removed == 0 || removed >= found.total {
             break;
         }
         found = control.list_orphans().await?;
     }
-    deleted(removed, bytes)
+    deleted(removed, bytes)?;
+    refuse_kept(&kept)
+}
+
+/// Says which orphans were not deleted, and why.
+fn refuse_kept(kept: &[KeptOrphan]) -> Result<(), CliError> {
+    let Some(first) = kept.first() else { return Ok(()) };
+    let (kept, asset, name) = (kept.len(), AssetId(first.asset), first.needed_by.clone());
+    Err(CliError::OrphansNeeded { kept, asset, name })
 }
 
 fn deleted(removed: u64, bytes: u64) -> Result<(), CliError> {

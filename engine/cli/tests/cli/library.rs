@@ -2,8 +2,8 @@
 //! on another host, and packs that nobody knows wait for a person.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use braidcast_client::Profile;
@@ -140,6 +140,80 @@ fn an_orphan_goes_when_a_person_says_so() {
     let said = client.run(["orphans", "--yes", "--delete-all"]).success();
     assert!(said.contains("deleted 2 orphans"), "{said}");
     assert!(file_names(&orphans).is_empty());
+}
+
+fn flip(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).expect("a pack");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("within the pack");
+    file.write_all_at(&[byte[0] ^ 1], offset).expect("writable");
+}
+
+/// The pack was moved to the orphans under the id that its header named then, and `--delete-all` deleted the last copy.
+#[test]
+fn a_pack_whose_asset_id_rots_is_damaged_in_its_place_and_no_orphan_that_a_person_could_delete() {
+    const ASSET_ID_AT: u64 = 8;
+    let mut cluster = Cluster::start(&[]);
+    let film = cluster.path("film");
+    write_film(&film, MIB, 1);
+    for name in ["first", "second"] {
+        cluster.client().publish(&film, &["--name", name]).success();
+    }
+    let origin = cluster.path("master/origin");
+    let asset = cluster.client().ask(async |control| control.video("first").await.expect("it was published")).asset;
+    cluster.stop_master();
+    let pack = origin.join(format!("{asset:016x}.pack"));
+    flip(&pack, ASSET_ID_AT + 4);
+    let rotten = fs::read(&pack).expect("readable");
+    cluster.start_master(&[]);
+    let client = cluster.client();
+    let shown = eventually("it is shown", || {
+        let video = client.ask(async |control| control.video("first").await.expect("it is there"));
+        (video.condition() == Condition::Damaged && video.condition_reason.contains("media server")).then_some(video)
+    });
+    assert!(shown.condition_reason.contains("header of its pack"), "{shown:?}");
+    let doctor = client.run(["doctor"]).stdout;
+    assert!(doctor.contains("first") && !doctor.contains("orphans"), "{doctor}");
+    let said = client.run(["orphans", "--delete-all", "--yes"]).success();
+    assert!(said.contains("deleted 0 orphans"), "{said}");
+    assert!(!origin.join("orphans").exists());
+    assert_eq!(fs::read(&pack).expect("it is there"), rotten);
+}
+
+#[test]
+fn an_orphan_that_may_be_the_only_copy_of_a_video_is_not_deleted_before_the_video_is_healed_or_removed() {
+    let mut cluster = Cluster::start(&[]);
+    let film = cluster.path("film");
+    write_film(&film, MIB, 1);
+    cluster.client().publish(&film, &["--name", "first"]).success();
+    let id = cluster.client().ask(async |control| control.video("first").await.expect("it was published")).asset;
+    let asset = format!("{id:016x}");
+    cluster.stop_master();
+    let (origin, orphans) = (cluster.path("master/origin"), cluster.path("master/origin/orphans"));
+    fs::create_dir_all(&orphans).expect("made");
+    let orphan = orphans.join(format!("{asset}.pack"));
+    fs::rename(origin.join(format!("{asset}.pack")), &orphan).expect("moved");
+    // So that a start does not take it back.
+    flip(&orphan, 100);
+    let kept = fs::read(&orphan).expect("readable");
+    let stranger = orphans.join("0000000000000001.pack");
+    fs::write(&stranger, "x").expect("written");
+    cluster.start_master(&[]);
+    let client = cluster.client();
+    let listed = client.run(["orphans"]).success();
+    assert!(listed.contains("NEEDED BY") && listed.lines().any(|line| line.ends_with("first")), "{listed}");
+    let doctor = client.run(["doctor"]).stdout;
+    for words in ["1 whole packs in the origin's folder", "1 files in the origin's folder", "\"first\""] {
+        assert!(doctor.contains(words), "{words}: {doctor}");
+    }
+    let refused = &["1 orphans were kept", &asset, "\"first\"", "the video was removed"][..];
+    client.run(["orphans", "--yes", "--delete", &asset]).assert_refused(OTHER, refused);
+    client.run(["orphans", "--yes", "--delete-all"]).assert_refused(OTHER, refused);
+    assert!(!stranger.exists(), "nobody needs that one");
+    assert_eq!(fs::read(&orphan).expect("it is kept"), kept);
+    client.run(["rm", "first"]).success();
+    let said = client.run(["orphans", "--yes", "--delete", &asset]).success();
+    assert!(said.contains("deleted 1 orphans") && !orphan.exists(), "{said}");
 }
 
 #[test]

@@ -55,9 +55,10 @@ impl<'a> Checked<'a> {
     /// # Errors
     /// The file cannot be read; see [`damage_of`].
     pub(crate) fn open(origin: &Origin, asset: &'a Asset) -> io::Result<Result<Self, Damage>> {
-        let file = match origin.place(asset.id)? {
+        let file = match origin.place(asset.id, &asset.header_hash)? {
             Place::Own(file) => file,
             Place::Free => return Ok(Err(Damage::Lost)),
+            Place::Unrecognised(reason) => return Ok(Err(Damage::Unrecognised { reason })),
             Place::Other(found) => return Ok(Err(Damage::Displaced { found })),
         };
         let length = file.metadata()?.len();
@@ -124,9 +125,11 @@ pub(crate) fn again(origin: &Origin, asset: &Asset, damage: &Damage) -> io::Resu
     match damage {
         Damage::Parts(parts) if parts.unchecked => whole(origin, asset),
         Damage::Parts(parts) if !parts.header => extents(origin, asset, parts.extents.iter().copied()),
-        Damage::Lost | Damage::Displaced { .. } | Damage::Unreadable { .. } | Damage::Parts(_) => {
-            Ok(Some(outline(origin, asset)?.unwrap_or_else(Damage::unchecked)))
-        }
+        Damage::Lost
+        | Damage::Displaced { .. }
+        | Damage::Unrecognised { .. }
+        | Damage::Unreadable { .. }
+        | Damage::Parts(_) => Ok(Some(outline(origin, asset)?.unwrap_or_else(Damage::unchecked))),
     }
 }
 

@@ -15,6 +15,9 @@ pub(crate) enum Damage {
     Lost,
     /// Something else stands in the pack's place, in these words.
     Displaced { found: String },
+    /// The file in the pack's place does not show that it is this pack, for this reason. It may be the pack all the same,
+    /// and the only copy of its extents: nothing is written to it, and it stays until a whole pack takes its place.
+    Unrecognised { reason: String },
     /// The file cannot be opened or read, for a reason that is not in its bytes.
     Unreadable { reason: String },
     /// The pack is there, and parts of it are wrong.
@@ -76,7 +79,7 @@ impl Damage {
     /// for; the rest is asked for when that is healed. `None`: no server's parts are what is missing.
     pub(crate) fn request(&self, layout: &PackLayout) -> Option<Request> {
         match self {
-            Self::Lost => {
+            Self::Lost | Self::Unrecognised { .. } => {
                 let extents = layout.extents().checked_sub(1).map(|last| (0, last));
                 Some(Request { is_whole: true, header: true, extents: extents.into_iter().collect() })
             }
@@ -90,7 +93,9 @@ impl Damage {
     /// What is left of this damage after `request` was fulfilled.
     pub(crate) fn without(self, request: &Request) -> Option<Self> {
         match self {
-            Self::Lost | Self::Displaced { .. } | Self::Unreadable { .. } => (!request.is_whole).then_some(self),
+            Self::Lost | Self::Displaced { .. } | Self::Unrecognised { .. } | Self::Unreadable { .. } => {
+                (!request.is_whole).then_some(self)
+            }
             Self::Parts(parts) => {
                 let healed =
                     |extent: &u32| request.extents.iter().any(|(first, last)| (first..=last).contains(&extent));
@@ -106,7 +111,7 @@ impl Damage {
     pub(crate) fn condition(&self) -> v1::Condition {
         match self {
             Self::Lost | Self::Displaced { .. } => v1::Condition::Lost,
-            Self::Unreadable { .. } | Self::Parts(_) => v1::Condition::Damaged,
+            Self::Unrecognised { .. } | Self::Unreadable { .. } | Self::Parts(_) => v1::Condition::Damaged,
         }
     }
 }
@@ -129,6 +134,9 @@ impl fmt::Display for Damage {
         match self {
             Self::Lost => f.write_str("its pack is gone from the origin"),
             Self::Displaced { found } => write!(f, "{found} stands in the place of its pack in the origin"),
+            Self::Unrecognised { reason } => {
+                write!(f, "the file in its place in the origin cannot be told to be its pack: {reason}")
+            }
             Self::Unreadable { reason } => write!(f, "its pack cannot be read: {reason}"),
             Self::Parts(parts) => parts.fmt(f),
         }

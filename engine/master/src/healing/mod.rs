@@ -6,7 +6,7 @@
 //! received       Origin.PushPack: every part is checked (`receive`)         ID.pack.partial, or in place (`writer`)
 //! ```
 //!
-//! What stands in a pack's place and is not that pack is moved aside first (`origin::place`). A pack that was found
+//! What stands in a pack's place and is known not to be that pack is moved aside first (`origin::place`). A pack that was found
 //! unsound is marked beside it (`origin::marks`) until all of its extents are known to be right.
 //!
 //! Whole copies on media servers go on being served all the while.
@@ -75,6 +75,11 @@ pub(crate) fn recall(library: &Library, origin: &Origin) -> Result<(), StateErro
         }
     }
     Ok(())
+}
+
+/// Whether the pack of `asset` stands in its place with its length and header. Touches the disk.
+pub(crate) fn has_outline(origin: &Origin, asset: &Asset) -> bool {
+    matches!(check::outline(origin, asset), Ok(None))
 }
 
 impl Healing {
@@ -313,7 +318,13 @@ impl Healing {
                 }
                 continue;
             }
-            if matches!(damage, Damage::Displaced { .. }) {
+            let clears = match damage {
+                Damage::Displaced { .. } => true,
+                Damage::Unrecognised { .. } => self.is_recheck_due(asset.id, true),
+                Damage::Lost => self.is_recheck_due(asset.id, false),
+                Damage::Unreadable { .. } | Damage::Parts(_) => false,
+            };
+            if clears {
                 self.clear_place(&asset).await;
             } else if self.is_recheck_due(asset.id, false) {
                 // An operator may have put the pack back, and what failed once may be readable now.
@@ -327,12 +338,13 @@ impl Healing {
         }
     }
 
-    /// Moves aside what stands in the place of an asset's pack, and takes its pack back from where that was moved to.
+    /// Moves away what stands in the place of an asset's pack and is known not to be that pack, takes the pack back from
+    /// the orphans if it is there, and looks again: an operator may have put it back.
     async fn clear_place(&self, asset: &Arc<Asset>) {
         let (origin, library, same) = (self.origin.clone(), Arc::clone(&self.library), Arc::clone(asset));
         let wants = move |other| library.by_id(other).ok().map(|asset| asset.header_hash);
         let cleared = run_blocking(move || {
-            let moved = origin.clear_place(same.id, &wants)?;
+            let moved = origin.clear_place(same.id, &same.header_hash, &wants)?;
             origin.reclaim(same.id, &same.header_hash)?;
             Ok::<_, io::Error>((moved, check::again(&origin, &same, &Damage::Lost)))
         });

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use braidcast_media::AssetId;
+use braidcast_media::hashes::Hash;
 use braidcast_media::pack::{PackError, PackWriter};
 
 use crate::errors::ServiceError;
@@ -17,6 +18,7 @@ use crate::origin::{Origin, place};
 pub(crate) struct Writer {
     origin: Origin,
     asset: AssetId,
+    header_hash: Hash,
     needed: u64,
     target: Target,
 }
@@ -39,14 +41,14 @@ impl Writer {
             let path = origin.path(asset.id);
             let at = |source| origin.refusal(PackError::Io { path: path.clone(), source }, needed);
             let file = OpenOptions::new().read(true).write(true).open(&path).map_err(at)?;
-            if !place::names(&file, asset.id).map_err(at)? {
+            if !place::is_own(&file, asset.id, &asset.header_hash).map_err(at)? {
                 return Err(ServiceError::PackLost(asset.id));
             }
             origin.mark(asset.id).map_err(at)?;
             set_length(&file, needed).map_err(at)?;
             Target::InPlace { file, path }
         };
-        Ok(Self { origin, asset: asset.id, needed, target })
+        Ok(Self { origin, asset: asset.id, header_hash: asset.header_hash, needed, target })
     }
 
     /// Writes an extent whose hash was checked.
@@ -59,12 +61,12 @@ impl Writer {
     }
 
     /// Makes the pack durable. `header`: as it was sent, if it was asked for; its hash was checked. What stands in a
-    /// new pack's place by now, and is not that pack, is moved aside.
+    /// new pack's place by now, and does not show that it is that pack, is moved aside.
     pub(crate) fn finish(self, header: Option<&[u8]>) -> Result<(), ServiceError> {
-        let Self { origin, asset, needed, target } = self;
+        let Self { origin, asset, header_hash, needed, target } = self;
         match (target, header) {
             (Target::New(writer), header) => origin
-                .clear_place(asset, &|_| None)
+                .make_way(asset, &header_hash)
                 .map_err(|source| PackError::Io { path: origin.path(asset), source })
                 .and_then(|_| writer.finish(header.unwrap_or_default()).map(drop)),
             (Target::InPlace { file, path }, header) => header

@@ -98,7 +98,7 @@ mod tests {
             let refused = origin.create(AssetId(2), layout()).expect_err("not in place");
             assert!(matches!(&refused, ServiceError::OriginGone { path } if *path == dir), "{put}: {refused}");
             assert!(origin.check_room(1).is_err() && origin.mark(asset).is_err(), "{put}");
-            assert!(origin.place(asset).is_err() && origin.clear_place(asset, &|_| None).is_err(), "{put}");
+            assert!(origin.place(asset, &hash).is_err() && origin.make_way(asset, &hash).is_err(), "{put}");
             assert!(origin.reclaim(asset, &hash).is_err() && origin.remove_orphan(asset).is_err(), "{put}");
             origin.remove(asset);
         }
@@ -107,7 +107,7 @@ mod tests {
         fs::remove_dir_all(&dir).expect("removed");
         fs::rename(&away, &dir).expect("back");
         assert!(
-            matches!(origin.place(asset), Ok(Place::Own(_))),
+            matches!(origin.place(asset, &hash), Ok(Place::Own(_))),
             "what was removed meanwhile is swept at the next start"
         );
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use braidcast_media::AssetId;
+use braidcast_media::hashes::Hash;
 use braidcast_media::pack::sync_parent;
 
-use super::place::numbered;
+use super::place::{is_there, numbered, pack_of_row};
 use super::{Origin, PACK_SUFFIX, pack_asset};
 use crate::errors::ServiceError;
 use crate::limits::{ASIDE_NAMES_MAX, ORPHANS_LISTED};
@@ -37,9 +38,8 @@ impl Origin {
     /// The packs of `asset` among the orphans: the first has the pack's own name, further ones a number behind it.
     pub(super) fn orphan_paths(&self, asset: AssetId) -> Vec<PathBuf> {
         let first = self.orphan_path(asset);
-        let is_there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
-        let further = (1..ASIDE_NAMES_MAX).map(|number| numbered(&first, number)).take_while(is_there);
-        Some(first.clone()).filter(is_there).into_iter().chain(further).collect()
+        let further = (1..ASIDE_NAMES_MAX).map(|number| numbered(&first, number)).take_while(|path| is_there(path));
+        Some(first.clone()).filter(|path| is_there(path)).into_iter().chain(further).collect()
     }
 
     fn orphans_dir(&self) -> PathBuf {
@@ -73,6 +73,31 @@ impl Origin {
         orphans.sort_unstable_by_key(|orphan| orphan.asset);
         orphans.truncate(ORPHANS_LISTED);
         Ok((orphans, total))
+    }
+
+    /// The asset whose pack may stand among the orphans of `asset`: that asset itself, or one whose row `wants` the header
+    /// that one of these files begins with, if that asset `needs` it.
+    pub(crate) fn orphan_needed_by(
+        &self,
+        asset: AssetId,
+        needs: &dyn Fn(AssetId) -> bool,
+        wants: &dyn Fn(AssetId) -> Option<Hash>,
+    ) -> Result<Option<AssetId>, ServiceError> {
+        if needs(asset) {
+            return Ok(Some(asset));
+        }
+        for path in self.orphan_paths(asset) {
+            let other = pack_of_row(&path, wants).map_err(|source| ServiceError::Io { path, source })?;
+            if let Some(other) = other.filter(|other| needs(*other)) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether there is an orphan of `asset`.
+    pub(crate) fn has_orphan(&self, asset: AssetId) -> bool {
+        !self.orphan_paths(asset).is_empty()
     }
 
     /// Deletes the orphans of an asset, as a person has asked; gives their length, and `None` if there is none.

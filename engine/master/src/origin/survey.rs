@@ -79,8 +79,8 @@ pub(super) fn has_header(path: &Path, hash: &Hash) -> io::Result<bool> {
     Ok(header_bytes(&File::open(path)?)?.is_some_and(|header| hashes::hash(&header) == *hash))
 }
 
-/// The bytes at the start of a file that may be its header, by the length that they say. `None`: they are too few or
-/// too many.
+/// The bytes at the start of a file that may be its header, by the length that they say, and at least its fixed part.
+/// `None`: they are too few or too many.
 pub(super) fn header_bytes(file: &File) -> io::Result<Option<Vec<u8>>> {
     let mut fixed = [0; HEADER_FIXED_BYTES as usize];
     match file.read_exact_at(&mut fixed, 0) {
@@ -89,7 +89,7 @@ pub(super) fn header_bytes(file: &File) -> io::Result<Option<Vec<u8>>> {
     }
     let length = fixed[HEADER_LENGTH_AT..HEADER_LENGTH_AT + 4].try_into().expect("4 bytes");
     let length = u64::from(u32::from_be_bytes(length));
-    if length > PACK_HEADER_BYTES_MAX.min(file.metadata()?.len()) {
+    if !(HEADER_FIXED_BYTES..=PACK_HEADER_BYTES_MAX.min(file.metadata()?.len())).contains(&length) {
         return Ok(None);
     }
     let mut header = vec![0; length as usize];

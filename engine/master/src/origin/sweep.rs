@@ -2,27 +2,28 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use braidcast_media::AssetId;
 use braidcast_media::pack::PARTIAL_SUFFIX;
 
-use super::place::rename_to_free;
-use super::survey::is_whole;
+use super::place::pack_of_row;
 use super::{Origin, PACK_SUFFIX, pack_asset};
 use crate::identity::Rows;
 use crate::state_dir::{StateError, at};
 
 impl Origin {
     /// Removes packs that are half written, and whole ones that a person removed (`is_removed`). A whole pack that the
-    /// database does not know otherwise becomes an orphan; an orphan that it knows again is taken back. Other files
-    /// are left alone. Gives the assets in `rows` that have no pack.
+    /// database does not know otherwise becomes an orphan; an orphan that it knows again is taken back. So is the very
+    /// pack of a row that has none, under whichever of these names it stands. Other files are left alone. Gives the
+    /// assets in `rows` that have no pack.
     pub(crate) fn sweep(
         &self,
         rows: &Rows,
         is_removed: impl Fn(AssetId) -> bool,
     ) -> Result<HashSet<AssetId>, StateError> {
         let mut missing: HashSet<AssetId> = rows.keys().copied().collect();
+        let mut unknown = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(at(&self.dir))? {
             let path = entry.map_err(at(&self.dir))?.path();
             if is_partial(&path) {
@@ -31,27 +32,32 @@ impl Origin {
                 continue;
             }
             let Some(asset) = pack_asset(&path) else { continue };
-            if missing.remove(&asset) {
-                continue;
+            if !missing.remove(&asset) {
+                unknown.push((asset, path));
             }
-            if is_removed(asset) {
-                fs::remove_file(&path).map_err(at(&path))?;
-                tracing::info!(path = %path.display(), "removed the pack of a video that was removed");
-            } else {
-                self.set_aside(asset);
+        }
+        for (asset, path) in unknown {
+            // One that cannot be read is nobody's that could be told.
+            let pack_of = pack_of_row(&path, &|asset| rows.get(&asset).copied()).unwrap_or_default();
+            match pack_of {
+                Some(other) if missing.contains(&other) || is_removed(asset) => self.set_aside(&path, other),
+                _ if is_removed(asset) => {
+                    fs::remove_file(&path).map_err(at(&path))?;
+                    tracing::info!(path = %path.display(), "removed the pack of a video that was removed");
+                }
+                _ => self.set_aside(&path, asset),
             }
         }
         missing.retain(|asset| !self.take_back(*asset, rows));
         Ok(missing)
     }
 
-    /// Moves a pack out of the way. One that cannot be moved harms nobody where it is.
-    fn set_aside(&self, asset: AssetId) {
-        let from = self.path(asset);
-        match self.make_orphan(&from, asset) {
+    /// Moves a pack of `asset` out of the way. One that cannot be moved harms nobody where it is.
+    fn set_aside(&self, from: &Path, asset: AssetId) {
+        match self.make_orphan(from, asset) {
             Ok(to) => tracing::warn!(
                 path = %to.display(),
-                "a pack that the database does not know was moved here; `braidcast orphans` lists such packs"
+                "a pack whose name the database does not know was moved here; `braidcast orphans` lists such packs"
             ),
             Err(error) => tracing::error!(path = %from.display(), %error, "an unknown pack cannot be moved to orphans"),
         }
@@ -60,16 +66,11 @@ impl Origin {
     /// Takes an orphan back whose row is there again; tells whether the asset has its pack now.
     fn take_back(&self, asset: AssetId, rows: &Rows) -> bool {
         let Some(hash) = rows.get(&asset) else { return false };
-        let is_ours = |path: &PathBuf| is_whole(path, hash).unwrap_or(false);
-        let (from, to) = (self.orphan_paths(asset).into_iter().find(is_ours), self.path(asset));
-        let Some(from) = from else { return false };
-        let taken = rename_to_free(&from, &to);
+        let (taken, to) = (self.reclaim(asset, hash), self.path(asset));
         match &taken {
             Ok(true) => tracing::info!(path = %to.display(), "took back a pack that the database knows again"),
-            Ok(false) => {
-                tracing::error!(path = %to.display(), "something is in the way of an orphan that is known again");
-            }
-            Err(error) => tracing::error!(path = %from.display(), %error, "an orphan cannot be taken back"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(path = %to.display(), %error, "an orphan cannot be taken back"),
         }
         taken.unwrap_or(false)
     }
@@ -104,6 +105,21 @@ mod tests {
         assert!(origin.path(kept).exists() && foreign.iter().all(|path| path.exists()));
         assert!(!partial.exists() && !origin.path(removed).exists() && !origin.orphan_path(removed).exists());
         assert!(!origin.path(unknown).exists() && origin.orphan_path(unknown).exists());
+    }
+
+    #[test]
+    fn a_pack_that_stands_under_the_name_of_a_removed_or_unknown_asset_goes_home_or_is_kept() {
+        let (_dir, origin) = origin();
+        let (lost, sound, removed, unknown) = (AssetId(1), AssetId(2), AssetId(3), AssetId(4));
+        let rows = Rows::from([
+            (lost, write_pack(&origin.path(unknown), lost)),
+            (sound, write_pack(&origin.path(sound), sound)),
+        ]);
+        fs::copy(origin.path(sound), origin.path(removed)).expect("copied");
+        let pack = fs::read(origin.path(sound)).expect("read");
+        assert_eq!(origin.sweep(&rows, |asset| asset == removed).expect("sweeps"), HashSet::new());
+        assert!(origin.path(lost).exists() && !origin.path(unknown).exists());
+        assert_eq!(fs::read(origin.orphan_path(sound)).expect("no copy is deleted"), pack);
     }
 
     #[test]

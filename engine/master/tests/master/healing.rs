@@ -101,9 +101,10 @@ async fn a_lost_pack_is_shown_and_served_and_comes_back_from_the_server_that_is_
 async fn damage_of_every_kind_is_found_at_the_start_or_by_the_scrub_and_mended_in_place() {
     let layout = PackLayout::of_file(BYTES as u64).expect("short");
     type Damaging = fn(&std::path::Path, &PackLayout);
-    let cases: [(&str, Damaging, bool); 3] = [
+    let cases: [(&str, Damaging, bool); 4] = [
         ("a byte of an extent", |path, layout| flip(path, layout.extent_offset(2) + 5_000), false),
         ("a byte of the header", |path, _| flip(path, 40), true),
+        ("a byte of the asset's id in the header", |path, _| flip(path, 12), true),
         (
             "cut short",
             |path, layout| {
@@ -223,6 +224,47 @@ async fn the_pack_of_another_video_is_never_written_over_and_packs_that_were_swa
         master.videos().await.iter().all(|video| video.condition() == v1::Condition::Sound).then_some(())
     })
     .await;
+}
+
+/// Nothing but its name and the database says whose pack it is: it is that pack, damaged, and may be the only copy.
+#[tokio::test]
+async fn a_pack_without_a_header_is_damaged_and_stays_in_its_place_until_a_whole_one_is_there() {
+    type Damaging = fn(&[u8]) -> Vec<u8>;
+    let cases: [(&str, Damaging); 3] = [
+        ("its first page is zeros", |pack| [&[0; 4_096], &pack[4_096..]].concat()),
+        ("the id and a hash of the header are wrong", |pack| {
+            let mut pack = pack.to_vec();
+            pack[12] ^= 1;
+            pack[100] ^= 1;
+            pack
+        }),
+        ("it is empty", |_| Vec::new()),
+    ];
+    for (what, damage) in cases {
+        let mut master = Running::with(|config| config.scrub_bytes_s = 0).await;
+        let server = FakeServer::listed(&master, "s1", 9001).await;
+        let (upload, pack) = held(&master, &server).await;
+        drop(server);
+        let (path, damaged) = (pack_path(&master, &upload), damage(&pack));
+        let orphan = master.origin().join("orphans").join(path.file_name().expect("a name"));
+        master.restart(|_| fs::write(&path, &damaged).expect("written")).await;
+        let shown = becomes(&master, v1::Condition::Damaged).await;
+        assert!(shown.condition_reason.contains("cannot be told to be its pack"), "{what}: {shown:?}");
+        eventually("nobody can heal it", async || {
+            video(&master).await.condition_reason.contains("no connected media server").then_some(())
+        })
+        .await;
+        assert!(fs::read(&path).expect("in its place") == damaged && !orphan.exists(), "{what}");
+
+        let server = FakeServer::listed(&master, "s1", 9001).await;
+        server.hold(upload.asset, 5, 5, "");
+        let order = ordered(&server, 1).await;
+        assert_eq!((order.header, order.extents.as_slice()), (true, &[v1::PackExtents { first: 0, last: 4 }][..]));
+        push(&master, &server.token, parts(&upload, &order)).await.expect(what);
+        becomes(&master, v1::Condition::Sound).await;
+        assert_eq!(fs::read(&path).expect("the pack"), pack, "{what}");
+        assert_eq!(fs::read(&orphan).expect("what stood there is kept"), damaged, "{what}");
+    }
 }
 
 #[tokio::test]
