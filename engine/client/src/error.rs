@@ -102,7 +102,8 @@ pub enum ControlError {
     },
     /// A fresh access token is not accepted.
     #[error(
-        "the master at {address} does not accept the token that it has just issued: {reason}. If nobody changed the account meanwhile, is the master's clock right?"
+        "the master at {address} does not accept the token that it has just issued: {reason}. If nobody changed the account \
+         meanwhile, is the master's clock right?"
     )]
     TokenRefused {
         /// The address.
