@@ -11,6 +11,7 @@ use braidcast_master::{MasterError, StateError};
 
 use crate::dev::DevError;
 use crate::error::CliError;
+use crate::settings::SettingsError;
 
 /// The text below `braidcast --help`.
 pub(crate) const HELP: &str = "\
@@ -67,6 +68,7 @@ pub(crate) fn of_usage(error: &clap::Error) -> Code {
 /// The code for an error; the one place where that is decided.
 pub(crate) fn of(error: &CliError) -> Code {
     match error {
+        CliError::Settings(SettingsError::Read { .. }) => LOCAL_FILE,
         CliError::Usage(_) | CliError::Settings(_) => USAGE,
         CliError::Profile(error) => of_profile(error),
         CliError::NoOrphans { .. } => NOT_FOUND,
