@@ -11,6 +11,7 @@ mod error;
 mod read;
 mod restore;
 pub(crate) mod snapshots;
+pub(crate) mod unfinished;
 mod write;
 
 use std::path::PathBuf;
