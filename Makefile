@@ -3,7 +3,7 @@
 .PHONY: help demo picture test lint bench bench-peers bench-prototype bench-cold bench-paced bench-load bench-signin lab lab-short build install
 
 BUILD_PACKAGES := build-essential pkg-config libclang-dev libavcodec-dev libavformat-dev libavutil-dev libswscale-dev
-TEST_PACKAGES := faketime iproute2 iputils-ping procps xvfb libgl1 libglib2.0-0
+TEST_PACKAGES := faketime iproute2 iputils-ping procps strace xvfb libgl1 libglib2.0-0
 LAB_PACKAGES := iproute2 procps nginx-light curl aria2 ffmpeg
 PEERS_PACKAGES := nginx-light curl aria2 srt-tools ethtool iproute2 procps
 DEMO_PACKAGES := ffmpeg python3-venv

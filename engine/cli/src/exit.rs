@@ -133,7 +133,7 @@ fn of_backup(error: &BackupError) -> Code {
         BackupError::Occupied { .. } => USAGE,
         BackupError::NoDatabase { .. } => NOT_FOUND,
         BackupError::NoBackup { .. } | BackupError::Damaged { .. } => INTEGRITY,
-        BackupError::State(StateError::InUse { .. })
+        BackupError::State(StateError::InUse { .. } | StateError::RestoreUnfinished { .. })
         | BackupError::Busy { .. }
         | BackupError::Later { .. }
         | BackupError::OtherLibrary { .. }

@@ -12,6 +12,7 @@ mod partial;
 mod read;
 mod restore;
 pub(crate) mod snapshots;
+pub(crate) mod unfinished;
 mod write;
 
 use std::path::PathBuf;

@@ -28,7 +28,7 @@ use crate::auth::passwords::{Passwords, Queue};
 use crate::auth::refresh::RefreshTokens;
 use crate::auth::throttle::Throttle;
 use crate::auth::tokens::Tokens;
-use crate::backup::Daily;
+use crate::backup::{Daily, unfinished};
 use crate::catalogue::{CatalogueService, Shown};
 use crate::cluster::{Cluster, ClusterService};
 use crate::config::{BootstrapAdmin, ConfigError, MasterConfig};
@@ -152,6 +152,7 @@ impl Master {
     pub async fn start(config: MasterConfig) -> Result<Self, MasterError> {
         config.check()?;
         let state = StateDir::open(&config)?;
+        unfinished::check(&config)?;
         // Before anything else is made: where the state folder's disk is not mounted, all would be hidden by it later.
         identity::check_before_database(&config).await?;
         let join_token = state_dir::join_token(&config.join_token_path())?;

@@ -35,6 +35,20 @@ pub enum StateError {
         /// The folder.
         path: PathBuf,
     },
+    /// The files may be those of two databases.
+    #[error(
+        "a restore of {backup} into {state_dir} was interrupted. Nothing was changed since: run `braidcast restore {backup} \
+         --state {state_dir}` again. To go back instead, give the newest files that end in .before-restore-TIME their own \
+         names again, and then delete {mark}"
+    )]
+    RestoreUnfinished {
+        /// The backup that was to be put in place.
+        backup: String,
+        /// The folder.
+        state_dir: PathBuf,
+        /// The file that says so.
+        mark: PathBuf,
+    },
     /// A token that could be guessed.
     #[error(
         "{path}: the join token is {found} bytes long and must be at least {JOIN_TOKEN_BYTES_MIN}: \

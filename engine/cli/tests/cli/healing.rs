@@ -62,11 +62,12 @@ fn damage_that_the_master_finds_when_it_starts_is_shown_until_it_is_healed() {
     let asset = dev.client().ask(async |control| control.video("film").await.expect("it was published")).asset;
     let pack = dev.state().join("master/origin").join(format!("{asset:016x}.pack"));
     let sound = sha256_of_file(&pack);
-    for damage in ["a flipped byte of the header", "cut short", "gone"] {
+    for damage in ["a flipped byte of the header", "a flipped byte of the asset's id in it", "cut short", "gone"] {
         dev.kill_server(1);
         dev.kill_master();
         match damage {
             "a flipped byte of the header" => flip(&pack, 100),
+            "a flipped byte of the asset's id in it" => flip(&pack, 12),
             "cut short" => {
                 let file = OpenOptions::new().write(true).open(&pack).expect("the pack");
                 file.set_len(3_000_000).expect("cut");

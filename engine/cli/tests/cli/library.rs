@@ -5,12 +5,13 @@ use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use braidcast_client::Profile;
 use braidcast_proto::v1::Condition;
 
 use crate::support::{
-    Client, Cluster, Mount, Process, eventually, file_names, packs, sha256_of_file, skip, write_film,
+    Client, Cluster, Mount, Process, braidcast, eventually, file_names, packs, sha256_of_file, skip, write_film,
 };
 
 // Exit codes, as `braidcast --help` lists them.
@@ -273,6 +274,49 @@ fn a_backup_brings_the_master_back_on_another_host_and_address() {
         let video = client.ask(async |control| control.video("film").await.expect("it is there"));
         (video.condition() == Condition::Sound).then_some(())
     });
+}
+
+/// The log was moved before its database: killed in between, the next master had lost the videos that were in the log.
+#[test]
+fn a_restore_that_is_killed_at_any_rename_leaves_what_was_there_or_a_folder_that_no_master_starts_on() {
+    let is_traced = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+    if !is_traced(Command::new("strace").args(["-o", "/dev/null", "true"])) {
+        return skip("killing a process at a system call needs strace, and the permission to trace");
+    }
+    let mut cluster = Cluster::start(&[]);
+    let (film, file, state) = (cluster.path("film"), cluster.path("braidcast.backup"), cluster.path("master"));
+    write_film(&film, MIB / 8, 1);
+    cluster.client().publish(&film, &["--name", "first"]).success();
+    let backup = [OsStr::new("backup"), file.as_os_str(), OsStr::new("--state"), state.as_os_str()];
+    Process::start(backup).finish().success();
+    // A master that stops writes its log into the database, which has content from then on.
+    cluster.stop_master();
+    cluster.start_master(&[]);
+    cluster.client().publish(&film, &["--name", "second"]).success();
+    cluster.master().kill();
+    let of_database = |state: &Path| ["master.db", "master.db-wal"].map(|name| fs::read(state.join(name)).ok());
+    let is_filled = |file: &Option<Vec<u8>>| file.as_ref().is_some_and(|bytes| !bytes.is_empty());
+    assert!(of_database(&state).iter().all(is_filled), "the second video is in the log");
+    for number in 1.. {
+        let copy = cluster.path(&format!("killed-{number}"));
+        assert!(Command::new("cp").arg("-a").args([&state, &copy]).status().expect("runs").success());
+        let restore = braidcast([OsStr::new("restore"), file.as_os_str(), OsStr::new("--state"), copy.as_os_str()]);
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=/^rename", "-e"]);
+        traced.arg(format!("inject=/^rename:signal=KILL:when={number}"));
+        traced.arg(restore.get_program()).args(restore.get_args());
+        if Process::spawn(traced, false).finish().code == Some(0) {
+            assert!(number > 8, "the mark, the database, its log and three files are renamed: {number}");
+            break;
+        }
+        if of_database(&copy) != of_database(&state) {
+            let master = ["master", "--exit-with-parent", "--listen", "127.0.0.1:0", "--state"].map(OsStr::new);
+            let refused = Process::start(master.into_iter().chain([copy.as_os_str()])).finish();
+            refused.assert_refused(OTHER, &["was interrupted", "braidcast restore", "braidcast.backup"]);
+        }
+        let said = Process::start(restore.get_args()).finish().success();
+        assert!(said.contains("1 videos"), "{number}: {said}");
+    }
 }
 
 /// SQLite's error would name the backup, which is on another disk.

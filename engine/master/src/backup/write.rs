@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection, SqliteConnection};
 use zeroize::Zeroizing;
 
 use super::partial::Partial;
-use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, digest, files};
+use super::{APPLICATION_ID, APPLICATION_ID_AT, BackupError, FORMAT, digest, files, unfinished};
 use crate::clock;
 use crate::config::MasterConfig;
 use crate::db::BUSY_TIMEOUT;
@@ -43,6 +43,7 @@ pub struct Written {
 /// # Errors
 /// [`BackupError`].
 pub async fn write(config: &MasterConfig, file: &Path) -> Result<Written, BackupError> {
+    unfinished::check(config)?;
     let database = config.database_path();
     let bytes = match fs::metadata(&database) {
         Ok(metadata) => metadata.len(),

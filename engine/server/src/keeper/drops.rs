@@ -14,6 +14,7 @@ use braidcast_proto::v1::{DropReason, Refusal};
 use tracing::{error, info, warn};
 
 use super::guard::{Guard, TooMuch};
+use super::opening::owner;
 use super::{Entry, Keeper, open_pack};
 use crate::folder::{Aside, Stage};
 use crate::limits;
@@ -195,7 +196,9 @@ impl Keeper {
     fn set_aside(&self, asset: AssetId) {
         // The file may have been exchanged for that of another asset: an order to remove this one is none for that.
         let owner = match open_pack(&self.folder, &self.open_packs, asset, Stage::Whole) {
-            Err(PackFault::OtherAsset { found }) => found,
+            Err(PackFault::OtherAsset { found }) => {
+                owner(asset, found, self.folder.pack_path(found, Stage::Whole).exists())
+            }
             Ok(_) | Err(_) => asset,
         };
         match self.folder.set_aside(asset, Stage::Whole, owner) {

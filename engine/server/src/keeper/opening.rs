@@ -1,6 +1,6 @@
 //! What stands in the state folder when a server starts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -14,14 +14,17 @@ use crate::pack::PackFault;
 
 /// Opens every pack in `folder`. A file that is no pack that can be used is set aside if it has the name of a whole one.
 /// A sound pack that stands under another asset's name gets its own, if that is free; a person may have swapped files.
+/// One whose header's name is damaged is a damaged copy like others ([`owner`]).
 pub(super) fn take_in(folder: &Folder, open_packs: &Arc<OpenPacks>) -> io::Result<HashMap<AssetId, Entry>> {
     let mut entries = HashMap::new();
     let mut misnamed = Vec::new();
-    for (asset, stage) in folder.packs()? {
+    let packs = folder.packs()?;
+    let names: HashSet<AssetId> = packs.iter().map(|(asset, _)| *asset).collect();
+    for (asset, stage) in packs {
         match open_pack(folder, open_packs, asset, stage) {
             Ok(pack) => drop(entries.insert(asset, Entry::found(pack, stage))),
             // Out of the way at first: of two files that were swapped each has the other's name.
-            Err(PackFault::OtherAsset { found }) => {
+            Err(PackFault::OtherAsset { found }) if owner(asset, found, names.contains(&found)) == found => {
                 warn!(%asset, %found, "a copy stands under the name of another asset");
                 misnamed.push((folder.set_aside(asset, stage, found)?.0, stage));
             }
@@ -53,4 +56,25 @@ pub(super) fn take_in(folder: &Folder, open_packs: &Arc<OpenPacks>) -> io::Resul
         }
     }
     Ok(entries)
+}
+
+/// Whose copy a file is that stands under the name of `asset` and whose header names `found`. Ids are random: two that
+/// differ in one byte are one id, of which a byte is damaged, and the file's name is right. If the other name stands in
+/// the folder, too (`is_name`), both are ids, and a person has swapped files.
+pub(super) fn owner(asset: AssetId, found: AssetId, is_name: bool) -> AssetId {
+    let differ = (asset.0 ^ found.0).to_be_bytes().iter().filter(|byte| **byte != 0).count();
+    if differ <= 1 && !is_name { asset } else { found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_names_almost_the_same_asset_is_damaged_and_names_no_other() {
+        let (asset, rotten, other) = (AssetId(0x0123_4567_89ab_cdef), AssetId(0x0123_45a8_89ab_cdef), AssetId(7));
+        assert_eq!(owner(asset, rotten, false), asset);
+        assert_eq!(owner(asset, rotten, true), rotten);
+        assert_eq!(owner(asset, other, false), other);
+    }
 }

@@ -137,23 +137,29 @@ async fn a_master_that_knows_nothing_of_an_asset_does_not_cost_what_is_held_of_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_copy_whose_header_rotted_while_the_server_was_down_is_set_aside_and_filled_anew() {
-    let film = Film::new(1, 2 * EXTENT_BYTES);
-    let rig = Rig::holding(&film).await;
-    let Rig { master, server, dir } = rig;
-    server.shutdown().await;
-    let path = dir.path().join(format!("{}.pack", film.id));
-    let mut rotten = film.pack.clone();
-    rotten[0] ^= 1;
-    fs::write(&path, &rotten).expect("writable");
-    let rig = Rig::start_in(master, dir).await;
-    assert_eq!(fs::read(rig.aside(&film)).expect("set aside"), rotten);
-    rig.master.order(Order::Hold(film.order())).await;
-    rig.master.held_in_full(film.id).await;
-    appears(&path).await;
-    rig.master.order(drop_order(&film, Removed)).await;
-    rig.master.report(|report| report.holdings.is_empty()).await;
-    assert!(!rig.aside(&film).exists(), "it was a copy of the removed video, too");
-    rig.server.shutdown().await;
+    const MAGIC_AT: usize = 0;
+    const ASSET_ID_AT: usize = 8;
+    for rotten_byte in [MAGIC_AT, ASSET_ID_AT + 4] {
+        let film = Film::new(1, 2 * EXTENT_BYTES);
+        let rig = Rig::holding(&film).await;
+        let Rig { master, server, dir } = rig;
+        server.shutdown().await;
+        let path = dir.path().join(format!("{}.pack", film.id));
+        let mut rotten = film.pack.clone();
+        rotten[rotten_byte] ^= 1;
+        fs::write(&path, &rotten).expect("writable");
+        let rig = Rig::start_in(master, dir).await;
+        assert_eq!(fs::read(rig.aside(&film)).expect("set aside"), rotten);
+        // No copy of an asset that nobody knows, either.
+        rig.master.report(|report| report.holdings.is_empty()).await;
+        rig.master.order(Order::Hold(film.order())).await;
+        rig.master.held_in_full(film.id).await;
+        appears(&path).await;
+        rig.master.order(drop_order(&film, Removed)).await;
+        rig.master.report(|report| report.holdings.is_empty()).await;
+        assert!(!rig.aside(&film).exists(), "it was a copy of the removed video, too");
+        rig.server.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
