@@ -46,7 +46,7 @@ pub struct Restored {
 
 /// Puts the backup `file` in place in the state folder of `config`, which no master may use meanwhile. What it replaces
 /// keeps its contents under another name. Interrupted at any moment, it may be run again, and no master starts before it
-/// has run through ([`unfinished`]).
+/// has run through.
 ///
 /// # Errors
 /// [`BackupError`]; if the backup is not right or not this folder's, nothing was changed.
