@@ -128,8 +128,8 @@ mod tests {
         sqlx::query(put).bind("more").execute(&other).await.expect("nobody holds the lock");
     }
 
-    fn file(dir: &tempfile::TempDir) -> Arc<DatabaseFile> {
-        Arc::new(DatabaseFile::at(dir.path().join("db")).expect("it is there"))
+    async fn file(pool: &SqlitePool, dir: &tempfile::TempDir) -> Arc<DatabaseFile> {
+        Arc::new(DatabaseFile::open(pool, dir.path().join("db")).await.expect("it is there"))
     }
 
     async fn fill(pool: &SqlitePool) -> Result<(), sqlx::Error> {
@@ -142,7 +142,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary folder");
         let pool = full(&dir).await;
         let reserve = Arc::new(Reserve::open(dir.path()));
-        let database = Database::new(pool, Arc::clone(&reserve), file(&dir));
+        let database = Database::new(pool.clone(), Arc::clone(&reserve), file(&pool, &dir).await);
         let tries = Cell::new(0);
         let work = || {
             tries.set(tries.get() + 1);
@@ -158,7 +158,7 @@ mod tests {
     async fn a_write_that_the_reserve_makes_room_for_succeeds_and_other_errors_leave_the_reserve() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let pool = full(&dir).await;
-        let database = Database::new(pool, Arc::new(Reserve::open(dir.path())), file(&dir));
+        let database = Database::new(pool.clone(), Arc::new(Reserve::open(dir.path())), file(&pool, &dir).await);
         let refused = database.write(async || Err::<(), _>(ServiceError::LoginsBusy)).await;
         assert!(matches!(refused, Err(ServiceError::LoginsBusy)) && dir.path().join("reserve").exists());
         let work = || async { if dir.path().join("reserve").exists() { fill(database.pool()).await } else { Ok(()) } };

@@ -101,7 +101,7 @@ pub(crate) async fn open(path: &Path) -> Result<SqlitePool, DbError> {
 /// has rolled back by itself, the ROLLBACK that follows fails too, and sqlx takes the transaction for open ever after. What
 /// began on such a connection later would be a savepoint in no transaction, or in one that nobody commits.
 ///
-/// Connections stay open while they are idle: they hold what was in a file that is deleted (`database_file`).
+/// Connections stay open while they are idle: one that is opened anew takes whatever stands at the path by then.
 pub(crate) fn pool_options() -> SqlitePoolOptions {
     let options = SqlitePoolOptions::new().max_connections(CONNECTIONS);
     options.idle_timeout(None).max_lifetime(None).after_release(|connection, _| {

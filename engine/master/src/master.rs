@@ -66,6 +66,7 @@ pub struct Master {
     local_addr: SocketAddr,
     cluster: Arc<Cluster>,
     pool: SqlitePool,
+    file: Arc<DatabaseFile>,
     daily: Arc<Daily>,
     stop: Option<oneshot::Sender<()>>,
     serving: Aborting,
@@ -186,7 +187,7 @@ impl Master {
             Aborting(tokio::spawn(healing().scrub(config.scrub_bytes_s))),
             Aborting(tokio::spawn(sweep_refresh_tokens(parts.refresh))),
             Aborting(tokio::spawn(async move { snapshots.run().await })),
-            Aborting(tokio::spawn(parts.file.run(parts.pool.clone(), Arc::clone(&parts.findings)))),
+            Aborting(tokio::spawn(Arc::clone(&parts.file).run(Arc::clone(&parts.findings)))),
             Aborting(tokio::spawn(parts.reserve.run(config.origin_path(), parts.findings))),
         ];
         let (library, connections) = (parts.library.id(), bounds.connections.all);
@@ -195,6 +196,7 @@ impl Master {
             local_addr,
             cluster,
             pool: parts.pool,
+            file: parts.file,
             daily,
             stop: Some(stop),
             serving: Aborting(serving),
@@ -220,6 +222,7 @@ impl Master {
         }
         // The last connection to close leaves one file without a write-ahead log: a snapshot has one of its own.
         let _quiet = tokio::time::timeout(SHUTDOWN_GRACE, self.daily.quiet()).await;
+        self.file.close().await;
         self.pool.close().await;
     }
 }
@@ -233,7 +236,16 @@ impl Parts {
         let in_time = identity::has_database(config).then(open_reserve);
         let pool = db::open(&config.database_path()).await?;
         let reserve = in_time.unwrap_or_else(open_reserve);
-        let opened = Self::open_with(config, pool.clone(), origin, reserve).await;
+        let opened = match DatabaseFile::open(&pool, config.database_path()).await.map(Arc::new) {
+            Ok(file) => {
+                let opened = Self::open_with(config, pool.clone(), Arc::clone(&file), origin, reserve).await;
+                if opened.is_err() {
+                    file.close().await;
+                }
+                opened
+            }
+            Err(error) => Err(error.into()),
+        };
         if opened.is_err() {
             // Whoever puts another file in the database's place must not find this one's write-ahead log beside it.
             pool.close().await;
@@ -244,11 +256,10 @@ impl Parts {
     async fn open_with(
         config: &MasterConfig,
         pool: SqlitePool,
+        file: Arc<DatabaseFile>,
         origin: Origin,
         reserve: Arc<Reserve>,
     ) -> Result<Self, MasterError> {
-        let path = config.database_path();
-        let file = Arc::new(DatabaseFile::at(path.clone()).map_err(at(&path))?);
         let database = Database::new(pool.clone(), Arc::clone(&reserve), Arc::clone(&file));
         let rows = identity::rows(&pool).await?;
         let id = identity::settle(config, &pool, &rows, &origin).await?;

@@ -19,6 +19,9 @@ use crate::random;
 const SECRET_BYTES: usize = 32;
 const LOGIN_BYTES: usize = 16;
 
+/// `user_id`, `login`, `turn`, `expires_at`, `spent_at`.
+type Row = (i64, Vec<u8>, i64, i64, Option<i64>);
+
 /// The refresh tokens in the database.
 pub(crate) struct RefreshTokens {
     database: Database,
@@ -56,7 +59,7 @@ impl RefreshTokens {
         if !stands {
             return Ok(None);
         }
-        let token = self.insert(&mut transaction, account.id, &random::draw::<LOGIN_BYTES>()).await?;
+        let token = self.insert(&mut transaction, account.id, &random::draw::<LOGIN_BYTES>(), 0).await?;
         sqlx::query(
             "DELETE FROM refresh_tokens WHERE login IN (
                  SELECT login FROM refresh_tokens WHERE user_id = ? AND spent_at IS NULL
@@ -90,14 +93,14 @@ impl RefreshTokens {
         }
         let now = clock::unix_s_signed();
         let mut transaction = self.database.pool().begin_with("BEGIN IMMEDIATE").await?;
-        let row: Option<(i64, Vec<u8>, i64, Option<i64>)> =
-            sqlx::query_as("SELECT user_id, login, expires_at, spent_at FROM refresh_tokens WHERE hash = ?")
+        let row: Option<Row> =
+            sqlx::query_as("SELECT user_id, login, turn, expires_at, spent_at FROM refresh_tokens WHERE hash = ?")
                 .bind(&hash[..])
                 .fetch_optional(&mut *transaction)
                 .await?;
         let raced = |spent_at: i64| now.saturating_sub(spent_at).unsigned_abs() <= REFRESH_RACE.as_secs();
-        let (user, login) = match row {
-            Some((user, login, expires_at, None)) if now < expires_at => (UserId(user), login),
+        let (user, login, turn) = match row {
+            Some((user, login, turn, expires_at, None)) if now < expires_at => (UserId(user), login, turn),
             Some((.., None)) => return Ok(Refreshed::Unknown),
             Some((.., Some(spent_at))) if raced(spent_at) => return Ok(Refreshed::Spent),
             // Either the thief of a token or its owner is late (RFC 9700, section 4.14.2). Nobody can tell which: the
@@ -119,8 +122,8 @@ impl RefreshTokens {
             .bind(&hash[..])
             .execute(&mut *transaction)
             .await?;
-        forget_spent(&mut transaction, &login).await?;
-        let token = self.insert(&mut transaction, user, &login).await?;
+        forget_spent(&mut transaction, &login, turn).await?;
+        let token = self.insert(&mut transaction, user, &login, turn + 1).await?;
         transaction.commit().await?;
         Ok(Refreshed::Next { account, token })
     }
@@ -140,15 +143,17 @@ impl RefreshTokens {
         connection: &mut SqliteConnection,
         user: UserId,
         login: &[u8],
+        turn: i64,
     ) -> Result<Zeroizing<String>, sqlx::Error> {
         let secret = Zeroizing::new(random::draw_hex::<SECRET_BYTES>());
         let named: String = login.iter().map(|byte| format!("{byte:02x}")).collect();
         let token = Zeroizing::new(named + &secret);
         let expires_at = (clock::since_epoch() + self.lifetime).as_secs().cast_signed();
-        sqlx::query("INSERT INTO refresh_tokens (hash, user_id, login, expires_at) VALUES (?, ?, ?, ?)")
+        sqlx::query("INSERT INTO refresh_tokens (hash, user_id, login, turn, expires_at) VALUES (?, ?, ?, ?, ?)")
             .bind(&hash(&token)[..])
             .bind(user.0)
             .bind(login)
+            .bind(turn)
             .bind(expires_at)
             .execute(connection)
             .await?;
@@ -162,17 +167,14 @@ async fn end(connection: &mut SqliteConnection, login: Option<&[u8]>) -> Result<
     Ok(())
 }
 
-/// Removes all but the newest spent tokens of a login: whoever rotates all day fills no disk.
-async fn forget_spent(connection: &mut SqliteConnection, login: &[u8]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM refresh_tokens WHERE hash IN (
-             SELECT hash FROM refresh_tokens WHERE login = ? AND spent_at IS NOT NULL
-             ORDER BY spent_at DESC LIMIT -1 OFFSET ?)",
-    )
-    .bind(login)
-    .bind(SPENT_TOKENS_KEPT)
-    .execute(connection)
-    .await?;
+/// Removes all but the newest spent tokens of a login, of which that of `turn` is the last: whoever rotates all day fills
+/// no disk.
+async fn forget_spent(connection: &mut SqliteConnection, login: &[u8], turn: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM refresh_tokens WHERE login = ? AND turn <= ?")
+        .bind(login)
+        .bind(turn - i64::from(SPENT_TOKENS_KEPT))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -314,7 +316,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("temporary folder");
         let (refresh, anna, pool) = fixture(&dir, Duration::from_secs(60)).await;
         let old = random::draw_hex::<SECRET_BYTES>();
-        sqlx::query("INSERT INTO refresh_tokens VALUES (?, ?, randomblob(16), unixepoch() + 60, NULL)")
+        sqlx::query("INSERT INTO refresh_tokens (hash, user_id, login, expires_at) VALUES (?, ?, randomblob(16), unixepoch() + 60)")
             .bind(&hash(&old)[..])
             .bind(anna.id.0)
             .execute(&pool)
